@@ -1,0 +1,1 @@
+"""Small modules, each named for what it holds."""

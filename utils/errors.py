@@ -1,0 +1,8 @@
+"""The error for whatever a user can cause and mend."""
+
+
+class UserError(Exception):
+    """Says what is wrong (the value), where (file, key, recording) and what to do.
+
+    Scripts print its text without a traceback and end with exit code 1.
+    """

@@ -1,0 +1,169 @@
+"""The npz layout of one prepared recording (one night), shared with DeepSleepNet and TinySleepNet."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import replacing
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One prepared night.
+
+    Attributes
+    ----------
+    signal : ndarray of shape (n_sleep_epochs, n_samples), float32
+        EEG of each sleep epoch in microvolts.
+    stages : ndarray of shape (n_sleep_epochs,), int32
+        0 W, 1 N1, 2 N2, 3 N3, 4 REM.
+    fs : float
+        Sampling rate in Hz.
+    channel : str
+        Name of the EEG channel as the user asked for it.
+    sleep_epoch : ndarray of shape (n_sleep_epochs,), int32
+        Position of each sleep epoch in the night: it begins 30 * sleep_epoch s after `start_time`.
+    start_time : str
+        Start of the recording, ISO 8601; empty if not known.
+    source_file : str
+        Name of the file that held the signal; empty if not known.
+    """
+
+    signal: np.ndarray
+    stages: np.ndarray
+    fs: float
+    channel: str
+    sleep_epoch: np.ndarray
+    start_time: str = ""
+    source_file: str = ""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a prepared recording without reading its signal.
+
+    Attributes
+    ----------
+    path : Path
+        The npz file; its stem is the recording's name.
+    stages : ndarray of shape (n_sleep_epochs,), int64
+    sleep_epoch : ndarray of shape (n_sleep_epochs,), int32
+    n_samples : int
+        Samples per sleep epoch.
+    fs : float
+        Hz.
+    channel : str
+    checksum : str
+        Of signal and stages, as the npz file itself states them (CRC-32).
+    """
+
+    path: Path
+    stages: np.ndarray
+    sleep_epoch: np.ndarray
+    n_samples: int
+    fs: float
+    channel: str
+    checksum: str
+
+    @property
+    def name(self) -> str:
+        """Name of the recording."""
+        return self.path.stem
+
+
+def write_recording(path: Path, recording: Recording) -> None:
+    """Write `recording` as an uncompressed npz without pickles, in one move."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            x=np.ascontiguousarray(recording.signal, np.float32)[:, :, None],
+            y=recording.stages.astype(np.int32),
+            fs=np.float64(recording.fs),
+            ch_label=np.array(recording.channel),
+            sleep_epoch=recording.sleep_epoch.astype(np.int32),
+            start_time=np.array(recording.start_time),
+            source_file=np.array(recording.source_file),
+        )
+
+
+def read_outline(path: Path) -> Outline:
+    """Read everything but the signal of a prepared recording.
+
+    Raises
+    ------
+    UserError
+        The file is no npz of this layout: says what is missing or odd.
+    """
+    with _readable(path), np.load(path, allow_pickle=False) as npz:
+        _require(path, npz)
+        shape = _signal_shape(path)
+        stages = np.asarray(npz["y"]).reshape(-1)
+        if not np.array_equal(stages, stages.astype(np.int64)):
+            raise UserError(f"{path.name}: y holds stages that are no whole numbers. Prepare it again.")
+        if shape[0] != len(stages):
+            raise UserError(f"{path.name}: {shape[0]} sleep epochs of signal (x) but {len(stages)} stages (y).")
+        sleep_epoch = npz["sleep_epoch"] if "sleep_epoch" in npz else np.arange(len(stages))
+        if len(sleep_epoch) != len(stages):
+            raise UserError(f"{path.name}: {len(sleep_epoch)} positions (sleep_epoch) but {len(stages)} stages (y).")
+        fs = float(np.asarray(npz["fs"]).reshape(-1)[0])
+        channel = str(np.asarray(npz["ch_label"]).reshape(-1)[0]) if "ch_label" in npz else ""
+        with zipfile.ZipFile(path) as archive:
+            checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in "xy")
+        return Outline(path, stages.astype(np.int64), sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum)
+
+
+def read_signal(path: Path, out: np.ndarray) -> None:
+    """Read the signal of a prepared recording into `out`.
+
+    Parameters
+    ----------
+    path : Path
+        The npz file.
+    out : ndarray of shape (n_sleep_epochs, n_samples), float32
+        Is filled with microvolts.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read.
+    """
+    with _readable(path), np.load(path, allow_pickle=False) as npz:
+        out[:] = npz["x"].reshape(out.shape)
+
+
+def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
+    missing = [key for key in ("x", "y", "fs") if key not in npz]
+    if missing:
+        raise UserError(
+            f"{path.name}: no {', '.join(missing)} in it; it has {', '.join(npz) or 'nothing'}. "
+            "A prepared recording has x (n_sleep_epochs, n_samples, 1), y (n_sleep_epochs,) and fs."
+        )
+
+
+def _signal_shape(path: Path) -> tuple[int, int]:
+    """Shape (n_sleep_epochs, n_samples) of x, from its header alone."""
+    with zipfile.ZipFile(path) as archive, archive.open("x.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(member)
+    sides = [side for side in shape[1:] if side != 1]
+    if dtype.kind not in "fiu" or len(shape) not in (2, 3) or len(sides) != 1:
+        raise UserError(
+            f"{path.name}: x is {dtype} of shape {shape}, not numbers of shape (n_sleep_epochs, n_samples, 1)."
+        )
+    return shape[0], sides[0]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn whatever numpy and zipfile raise on a damaged file into one sentence that names it."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path.name}: not a readable npz file ({error}). Prepare it again.") from error
