@@ -1,0 +1,1 @@
+"""What any training needs, whatever it trains on."""

@@ -1,0 +1,192 @@
+"""The loop over training epochs: monitor, early stop, checkpoints, resume. It knows nothing of EEG."""
+
+import csv
+import io
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered, save_checkpoint
+from utils.errors import UserError
+from utils.files import write_text
+from utils.logs import LOG
+from utils.seed import seed_train_epoch
+
+Row = dict[str, float]
+"""What one training epoch gave, by column of metrics.csv."""
+
+
+class BaseTrainer(ABC):
+    """Train a model, keep its checkpoints, and go on where an earlier run stopped.
+
+    Parameters
+    ----------
+    model : nn.Module
+    optimizer : Optimizer
+    lr_scheduler : LRScheduler or None
+        Steps once after each training epoch.
+    directory : Path
+        Where checkpoints and metrics.csv go.
+    epochs : int
+        Training epochs in all.
+    save_period : int
+        A checkpoint is kept after every so many training epochs.
+    monitor : str
+        `max` or `min` and a column of the evaluation, without its prefix, such as `max accuracy`.
+    early_stop : int or None
+        Training ends after so many training epochs without a better one.
+    seed : int
+    about : mapping
+        Plain values that every checkpoint keeps beside the weights.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        lr_scheduler: LRScheduler | None,
+        *,
+        directory: Path,
+        epochs: int,
+        save_period: int,
+        monitor: str,
+        early_stop: int | None,
+        seed: int,
+        about: Mapping[str, Any],
+    ) -> None:
+        self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
+        self.directory, self.epochs, self.save_period = directory, epochs, save_period
+        self.direction, self.monitored = monitor.split()
+        self.early_stop = early_stop or math.inf
+        self.seed, self.about = seed, dict(about)
+        self.history: list[Row] = []
+
+    evaluated_set = "test"
+    """Set whose columns the monitor looks at."""
+
+    @abstractmethod
+    def train_pass(self, train_epoch: int) -> Row:
+        """Go through the training set once and update the weights.
+
+        Returns
+        -------
+        dict of str to float
+            Columns of metrics.csv, `train_loss` among them.
+        """
+
+    @abstractmethod
+    def evaluation_pass(self) -> Row:
+        """Evaluate the model; the columns carry the prefix `<evaluated_set>_`."""
+
+    def train(self) -> None:
+        """Run the training epochs that are not done yet.
+
+        Raises
+        ------
+        UserError
+            The loss is no longer a finite number.
+        """
+        self._write_metrics()
+        while len(self.history) < self.epochs and not self._stale():
+            train_epoch = len(self.history) + 1
+            seed_train_epoch(self.seed, train_epoch)
+            begin = time.perf_counter()
+            row: Row = {"train_epoch": train_epoch, "lr": self.optimizer.param_groups[0]["lr"]}
+            row |= self.train_pass(train_epoch)
+            row |= self.evaluation_pass()
+            row["seconds"] = time.perf_counter() - begin
+            self._step_scheduler(row)
+            self.history.append(row)
+            self._save()
+            LOG.info("%s", self._line(row))
+        if len(self.history) < self.epochs:
+            LOG.info("Early stop: no better %s for %d training epochs.", self.monitored, self.early_stop)
+
+    def best(self) -> Row:
+        """Row of the best training epoch so far, the first one on a tie."""
+        sign = 1 if self.direction == "max" else -1
+        return max(self.history, key=lambda row: sign * row[f"{self.evaluated_set}_{self.monitored}"])
+
+    def resume(self, checkpoint: Path | None = None) -> None:
+        """Go on from `checkpoint`, or from the newest one in the directory that can be read, if there is one.
+
+        Raises
+        ------
+        UserError
+            `checkpoint` cannot be read.
+        """
+        for path in [checkpoint] if checkpoint else newest_first(self.directory):
+            try:
+                state = load_checkpoint(path)
+            except UserError as error:
+                if checkpoint:
+                    raise
+                LOG.warning("%s Trying an older one.", error)
+                continue
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.lr_scheduler is not None:
+                self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+            self.history = state["history"]
+            LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
+            return
+
+    def load_best(self) -> int:
+        """Put the weights of the best training epoch into the model and return its number."""
+        state = load_checkpoint(self.directory / BEST)
+        self.model.load_state_dict(state["model"])
+        return state["train_epoch"]
+
+    def _stale(self) -> bool:
+        """Tell whether the best training epoch is too long ago."""
+        return bool(self.history) and len(self.history) - self.best()["train_epoch"] >= self.early_stop
+
+    def _step_scheduler(self, row: Row) -> None:
+        if isinstance(self.lr_scheduler, ReduceLROnPlateau):
+            self.lr_scheduler.step(row[f"{self.evaluated_set}_{self.monitored}"])
+        elif self.lr_scheduler is not None:
+            self.lr_scheduler.step()
+
+    def _save(self) -> None:
+        """Write what a later run needs; checkpoint-last comes last, so it never knows of a file that is not there."""
+        train_epoch = len(self.history)
+        state = {
+            "train_epoch": train_epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
+            "history": self.history,
+            "about": self.about,
+        }
+        if self.best()["train_epoch"] == train_epoch:
+            save_checkpoint(self.directory / BEST, state)
+        if train_epoch % self.save_period == 0:
+            save_checkpoint(self.directory / numbered(train_epoch), state)
+        save_checkpoint(self.directory / LAST, state)
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        """Write metrics.csv: one row per training epoch."""
+        if not self.history:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_text(self.directory / "metrics.csv", text.getvalue())
+
+    def _line(self, row: Row) -> str:
+        """Say in one line what a training epoch gave."""
+        parts = [f"train epoch {row['train_epoch']}/{self.epochs}", f"{row['seconds']:.1f} s"]
+        for name in ("train", self.evaluated_set):
+            columns = (column for column in row if column.startswith(f"{name}_") and column != "train_epoch")
+            scores = (f"{column.removeprefix(f'{name}_').replace('_', ' ')} {row[column]:.3f}" for column in columns)
+            parts.append(f"{name}: {', '.join(scores)}")
+        return " | ".join([*parts, *(["best so far"] if self.best() is row else [])])

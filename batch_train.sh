@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Train every fold, then report. Run again, it goes on where it stopped.
+#   ./batch_train.sh GPU_ID NPZ_DIR [further arguments of train_Kfold_CV.py]
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    echo "usage: $0 GPU_ID NPZ_DIR [further arguments of train_Kfold_CV.py]" >&2
+    exit 2
+fi
+here=$(cd "$(dirname "$0")" && pwd)
+if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$here/.venv/bin/python" ]; then
+    PATH="$here/.venv/bin:$PATH"
+fi
+exec python "$here/train_Kfold_CV.py" --fold_id all --device "$1" --np_data_dir "$2" "${@:3}"

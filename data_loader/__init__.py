@@ -1,0 +1,1 @@
+"""Prepared recordings: into folds by subject, and into batches."""

@@ -1,0 +1,176 @@
+"""Prepared recordings in memory, once, and batches of their sleep epochs."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.recording import Outline, read_outline, read_signal
+from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
+
+MIN_STD_UV, MAX_STD_UV = 1.0, 1000.0
+"""Standard deviation of a recording, in microvolts, that can be EEG."""
+
+
+def find_recordings(directory: Path) -> list[Outline]:
+    """Read the outlines of all prepared recordings of a folder and check that they fit together.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder with one npz file per recording.
+
+    Returns
+    -------
+    list of Outline
+        Sorted by name.
+
+    Raises
+    ------
+    UserError
+        All problems at once: no folder, no npz in it, damaged files, stages outside 0-4, unequal fs or length.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder. Pass the folder of the prepared npz files with --np_data_dir.")
+    paths = sorted(path for path in directory.glob("*.npz") if not path.name.startswith("."))
+    if not paths:
+        raise UserError(f"{directory}: no npz files here. Prepare recordings first, see prepare_datasets.")
+    outlines, problems = [], []
+    for path in paths:
+        try:
+            outlines.append(read_outline(path))
+        except UserError as error:
+            problems.append(str(error))
+    problems += [problem for outline in outlines for problem in _problems(outline, outlines[0])]
+    if problems:
+        raise UserError("\n".join([f"{directory}: {len(problems)} problems:", *(f"  {line}" for line in problems)]))
+    return outlines
+
+
+def _problems(outline: Outline, first: Outline) -> Iterator[str]:
+    """Say what keeps a recording from being used beside the first one."""
+    outside = sorted(set(outline.stages.tolist()) - set(range(N_STAGES)))
+    if outside:
+        yield f"{outline.path.name}: stages {outside} are not 0 to 4 ({', '.join(STAGE_NAMES)})."
+    if len(outline.stages) == 0:
+        yield f"{outline.path.name}: no sleep epochs in it."
+    if outline.fs != first.fs:
+        yield f"{outline.path.name}: {outline.fs:g} Hz, but {first.path.name} has {first.fs:g} Hz. Use one rate."
+    elif outline.n_samples != round(SLEEP_EPOCH_S * outline.fs):
+        yield (
+            f"{outline.path.name}: {outline.n_samples} samples per sleep epoch, but 30 s at {outline.fs:g} Hz are "
+            f"{round(SLEEP_EPOCH_S * outline.fs)}."
+        )
+
+
+def check_sampling_rate(outlines: Sequence[Outline], fs: float | None) -> None:
+    """Refuse recordings whose sampling rate is not `fs`, the network's, in Hz.
+
+    Raises
+    ------
+    UserError
+        The rates differ.
+    """
+    if fs is not None and fs != outlines[0].fs:
+        raise UserError(
+            f"{outlines[0].path.name}: {outlines[0].fs:g} Hz, but arch.args.fs is {fs}. "
+            f"Pass --set arch.args.fs={outlines[0].fs:g}, or prepare the recordings at {fs} Hz."
+        )
+
+
+class SleepEpochs:
+    """All sleep epochs of some recordings, one copy in memory.
+
+    Parameters
+    ----------
+    outlines : sequence of Outline
+        The recordings, at least one.
+
+    Attributes
+    ----------
+    outlines : dict of str to Outline
+        By name.
+    signal : Tensor of shape (n_sleep_epochs, n_samples), float32
+        Microvolts; the recordings one after the other.
+    stages : Tensor of shape (n_sleep_epochs,), int64
+
+    Raises
+    ------
+    UserError
+        All signals that cannot be EEG in microvolts: not finite, constant, too small, too large.
+    """
+
+    def __init__(self, outlines: Sequence[Outline]) -> None:
+        self.outlines = {outline.name: outline for outline in outlines}
+        n_sleep_epochs = sum(len(outline.stages) for outline in outlines)
+        self.signal = torch.empty((n_sleep_epochs, outlines[0].n_samples))
+        self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
+        self._where: dict[str, range] = {}
+        problems: list[str] = []
+        begin = 0
+        for outline in outlines:
+            where = range(begin, begin + len(outline.stages))
+            self._where[outline.name] = where
+            night = self.signal[where.start : where.stop].numpy()
+            read_signal(outline.path, out=night)
+            problems += _signal_problems(outline.path.name, night)
+            begin = where.stop
+        if problems:
+            raise UserError("\n".join(problems))
+
+    def indices(self, recordings: Sequence[str]) -> Tensor:
+        """Positions of all sleep epochs of `recordings`, in their order, shape (n,), int64."""
+        return torch.cat([torch.arange(self._where[name].start, self._where[name].stop) for name in recordings])
+
+    def class_counts(self, recordings: Iterable[str]) -> list[int]:
+        """Sleep epochs of W, N1, N2, N3, REM in `recordings`."""
+        return class_counts([self.outlines[name] for name in recordings])
+
+
+def class_counts(outlines: Sequence[Outline]) -> list[int]:
+    """Sleep epochs of W, N1, N2, N3, REM in some recordings."""
+    return np.bincount(np.concatenate([outline.stages for outline in outlines]), minlength=N_STAGES).tolist()
+
+
+def _signal_problems(name: str, signal: np.ndarray) -> Iterator[str]:
+    """Say why a recording's signal cannot be EEG in microvolts."""
+    std = float(signal.std())
+    if not np.isfinite(std):
+        yield f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
+    elif std == 0:
+        yield f"{name}: the signal is constant. Was the channel recorded? Leave the recording out."
+    elif not MIN_STD_UV <= std <= MAX_STD_UV:
+        yield (
+            f"{name}: the signal's standard deviation is {std:.3g}; EEG in microvolts has {MIN_STD_UV:g} to "
+            f"{MAX_STD_UV:g}. Are the values in volts or raw digits? Prepare the recording again in microvolts."
+        )
+
+
+class Batches:
+    """Batches of sleep epochs.
+
+    Parameters
+    ----------
+    data : SleepEpochs
+    indices : Tensor of shape (n,), int64
+        Which sleep epochs.
+    batch_size : int
+        The last batch may be shorter.
+    shuffle : bool
+        Draw a new order, from torch's generator, each time the batches are gone through.
+    """
+
+    def __init__(self, data: SleepEpochs, indices: Tensor, batch_size: int, shuffle: bool) -> None:
+        self.data, self.indices, self.batch_size, self.shuffle = data, indices, batch_size, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield signal (B, 1, T) and stages (B,)."""
+        order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
+        for chosen in order.split(self.batch_size):
+            yield self.data.signal[chosen].unsqueeze(1), self.data.stages[chosen]

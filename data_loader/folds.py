@@ -1,0 +1,163 @@
+"""Subjects and folds: which recordings train and which test."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+
+SLEEP_EDF_PATTERNS = (r"SC4(\d\d)\d[A-Z]\w", r"(ST7\d\d)\d[A-Z]\w")
+"""Names of Sleep-EDF recordings, the group being the subject: cassette SC4ssNEx and telemetry ST7ssNJx."""
+
+PUBLISHED = Path(__file__).with_name("published_folds.json")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Recordings of one fold, by name; no subject is in two of the three.
+
+    Attributes
+    ----------
+    number : int
+        0-based.
+    train, valid, test : tuple of str
+    """
+
+    number: int
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def subject_of(recording: str, pattern: str | None = None) -> str:
+    """Name the subject of a recording.
+
+    Parameters
+    ----------
+    recording : str
+        Name without suffix, such as `SC4001E0`.
+    pattern : str or None
+        Regular expression, searched in the name; its one group is the subject. None: Sleep-EDF names give their
+        subject number, any other recording is a subject of its own.
+
+    Raises
+    ------
+    UserError
+        The name does not match `pattern`.
+    """
+    if pattern is not None:
+        found = re.search(pattern, recording)
+        if found is None or found[1] is None:
+            raise UserError(
+                f"{recording}: data_loader.args.subject_pattern {pattern!r} finds no subject in this name. "
+                "Mend the pattern, or set it to null to take every recording as a subject."
+            )
+        return found[1]
+    matches = (re.fullmatch(sleep_edf, recording) for sleep_edf in SLEEP_EDF_PATTERNS)
+    return next((match[1] for match in matches if match), recording)
+
+
+def make_folds(recordings: Sequence[str], num_folds: int, seed: int, pattern: str | None = None) -> list[Fold]:
+    """Cut the subjects into folds: fold k tests on the k-th run of subjects and trains on the others.
+
+    The order of the subjects is the published one where exactly the subjects of Sleep-EDF-20, Sleep-EDF-78 or the
+    329 recordings of SHHS are there; otherwise they are shuffled.
+
+    Parameters
+    ----------
+    recordings : sequence of str
+        Names, in any order.
+    num_folds : int
+        K, from 2 to the number of subjects.
+    seed : int
+        Of the shuffle.
+    pattern : str or None
+        See `subject_of`.
+
+    Returns
+    -------
+    list of Fold
+        `num_folds` of them; recordings sorted by name.
+
+    Raises
+    ------
+    UserError
+        There are fewer subjects than folds, or `pattern` does not fit a name.
+    """
+    nights: dict[str, list[str]] = {}
+    for recording in sorted(recordings):
+        nights.setdefault(subject_of(recording, pattern), []).append(recording)
+    if num_folds > len(nights):
+        raise UserError(
+            f"data_loader.args.num_folds is {num_folds}, but there are {len(nights)} subjects in "
+            f"{len(recordings)} recordings. Take at most {len(nights)} folds."
+        )
+    subjects = sorted(nights)
+    ordered = [subjects[position] for position in _order(subjects, seed)]
+    folds = []
+    for number, run in enumerate(np.array_split(np.array(ordered, dtype=object), num_folds)):
+        test = set(run)
+        folds.append(
+            Fold(
+                number,
+                train=_recordings(nights, (subject for subject in subjects if subject not in test)),
+                valid=(),
+                test=_recordings(nights, test),
+            )
+        )
+        check_disjoint(folds[-1], pattern)
+    return folds
+
+
+def choose_folds(folds: Sequence[Fold], fold_id: str) -> list[Fold]:
+    """Pick the fold whose number is `fold_id`, or every fold if it is `all`.
+
+    Raises
+    ------
+    UserError
+        There is no such fold.
+    """
+    if fold_id == "all":
+        return list(folds)
+    if int(fold_id) >= len(folds):
+        raise UserError(f"--fold_id {fold_id}: there are {len(folds)} folds, 0 to {len(folds) - 1}.")
+    return [folds[int(fold_id)]]
+
+
+def check_disjoint(fold: Fold, pattern: str | None = None) -> None:
+    """Refuse a fold that has a subject in two of its sets.
+
+    Raises
+    ------
+    UserError
+        Names the subjects.
+    """
+    train, valid, test = (
+        {subject_of(name, pattern) for name in names} for names in (fold.train, fold.valid, fold.test)
+    )
+    shared = train & test | train & valid | valid & test
+    if shared:
+        raise UserError(f"fold {fold.number}: subjects {', '.join(sorted(shared))} are in more than one set.")
+
+
+def _order(subjects: list[str], seed: int) -> list[int]:
+    """Positions in the sorted subjects, in the order in which they are cut into folds."""
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    known = {
+        "sleep_edf_20": {subject_of(name) for name in published["sleep_edf_20"]["recordings"]},
+        "sleep_edf_78": {f"{subject:02d}" for subject in range(83)} - {"39", "68", "69", "78", "79"},
+        "shhs": {f"shhs1-{number}" for number in published["shhs"]["recordings"]},
+    }
+    for name, members in known.items():
+        if members == set(subjects):
+            return published[name]["order"]
+    return np.random.default_rng(seed).permutation(len(subjects)).tolist()
+
+
+def _recordings(nights: dict[str, list[str]], subjects: Iterable[str]) -> tuple[str, ...]:
+    """All recordings of `subjects`, sorted."""
+    return tuple(sorted(name for subject in subjects for name in nights[subject]))

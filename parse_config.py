@@ -1,0 +1,315 @@
+"""The experiment's configuration: read, overridden, checked all at once, turned into objects."""
+
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from utils.errors import UserError
+from utils.stages import N_STAGES
+
+
+class Field(NamedTuple):
+    """What a key of the configuration may hold."""
+
+    accepts: Callable[[Any], bool]
+    description: str
+
+
+def _whole(low: int, high: int | None = None) -> Field:
+    """Accept a whole number within bounds."""
+    text = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    return Field(lambda value: type(value) is int and low <= value and (high is None or value <= high), text)
+
+
+def _or_null(field: Field) -> Field:
+    """Accept null as well."""
+    return Field(lambda value: value is None or field.accepts(value), f"{field.description}, or null")
+
+
+def _is_pattern(value: object) -> bool:
+    """Tell whether `value` is a regular expression with one group."""
+    try:
+        return isinstance(value, str) and re.compile(value).groups == 1
+    except re.error:
+        return False
+
+
+_COMPONENT = Field(
+    lambda value: isinstance(value, dict) and isinstance(value.get("type"), str),
+    'an object {"type": class name, "args": {...}}',
+)
+_FILE_NAME = Field(
+    lambda value: (
+        isinstance(value, str) and value not in {"", ".", ".."} and not re.search(r'[\\/\x00-\x1f:*?"<>|]', value)
+    ),
+    "a name that can be a folder's",
+)
+
+FIELDS: dict[str, Field] = {
+    "name": _FILE_NAME,
+    "n_gpu": _whole(0),
+    "seed": _whole(0),
+    "arch": _COMPONENT,
+    "data_loader.args.batch_size": _whole(1),
+    "data_loader.args.num_folds": _whole(2),
+    "data_loader.args.subject_pattern": _or_null(Field(_is_pattern, "a regular expression with one group")),
+    "optimizer": _COMPONENT,
+    "lr_scheduler": _or_null(_COMPONENT),
+    "loss": _COMPONENT,
+    "metrics": Field(
+        lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
+        "a list of names of functions",
+    ),
+    "trainer.epochs": _whole(1),
+    "trainer.save_dir": Field(lambda value: isinstance(value, str) and value != "", "a folder"),
+    "trainer.save_period": _whole(1),
+    "trainer.verbosity": _whole(0, 2),
+    "trainer.monitor": Field(
+        lambda value: isinstance(value, str) and re.fullmatch(r"(max|min) \w+", value) is not None,
+        '"max" or "min" and a metric or "loss", such as "max accuracy"',
+    ),
+    "trainer.early_stop": _or_null(_whole(1)),
+}
+"""Every key of a configuration. A component's `args` are checked against the signature of its class."""
+
+RUNTIME_ARGUMENTS = {"optimizer": "params", "lr_scheduler": "optimizer", "loss": "class_counts"}
+"""What a component is handed by the program, besides its `args`."""
+
+
+class ConfigParser:
+    """A checked configuration.
+
+    Parameters
+    ----------
+    path : Path
+        JSON file. Its key `extends` names another one, relative to it, that it changes.
+    overrides : sequence of str
+        `key.path=value` each, the value as JSON or, failing that, as text.
+    modules : mapping of str to sequence of modules
+        For `arch`, `optimizer`, `lr_scheduler`, `loss` and `metrics`: where to look the names up, in order.
+
+    Attributes
+    ----------
+    values : dict
+        The resolved configuration: plain JSON values.
+
+    Raises
+    ------
+    UserError
+        All problems of the configuration at once, a line each.
+    """
+
+    def __init__(self, path: Path, overrides: Sequence[str], modules: Mapping[str, Sequence[ModuleType]]) -> None:
+        self._modules = modules
+        self.values = merge(read_json(path), _nested(overrides))
+        problems = list(_problems(self.values))
+        if not problems:
+            problems = [line for key in modules for line in self._name_problems(key)]
+        if not problems:
+            problems = list(self._object_problems())
+        if problems:
+            raise UserError("\n".join([f"{path}:", *(f"  {problem}" for problem in problems)]))
+
+    def __getitem__(self, key: str) -> Any:
+        """Value at a dotted key such as `trainer.epochs`."""
+        value: Any = self.values
+        for part in key.split("."):
+            value = value[part]
+        return value
+
+    @property
+    def experiment_dir(self) -> Path:
+        """Folder of the experiment, `<save_dir>/<name>`."""
+        return Path(self["trainer.save_dir"]) / self["name"]
+
+    def init_obj(self, key: str, runtime_argument: object = None) -> Any:
+        """Make the object of component `key`, or None where the configuration says null.
+
+        Parameters
+        ----------
+        key : str
+            `arch`, `optimizer`, `lr_scheduler` or `loss`.
+        runtime_argument : object
+            What RUNTIME_ARGUMENTS names for this component; a class that does not ask for it does not get it.
+        """
+        if self[key] is None:
+            return None
+        made = self._look_up(key, self[key]["type"])
+        arguments = dict(self[key].get("args", {}))
+        name = RUNTIME_ARGUMENTS.get(key)
+        if name in inspect.signature(made).parameters:
+            arguments[str(name)] = runtime_argument
+        return made(**arguments)
+
+    def functions(self, key: str) -> dict[str, Callable[..., Any]]:
+        """Functions that the list at `key` names, by name, in its order."""
+        return {name: self._look_up(key, name) for name in self[key]}
+
+    def _choices(self, key: str) -> list[str]:
+        return [name for module in self._modules[key] for name in getattr(module, "__all__", vars(module))]
+
+    def _look_up(self, key: str, name: str) -> Any:
+        return next(getattr(module, name) for module in self._modules[key] if hasattr(module, name))
+
+    def _name_problems(self, key: str) -> Iterable[str]:
+        """Say what is wrong with the names and arguments at `key`, where classes and functions are named."""
+        value, choices = self[key], self._choices(key)
+        names = value if isinstance(value, list) else [] if value is None else [value["type"]]
+        unknown = [name for name in names if name not in choices]
+        for name in unknown:
+            yield f"{key}: nothing is named {name!r}.{_meant(name, choices)}"
+        if isinstance(value, dict) and not unknown:
+            yield from _argument_problems(key, self._look_up(key, value["type"]), value.get("args", {}))
+        if key == "metrics":
+            monitored = self["trainer.monitor"].split()[1]
+            if monitored not in [*value, "loss"]:
+                yield f"trainer.monitor: {monitored!r} is neither one of metrics ({', '.join(value)}) nor loss."
+
+    def _object_problems(self) -> Iterable[str]:
+        """Make every object once and say what its class has against its arguments."""
+        made: dict[str, Any] = {}
+        handed = {
+            "arch": lambda: None,
+            "optimizer": lambda: made["arch"].parameters(),
+            "lr_scheduler": lambda: made["optimizer"],
+            "loss": lambda: [1] * N_STAGES,
+        }
+        for key, runtime_argument in handed.items():
+            try:
+                made[key] = self.init_obj(key, runtime_argument())
+            except KeyError:
+                continue  # what it needs could not be made
+            except (UserError, ValueError, TypeError, RuntimeError) as error:
+                yield f"{key}: {error}"
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `changes` over `base`, key by key; a component of another type replaces the old one whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type"):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines `key: old -> new` for each value in which two nested mappings differ."""
+    lines = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {json.dumps(before)} -> {json.dumps(after)}")
+    return lines
+
+
+def read_json(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a configuration file and what it extends.
+
+    Raises
+    ------
+    UserError
+        The file is missing, no JSON object, has a key twice, or extends itself.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Name a configuration with -c.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no valid JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no JSON object {{...}}.")
+    if "extends" not in values:
+        return values
+    base = path.parent / str(values.pop("extends"))
+    if base.resolve() in seen:
+        raise UserError(f"{path}: extends {base}, which extends it in turn.")
+    return merge(read_json(base, (*seen, path.resolve())), values)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that stands twice in one object."""
+    keys = [key for key, _ in pairs]
+    repeated = {key for key in keys if keys.count(key) > 1}
+    if repeated:
+        raise ValueError(f"the key {sorted(repeated)[0]!r} stands twice")
+    return dict(pairs)
+
+
+def _nested(overrides: Sequence[str]) -> dict[str, Any]:
+    """`["trainer.epochs=5"]` as `{"trainer": {"epochs": 5}}`."""
+    nested: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not key or not equals:
+            raise UserError(f"--set {override}: write key.path=value, such as --set trainer.epochs=5.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        nested = merge(nested, value)
+    return nested
+
+
+def _problems(values: Mapping[str, Any]) -> Iterable[str]:
+    """Say what is wrong with keys and values, as far as it shows without the classes that they name."""
+    given = dict(_leaves(values))
+    for key in sorted(given.keys() - FIELDS.keys()):
+        yield f"unknown key {key!r}.{_meant(key, FIELDS)}"
+    for key, field in FIELDS.items():
+        if key not in given:
+            yield f'{key} is missing: it takes {field.description}. With "extends": "config.json" it need not be there.'
+        elif not field.accepts(given[key]):
+            yield f"{key} is {json.dumps(given[key])}; it takes {field.description}."
+        elif field.description.startswith(_COMPONENT.description) and given[key] is not None:
+            for extra in given[key].keys() - {"type", "args"}:
+                yield f"unknown key '{key}.{extra}'.{_meant(extra, ['type', 'args'])}"
+            if not isinstance(given[key].get("args", {}), dict):
+                yield f"{key}.args is {json.dumps(given[key]['args'])}; it takes an object of arguments."
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Dotted keys with their values, down to the keys of FIELDS."""
+    groups = {key.rsplit(".", depth)[0] for key in FIELDS for depth in range(1, key.count(".") + 1)}
+    for key, value in values.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict) and dotted in groups:
+            yield from _leaves(value, f"{dotted}.")
+        else:
+            yield dotted, value
+
+
+def _argument_problems(key: str, made: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterable[str]:
+    """Arguments that the class does not know, and those it needs and does not get."""
+    parameters = inspect.signature(made).parameters
+    handed = RUNTIME_ARGUMENTS.get(key)
+    known = [name for name in parameters if name != handed]
+    for name in sorted(arguments.keys() - known):
+        yield f"unknown key '{key}.args.{name}'.{_meant(name, known)}"
+    for name in known:
+        needed = parameters[name].default is inspect.Parameter.empty and parameters[name].kind.name not in {
+            "VAR_KEYWORD",
+            "VAR_POSITIONAL",
+        }
+        if needed and name not in arguments:
+            yield f"{key}.args.{name} is missing: {getattr(made, '__name__', key)} needs it."
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """End of a sentence: what was probably meant, or what there is."""
+    choices = [choice for choice in known if not choice.startswith("_")]
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    near = near or [choice for choice in choices if choice.split(".")[-1] == name.split(".")[-1]][:1]
+    listed = f" Known here: {', '.join(choices)}." if len(choices) <= 24 else ""
+    return f" Did you mean {near[0]!r}?" if near else listed

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Lint, format, types and all tests. Further arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This needs Python 3.11 or newer." >&2; exit 1; }
+[ -x .venv/bin/python ] || python3 -m venv .venv
+.venv/bin/python -m pip install --quiet -r requirements-dev.txt
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy .
+.venv/bin/python -m pytest "$@"

@@ -1,0 +1,117 @@
+"""Train one fold of a K-fold cross-validation, or all of them; report when all are there.
+
+python train_Kfold_CV.py --device 0 --fold_id 10 --np_data_dir /path/to/npz/files
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from utils.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    arguments = parse_arguments()
+    try:
+        run(arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on after the last finished training epoch.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything, train the folds that are not finished, report."""
+    # Imported here because they load torch, for which --help does not wait.
+    from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
+    from data_loader.folds import choose_folds, make_folds
+    from trainer.experiment import claim, fold_directory, is_finished
+    from trainer.fold import checksums, plan, read_config, train_fold
+    from trainer.report import write_report_if_complete
+    from utils.device import choose_device
+    from utils.logs import LOG, log_to_console, log_to_file
+
+    # The experiment
+    default = arguments.resume.parent if arguments.resume else HERE
+    config = read_config(arguments.config or default / "config.json", arguments.set)
+    log_to_console(config["trainer.verbosity"])
+    device, remarks = choose_device(arguments.device, config["n_gpu"])
+
+    # The recordings, by fold
+    outlines = find_recordings(arguments.np_data_dir)
+    check_sampling_rate(outlines, config["arch.args"].get("fs"))
+    settings = config["data_loader.args"]
+    all_folds = make_folds(
+        [outline.name for outline in outlines], settings["num_folds"], config["seed"], settings["subject_pattern"]
+    )
+    folds = choose_folds(all_folds, arguments.fold_id)
+    if arguments.dry_run:
+        print(json.dumps(plan(config, folds[0], outlines, device), indent=2))
+        return
+
+    # Their folders
+    directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
+    for fold in folds:
+        claim(directories[fold.number], config.values, checksums(fold, outlines), arguments.overwrite)
+    unfinished = [fold for fold in folds if not is_finished(directories[fold.number])]
+    LOG.info(f"{len(folds) - len(unfinished)} of {len(folds)} folds are finished already.")
+
+    # Training
+    if unfinished:
+        data = SleepEpochs(outlines)
+    for fold in unfinished:
+        with log_to_file(directories[fold.number] / "info.log"):
+            for remark in remarks:
+                LOG.warning(remark)
+            try:
+                train_fold(config, fold, data, device, arguments.resume)
+            except (UserError, OSError) as error:
+                LOG.error(f"Fold {fold.number} failed. {error}")
+                raise SystemExit(1) from error
+    write_report_if_complete(config.experiment_dir, settings["num_folds"])
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-c", "--config", type=Path, help="configuration (default: config.json beside this script)")
+    parser.add_argument("-f", "--fold_id", type=_fold_id, required=True, help="0-based number of the fold, or all")
+    parser.add_argument("-da", "--np_data_dir", type=Path, required=True, help="folder of the prepared npz files")
+    parser.add_argument(
+        "-d", "--device", type=_device, default="0", help="a GPU's number, cpu or mps; a GPU not there means the CPU"
+    )
+    parser.add_argument(
+        "-r", "--resume", type=Path, help="checkpoint to go on from (default: the newest one of the fold)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key: --set trainer.epochs=5"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="print as JSON what would be done, and do nothing")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
+    arguments = parser.parse_args()
+    if arguments.dry_run and arguments.fold_id == "all":
+        parser.error("--dry_run shows one fold: name it with --fold_id")
+    return arguments
+
+
+def _fold_id(text: str) -> str:
+    if text != "all" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 up nor all")
+    return text
+
+
+def _device(text: str) -> str:
+    if text not in {"cpu", "mps"} and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a GPU's number nor cpu nor mps")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training and evaluation of AttnSleep, and the report on its folds."""

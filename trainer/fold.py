@@ -1,0 +1,162 @@
+"""Training one fold: from its configuration and data to its predictions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+import model.loss
+import model.metric
+import model.model
+from data_loader.data_loaders import Batches, SleepEpochs, class_counts
+from data_loader.folds import Fold
+from parse_config import ConfigParser
+from trainer.experiment import Predictions, fold_directory, write_predictions
+from trainer.trainer import Trainer
+from utils.logs import LOG, SUMMARY
+from utils.recording import Outline
+from utils.seed import seed_train_epoch
+from utils.stages import STAGE_NAMES
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
+    """Read and check a configuration whose names are those of this project and of torch.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : sequence of str
+        `key.path=value` each.
+
+    Raises
+    ------
+    UserError
+        All problems at once.
+    """
+    modules: dict[str, list[ModuleType]] = {
+        "arch": [model.model],
+        "optimizer": [torch.optim],
+        "lr_scheduler": [torch.optim.lr_scheduler],
+        "loss": [model.loss, torch.nn],
+        "metrics": [model.metric],
+    }
+    return ConfigParser(path, overrides, modules)
+
+
+def train_fold(
+    config: ConfigParser, fold: Fold, data: SleepEpochs, device: torch.device, checkpoint: Path | None
+) -> None:
+    """Train one fold, or go on with it, and write its predictions.
+
+    Parameters
+    ----------
+    config : ConfigParser
+    fold : Fold
+    data : SleepEpochs
+        At least the recordings of `fold`.
+    device : torch.device
+    checkpoint : Path or None
+        Where to go on; None: from the newest checkpoint of the fold, if there is one.
+    """
+    directory = fold_directory(config.experiment_dir, fold.number)
+    LOG.log(
+        SUMMARY,
+        f"Fold {fold.number} of {config['data_loader.args.num_folds']}: {len(fold.train)} recordings to train on, "
+        f"{len(fold.test)} to test on; on {device}.",
+    )
+    trainer = make_trainer(config, fold, data, device, directory)
+    trainer.resume(checkpoint)
+    try:
+        trainer.train()
+    except KeyboardInterrupt:
+        LOG.warning(f"Stopped after training epoch {len(trainer.history)}.")
+        raise
+    predictions = predict_test_set(trainer, fold, data)
+    write_predictions(directory, predictions)
+    LOG.log(
+        SUMMARY,
+        f"Fold {fold.number} is finished: best training epoch {trainer.best()['train_epoch']} of "
+        f"{len(trainer.history)} ({config['trainer.monitor']}), "
+        f"test accuracy {(predictions.y_true == predictions.y_pred).mean():.4f}.",
+    )
+
+
+def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, device: torch.device, directory: Path) -> Trainer:
+    """Make network, optimizer, loss and batches of a fold from the configuration."""
+    seed_train_epoch(config["seed"], 0)
+    network = config.init_obj("arch").to(device)
+    optimizer = config.init_obj("optimizer", network.parameters())
+    batch_size = config["data_loader.args.batch_size"]
+    first = next(iter(data.outlines.values()))
+    return Trainer(
+        network,
+        optimizer,
+        config.init_obj("lr_scheduler", optimizer),
+        criterion=config.init_obj("loss", data.class_counts(counted(fold))).to(device),
+        metrics=config.functions("metrics"),
+        train_batches=Batches(data, data.indices(fold.train), batch_size, shuffle=True),
+        evaluation_batches=Batches(data, data.indices(fold.test), batch_size, shuffle=False),
+        device=device,
+        directory=directory,
+        epochs=config["trainer.epochs"],
+        save_period=config["trainer.save_period"],
+        monitor=config["trainer.monitor"],
+        early_stop=config["trainer.early_stop"],
+        seed=config["seed"],
+        about={
+            "fs": first.fs,
+            "channel": first.channel,
+            "units": "uV",
+            "stage_names": list(STAGE_NAMES),
+            "fold": fold.number,
+            "config": config.values,
+        },
+    )
+
+
+def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs) -> Predictions:
+    """Predict with the weights after the last training epoch, and with those that the monitor selected."""
+    last_epoch = trainer.logits(trainer.evaluation_batches)
+    trainer.load_best()
+    selected = trainer.logits(trainer.evaluation_batches)
+    test = [data.outlines[name] for name in fold.test]
+    return Predictions(
+        recording=np.repeat([outline.name for outline in test], [len(outline.stages) for outline in test]),
+        sleep_epoch=np.concatenate([outline.sleep_epoch for outline in test]),
+        y_true=np.concatenate([outline.stages for outline in test]),
+        y_pred=selected.argmax(dim=1).numpy(),
+        probabilities=selected.softmax(dim=1).numpy(),
+        y_pred_last_epoch=last_epoch.argmax(dim=1).numpy(),
+        probabilities_last_epoch=last_epoch.softmax(dim=1).numpy(),
+    )
+
+
+def plan(config: ConfigParser, fold: Fold, outlines: Sequence[Outline], device: torch.device) -> dict[str, Any]:
+    """Say what training a fold would do, without doing it, in plain values."""
+    counts = class_counts([outline for outline in outlines if outline.name in counted(fold)])
+    weight = getattr(config.init_obj("loss", counts), "weight", None)
+    return {
+        "fold": fold.number,
+        "train": fold.train,
+        "valid": fold.valid,
+        "test": fold.test,
+        "class_counts": counts,
+        "class_weights": None if weight is None else [round(value, 6) for value in weight.tolist()],
+        "parameters": sum(parameter.numel() for parameter in config.init_obj("arch").parameters()),
+        "device": str(device),
+        "config": config.values,
+    }
+
+
+def counted(fold: Fold) -> set[str]:
+    """Name the recordings whose stages the class-aware loss counts: training and test set, as in the released code."""
+    return {*fold.train, *fold.test}
+
+
+def checksums(fold: Fold, outlines: Sequence[Outline]) -> dict[str, dict[str, str]]:
+    """Checksum of each recording of a fold, by set and name."""
+    by_name = {outline.name: outline.checksum for outline in outlines}
+    return {part: {name: by_name[name] for name in getattr(fold, part)} for part in ("train", "valid", "test")}

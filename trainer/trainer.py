@@ -1,0 +1,102 @@
+"""One training pass and one evaluation pass over sleep epochs."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from base.base_trainer import BaseTrainer, Row
+from data_loader.data_loaders import Batches
+from utils.errors import UserError
+from utils.logs import LOG
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+class Trainer(BaseTrainer):
+    """Train a network that maps EEG (B, 1, T) to logits (B, 5).
+
+    Parameters
+    ----------
+    criterion : nn.Module
+        Loss of logits (B, 5) and stages (B,).
+    metrics : mapping of str to function
+        Computed on all predictions of a pass pooled, see `model.metric`.
+    train_batches, evaluation_batches : Batches
+    device : torch.device
+    *args, **kwargs
+        Of `BaseTrainer`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        criterion: torch.nn.Module,
+        metrics: Mapping[str, Metric],
+        train_batches: Batches,
+        evaluation_batches: Batches,
+        device: torch.device,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.criterion, self.metrics, self.device = criterion, metrics, device
+        self.train_batches, self.evaluation_batches = train_batches, evaluation_batches
+
+    def train_pass(self, train_epoch: int) -> Row:
+        """Go through the training set once, in a new order, and update the weights after each batch."""
+        self.model.train()
+        losses, predictions, stages = [], [], []
+        begin = time.perf_counter()
+        for signal, y_true in _with_progress(self.train_batches, f"train epoch {train_epoch}/{self.epochs}"):
+            y_true = y_true.to(self.device)
+            logits = self.model(signal.to(self.device))
+            loss = self.criterion(logits, y_true)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            # Kept on the device: asking for a value here would make a GPU wait in every step.
+            losses.append(loss.detach())
+            predictions.append(logits.detach().argmax(dim=1))
+            stages.append(y_true)
+        loss_by_step = torch.stack(losses).cpu()
+        if not loss_by_step.isfinite().all():
+            step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
+            raise UserError(
+                f"training epoch {train_epoch}, step {step} of {len(losses)}: the loss is {loss_by_step[step - 1]:g}. "
+                "Lower optimizer.args.lr, or look for odd values in the recordings."
+            )
+        true, predicted = torch.cat(stages).cpu().numpy(), torch.cat(predictions).cpu().numpy()
+        row = self._scores("train", loss_by_step.mean().item(), true, predicted)
+        row["sleep_epochs_per_s"] = len(true) / (time.perf_counter() - begin)
+        return row
+
+    def evaluation_pass(self) -> Row:
+        """Evaluate the monitored set."""
+        logits = self.logits(self.evaluation_batches)
+        y_true = self.evaluation_batches.data.stages[self.evaluation_batches.indices]
+        with torch.inference_mode():
+            loss = self.criterion.cpu()(logits, y_true).item()
+        self.criterion.to(self.device)
+        return self._scores(self.evaluated_set, loss, y_true.numpy(), logits.argmax(dim=1).numpy())
+
+    def logits(self, batches: Batches) -> Tensor:
+        """Logits of all sleep epochs of `batches`, in their order, shape (n, 5), on the CPU."""
+        self.model.eval()
+        with torch.inference_mode():
+            return torch.cat([self.model(signal.to(self.device)) for signal, _ in batches]).cpu()
+
+    def _scores(self, name: str, loss: float, y_true: np.ndarray, y_pred: np.ndarray) -> Row:
+        """Loss and metrics of one pass, the columns prefixed with the set's name."""
+        scores = {metric: float(function(y_true, y_pred)) for metric, function in self.metrics.items()}
+        return {f"{name}_{column}": value for column, value in ({"loss": loss} | scores).items()}
+
+
+def _with_progress(batches: Batches, title: str) -> Iterable[tuple[Tensor, Tensor]]:
+    """Show a progress bar on a terminal, unless the log is at its tersest."""
+    shown = sys.stderr.isatty() and LOG.isEnabledFor(20)
+    return tqdm(batches, desc=title, unit="batch", leave=False, disable=not shown)
