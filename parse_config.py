@@ -13,6 +13,10 @@ from utils.errors import UserError
 from utils.stages import N_STAGES
 
 
+Problem = tuple[str, str]
+"""A key of the configuration, and what is wrong there."""
+
+
 class Field(NamedTuple):
     """What a key of the configuration may hold."""
 
@@ -108,12 +112,10 @@ class ConfigParser:
         self._modules = modules
         self.values = merge(read_json(path), _nested(overrides))
         problems = list(_problems(self.values))
-        if not problems:
-            problems = [line for key in modules for line in self._name_problems(key)]
-        if not problems:
-            problems = list(self._object_problems())
+        problems += [problem for key in self._sound(problems) for problem in self._name_problems(key)]
+        problems += self._object_problems(self._sound(problems))
         if problems:
-            raise UserError("\n".join([f"{path}:", *(f"  {problem}" for problem in problems)]))
+            raise UserError("\n".join([f"{path}:", *(f"  {key}: {text}" for key, text in problems)]))
 
     def __getitem__(self, key: str) -> Any:
         """Value at a dotted key such as `trainer.epochs`."""
@@ -150,28 +152,36 @@ class ConfigParser:
         """Functions that the list at `key` names, by name, in its order."""
         return {name: self._look_up(key, name) for name in self[key]}
 
+    def _sound(self, problems: Sequence[Problem]) -> list[str]:
+        """List the keys with names to look up in which no problem was found so far."""
+        faulty = {key.split(".")[0] for key, _ in problems}
+        return [key for key in self._modules if key not in faulty]
+
     def _choices(self, key: str) -> list[str]:
         return [name for module in self._modules[key] for name in getattr(module, "__all__", vars(module))]
 
     def _look_up(self, key: str, name: str) -> Any:
         return next(getattr(module, name) for module in self._modules[key] if hasattr(module, name))
 
-    def _name_problems(self, key: str) -> Iterable[str]:
+    def _name_problems(self, key: str) -> Iterable[Problem]:
         """Say what is wrong with the names and arguments at `key`, where classes and functions are named."""
         value, choices = self[key], self._choices(key)
         names = value if isinstance(value, list) else [] if value is None else [value["type"]]
         unknown = [name for name in names if name not in choices]
         for name in unknown:
-            yield f"{key}: nothing is named {name!r}.{_meant(name, choices)}"
+            yield key, f"nothing is named {name!r}.{_meant(name, choices)}"
         if isinstance(value, dict) and not unknown:
             yield from _argument_problems(key, self._look_up(key, value["type"]), value.get("args", {}))
-        if key == "metrics":
-            monitored = self["trainer.monitor"].split()[1]
-            if monitored not in [*value, "loss"]:
-                yield f"trainer.monitor: {monitored!r} is neither one of metrics ({', '.join(value)}) nor loss."
+        monitor = self.values.get("trainer", {}).get("monitor")
+        if (
+            key == "metrics"
+            and FIELDS["trainer.monitor"].accepts(monitor)
+            and monitor.split()[1] not in [*value, "loss"]
+        ):
+            yield "trainer.monitor", f"{monitor.split()[1]!r} is neither one of metrics ({', '.join(value)}) nor loss."
 
-    def _object_problems(self) -> Iterable[str]:
-        """Make every object once and say what its class has against its arguments."""
+    def _object_problems(self, keys: Sequence[str]) -> Iterable[Problem]:
+        """Make the objects of `keys` once and say what their classes have against their arguments."""
         made: dict[str, Any] = {}
         handed = {
             "arch": lambda: None,
@@ -179,13 +189,13 @@ class ConfigParser:
             "lr_scheduler": lambda: made["optimizer"],
             "loss": lambda: [1] * N_STAGES,
         }
-        for key, runtime_argument in handed.items():
+        for key in (key for key in handed if key in keys):
             try:
-                made[key] = self.init_obj(key, runtime_argument())
+                made[key] = self.init_obj(key, handed[key]())
             except KeyError:
                 continue  # what it needs could not be made
             except (UserError, ValueError, TypeError, RuntimeError) as error:
-                yield f"{key}: {error}"
+                yield key, str(error)
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,21 +272,21 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
     return nested
 
 
-def _problems(values: Mapping[str, Any]) -> Iterable[str]:
+def _problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     """Say what is wrong with keys and values, as far as it shows without the classes that they name."""
     given = dict(_leaves(values))
     for key in sorted(given.keys() - FIELDS.keys()):
-        yield f"unknown key {key!r}.{_meant(key, FIELDS)}"
+        yield key, f"unknown key.{_meant(key, FIELDS)}"
     for key, field in FIELDS.items():
         if key not in given:
-            yield f'{key} is missing: it takes {field.description}. With "extends": "config.json" it need not be there.'
+            yield key, f'missing; it takes {field.description}. With "extends": "config.json" it need not be there.'
         elif not field.accepts(given[key]):
-            yield f"{key} is {json.dumps(given[key])}; it takes {field.description}."
+            yield key, f"{json.dumps(given[key])} will not do; it takes {field.description}."
         elif field.description.startswith(_COMPONENT.description) and given[key] is not None:
             for extra in given[key].keys() - {"type", "args"}:
-                yield f"unknown key '{key}.{extra}'.{_meant(extra, ['type', 'args'])}"
+                yield f"{key}.{extra}", f"unknown key.{_meant(extra, ['type', 'args'])}"
             if not isinstance(given[key].get("args", {}), dict):
-                yield f"{key}.args is {json.dumps(given[key]['args'])}; it takes an object of arguments."
+                yield f"{key}.args", f"{json.dumps(given[key]['args'])} will not do; it takes an object of arguments."
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -290,20 +300,20 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield dotted, value
 
 
-def _argument_problems(key: str, made: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterable[str]:
+def _argument_problems(key: str, made: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterable[Problem]:
     """Arguments that the class does not know, and those it needs and does not get."""
     parameters = inspect.signature(made).parameters
     handed = RUNTIME_ARGUMENTS.get(key)
     known = [name for name in parameters if name != handed]
     for name in sorted(arguments.keys() - known):
-        yield f"unknown key '{key}.args.{name}'.{_meant(name, known)}"
+        yield f"{key}.args.{name}", f"unknown key.{_meant(name, known)}"
     for name in known:
         needed = parameters[name].default is inspect.Parameter.empty and parameters[name].kind.name not in {
             "VAR_KEYWORD",
             "VAR_POSITIONAL",
         }
         if needed and name not in arguments:
-            yield f"{key}.args.{name} is missing: {getattr(made, '__name__', key)} needs it."
+            yield f"{key}.args.{name}", f"missing; {getattr(made, '__name__', key)} needs it."
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
