@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from utils.errors import UserError
 from utils.stages import N_STAGES
 
-
 Problem = tuple[str, str]
 """A key of the configuration, and what is wrong there."""
 
