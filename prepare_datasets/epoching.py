@@ -1,0 +1,71 @@
+"""From a night's signal and stages to the sleep epochs that are kept."""
+
+import numpy as np
+
+from prepare_datasets.hypnograms import UNSCORED
+from utils.errors import UserError
+from utils.stages import SLEEP_EPOCH_S, W
+
+N_WAKE = 60
+"""Sleep epochs (30 min) that are kept before the first and after the last that is not W."""
+
+
+def samples_per_sleep_epoch(fs: float, source: str) -> int:
+    """Return the samples in 30 s at `fs` Hz.
+
+    Raises
+    ------
+    UserError
+        They are no whole number; `source` names the file.
+    """
+    n_samples = round(fs * SLEEP_EPOCH_S)
+    if n_samples < 1 or abs(fs * SLEEP_EPOCH_S - n_samples) > 1e-6:
+        raise UserError(
+            f"{source}: {fs:g} Hz gives {fs * SLEEP_EPOCH_S:g} samples in {SLEEP_EPOCH_S} s, not a whole number. "
+            "Resample it first."
+        )
+    return n_samples
+
+
+def cut_sleep_epochs(
+    signal: np.ndarray, stages: np.ndarray, n_samples: int, source: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut a night into sleep epochs and keep those that count.
+
+    What has no signal, or no stage, is dropped at the tail; then what is not scored; then, of the rest, what is
+    farther than 60 sleep epochs from sleep at either end.
+
+    Parameters
+    ----------
+    signal : ndarray of shape (n,), float32
+        Microvolts, from the start of the night.
+    stages : ndarray of shape (m,), int32
+        Stage of each sleep epoch from the start of the night: 0 to 4, or -1 where not scored.
+    n_samples : int
+        Samples per sleep epoch.
+    source : str
+        Name of the hypnogram, for messages.
+
+    Returns
+    -------
+    signal : ndarray of shape (n_sleep_epochs, n_samples), float32
+    stages : ndarray of shape (n_sleep_epochs,), int32
+    sleep_epoch : ndarray of shape (n_sleep_epochs,), int32
+        Position of each in the night.
+
+    Raises
+    ------
+    UserError
+        There is no sleep in it.
+    """
+    n_sleep_epochs = min(len(signal) // n_samples, len(stages))
+    scored = np.flatnonzero(stages[:n_sleep_epochs] != UNSCORED)
+    asleep = np.flatnonzero(stages[scored] != W)
+    if len(asleep) == 0:
+        raise UserError(
+            f"{source}: no sleep at all where there is signal ({len(scored)} sleep epochs of W). "
+            "Leave this recording out."
+        )
+    kept = scored[max(asleep[0] - N_WAKE, 0) : asleep[-1] + N_WAKE + 1]
+    sleep_epochs = signal[: n_sleep_epochs * n_samples].reshape(n_sleep_epochs, n_samples)
+    return sleep_epochs[kept], stages[kept].astype(np.int32), kept.astype(np.int32)

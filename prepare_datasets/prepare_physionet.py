@@ -1,0 +1,105 @@
+"""Prepare Sleep-EDF: each `*-PSG.edf` with its `*-Hypnogram.edf` becomes one npz.
+
+python prepare_physionet.py --data_dir sleep-cassette --output_dir edf_20_npz --select_ch EEG Fpz-Cz
+"""
+
+import sys
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
+
+from prepare_datasets import edf  # noqa: E402
+from prepare_datasets.edf_header import read_header  # noqa: E402
+from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
+from prepare_datasets.hypnograms import stages_from_annotations  # noqa: E402
+from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.recording import Recording  # noqa: E402
+
+PSG, HYPNOGRAM = "-PSG.edf", "-Hypnogram.edf"
+
+
+def main() -> int:
+    """Prepare all recordings of a folder; return the exit code."""
+    parser = argument_parser("Prepare Sleep-EDF recordings.", output_dir="edf_20_npz", channel="EEG Fpz-Cz")
+    arguments = parser.parse_args()
+    pairs, problems = pair_files(list_files(arguments.data_dir, "*.edf"))
+    if not pairs and not problems:
+        raise UserError(f"{arguments.data_dir}: no file *{PSG} in it. Pass the folder that holds them.")
+    channel = channel_name(arguments.select_ch)
+    tasks = [Task(name, partial(read_night, psg, hypnogram, channel)) for name, (psg, hypnogram) in pairs.items()]
+    return run(tasks, arguments, problems)
+
+
+def pair_files(files: list[Path]) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
+    """Pair each PSG with its hypnogram by the recording: the first seven characters, as in `SC4001E`.
+
+    Parameters
+    ----------
+    files : list of Path
+        Those that are neither a PSG nor a hypnogram by their names are passed over.
+
+    Returns
+    -------
+    pairs : dict of str to tuple of Path
+        PSG and hypnogram by the name of the recording, such as `SC4001E0`.
+    problems : list of str
+        One line for each recording that has not exactly one of both.
+    """
+    psgs: dict[str, list[Path]] = defaultdict(list)
+    hypnograms: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        for suffix, found in ((PSG, psgs), (HYPNOGRAM, hypnograms)):
+            if file.name.endswith(suffix):
+                found[file.name.removesuffix(suffix)[:7]].append(file)
+    pairs, problems = {}, []
+    for recording in sorted({*psgs, *hypnograms}):
+        psg, hypnogram = psgs[recording], hypnograms[recording]
+        names = ", ".join(file.name for file in psg + hypnogram)
+        if not hypnogram:
+            problems.append(f"{names}: no hypnogram {recording}?{HYPNOGRAM} beside it. Add it, or move the PSG away.")
+        elif not psg:
+            problems.append(f"{names}: no PSG {recording}?{PSG} beside it. Add it, or move the hypnogram away.")
+        elif len(psg) > 1 or len(hypnogram) > 1:
+            problems.append(
+                f"{names}: {len(psg)} PSG and {len(hypnogram)} hypnograms of one recording. Leave one of each."
+            )
+        else:
+            pairs[psg[0].name.removesuffix(PSG)] = (psg[0], hypnogram[0])
+    return pairs, problems
+
+
+def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
+    """Read one night.
+
+    Parameters
+    ----------
+    psg, hypnogram : Path
+        EDF and EDF+ file of the same recording.
+    channel : str
+        Label of the channel.
+
+    Raises
+    ------
+    UserError
+        Anything is wrong with one of the files, or with the two together.
+    """
+    header, scored = read_header(psg), read_header(hypnogram)
+    if header.start is None or header.start != scored.start:
+        raise UserError(
+            f"{psg.name}: starts at {header.start_time or 'an unknown time'}, but {hypnogram.name} at "
+            f"{scored.start_time or 'an unknown time'}. They must agree: get both files again."
+        )
+    label = edf.resolve_channel(header, channel)
+    signal, fs = edf.read_channel(header, label), header.fs(label)
+    n_samples = samples_per_sleep_epoch(fs, psg.name)
+    annotations = edf.read_annotations(hypnogram)
+    night = stages_from_annotations(annotations, len(signal) // n_samples, hypnogram.name)
+    sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, hypnogram.name)
+    return Recording(sleep_epochs, stages, fs, channel, position, header.start_time, psg.name)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,133 @@
+"""Prepare SHHS visit 1: each `shhs1-*.edf` with its `shhs1-*-profusion.xml` becomes one npz.
+
+python prepare_shhs.py --data_dir edfs/shhs1 --ann_dir annotations-events-profusion/shhs1 --output_dir shhs_npz
+"""
+
+import json
+import sys
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
+
+import numpy as np  # noqa: E402
+
+from prepare_datasets import edf  # noqa: E402
+from prepare_datasets.edf_header import read_header  # noqa: E402
+from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
+from prepare_datasets.hypnograms import UNSCORED, read_profusion_xml  # noqa: E402
+from prepare_datasets.preparation import (  # noqa: E402
+    LeftOut,
+    Task,
+    argument_parser,
+    channel_name,
+    exit_code,
+    list_files,
+    run,
+)
+from utils.errors import UserError  # noqa: E402
+from utils.recording import Recording  # noqa: E402
+
+ALIASES = {"EEG C4-A1": ("EEG",), "EEG C3-A2": ("EEG(sec)", "EEG sec", "EEG2", "EEG 2")}
+"""Labels that the files give to a channel of the montage."""
+
+ANNOTATION = "-profusion.xml"
+N_SHOWN = 10
+FOLDS = Path(__file__).resolve().parent.parent / "data_loader" / "published_folds.json"
+
+
+def main() -> int:
+    """Prepare the recordings of a folder; return the exit code."""
+    parser = argument_parser("Prepare SHHS recordings.", output_dir="shhs_npz", channel="EEG C4-A1")
+    parser.add_argument("--ann_dir", type=Path, required=True, metavar="DIR", help=f"folder of the *{ANNOTATION} files")
+    parser.add_argument(
+        "--recordings",
+        choices=["published", "all"],
+        default="published",
+        help="the published 329, or all (%(default)s)",
+    )
+    arguments = parser.parse_args()
+    recordings = {path.stem: path for path in list_files(arguments.data_dir, "shhs1-*.edf")}
+    scored = {
+        path.name.removesuffix(ANNOTATION): path for path in list_files(arguments.ann_dir, f"shhs1-*{ANNOTATION}")
+    }
+    if not recordings:
+        raise UserError(f"{arguments.data_dir}: no file shhs1-*.edf in it. Pass the folder that holds them.")
+    if arguments.recordings == "published":
+        names, note = choose_published(recordings, arguments.data_dir)
+    else:
+        names, note = list(recordings), told_of_annotations([name for name in scored if name not in recordings])
+    channel = channel_name(arguments.select_ch)
+    tasks = [Task(n, partial(read_night, recordings[n], scored[n], channel)) for n in names if n in scored]
+    problems = [
+        f"{recordings[name].name}: no {name}{ANNOTATION} in {arguments.ann_dir}. Add it, or move the recording away."
+        for name in names
+        if name not in scored
+    ]
+    return run(tasks, arguments, problems, [note] if note else [])
+
+
+def choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list[str], str]:
+    """Choose the recordings that are among the published 329, and tell which of those are missing.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    published = [f"shhs1-{number}" for number in json.loads(FOLDS.read_text(encoding="utf-8"))["shhs"]["recordings"]]
+    names = [name for name in published if name in recordings]
+    if not names:
+        raise UserError(
+            f"{data_dir}: none of the published {len(published)} recordings in it. "
+            f"Pass --recordings all to prepare the {len(recordings)} that are."
+        )
+    missing = [name for name in published if name not in recordings]
+    note = f"Missing ({len(missing)} of the published {len(published)}): {', '.join(missing)}" if missing else ""
+    return names, note
+
+
+def told_of_annotations(names: Sequence[str]) -> str:
+    """Tell of annotations without a recording, which is usual: they are small and come all together."""
+    shown = ", ".join(names[:N_SHOWN]) + (", ..." if len(names) > N_SHOWN else "")
+    return f"Annotations without a recording ({len(names)}): {shown}" if names else ""
+
+
+def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
+    """Read one night.
+
+    Parameters
+    ----------
+    recording, annotation : Path
+        EDF file and Profusion XML file of the same recording.
+    channel : str
+        Label of the channel, or a key of `ALIASES`.
+
+    Raises
+    ------
+    LeftOut
+        Parts of the night are scored as movement, or not scored: the published rule.
+    UserError
+        Anything is wrong with one of the files, or with the two together.
+    """
+    header = read_header(recording)
+    label = edf.resolve_channel(header, channel, ALIASES)
+    night = read_profusion_xml(annotation)
+    n_unscored = np.count_nonzero(night == UNSCORED)
+    if n_unscored:
+        raise LeftOut(f"{n_unscored} of {len(night)} sleep epochs have a code above 5 (movement or unscored).")
+    signal, fs = edf.read_channel(header, label), header.fs(label)
+    n_samples = samples_per_sleep_epoch(fs, recording.name)
+    n_whole, rest = divmod(len(signal), n_samples)
+    if len(night) not in (n_whole, n_whole + bool(rest)):
+        raise UserError(
+            f"{annotation.name}: {len(night)} stages, but {recording.name} has {n_whole} sleep epochs"
+            f"{' and a part of one' if rest else ''}. They are not of one night: get both files again."
+        )
+    sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, annotation.name)
+    return Recording(sleep_epochs, stages, fs, channel, position, header.start_time, recording.name)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

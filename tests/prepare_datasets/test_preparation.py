@@ -1,0 +1,145 @@
+from functools import partial
+
+import numpy as np
+import pytest
+
+from prepare_datasets.preparation import (
+    LeftOut,
+    Task,
+    argument_parser,
+    channel_name,
+    exit_code,
+    list_files,
+    prepare,
+    run,
+)
+from utils.errors import UserError
+from utils.recording import Recording, read_outline
+
+CHANNEL = "EEG Fpz-Cz"
+
+
+def night(channel=CHANNEL):
+    stages = np.array([0, 1, 2, 2, 4], np.int32)
+    return Recording(np.ones((5, 300), np.float32), stages, 10.0, channel, np.arange(5, dtype=np.int32))
+
+
+def failing(error):
+    raise error
+
+
+def arguments(tmp_path, *more):
+    parser = argument_parser("Test.", output_dir=str(tmp_path / "npz"), channel=CHANNEL)
+    return parser.parse_args(["--data_dir", str(tmp_path), "--jobs", "1", *more])
+
+
+@pytest.mark.parametrize("words", [["EEG", "Fpz-Cz"], ["EEG Fpz-Cz"]])
+def test_the_channel_may_be_quoted_or_not(words):
+    assert channel_name(words) == CHANNEL
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
+def test_jobs_are_a_whole_number_above_0(tmp_path, jobs, capsys):
+    with pytest.raises(SystemExit):
+        arguments(tmp_path, "--jobs", jobs)
+    assert "is not a whole number above 0" in capsys.readouterr().err
+
+
+def test_a_recording_is_prepared_once_and_then_kept(tmp_path, capsys):
+    tasks = [Task("a", night), Task("b", night)]
+    assert run(tasks, arguments(tmp_path)) == 0
+    assert "2 prepared, 0 kept, 0 with problems" in capsys.readouterr().out
+    assert run([Task(name, partial(failing, AssertionError())) for name in "ab"], arguments(tmp_path)) == 0
+    told = capsys.readouterr()
+    assert "0 prepared, 2 kept, 0 with problems" in told.out
+    assert [line.split() for line in told.out.splitlines() if line.startswith(("a ", "total"))] == [
+        ["a", "1", "1", "2", "0", "1", "5", "0.0", "kept"],
+        ["total", "2", "2", "4", "0", "2", "10", "0.1"],
+    ]
+    assert told.err == ""
+
+
+def test_overwrite_prepares_again(tmp_path):
+    run([Task("a", night)], arguments(tmp_path))
+    assert run([Task("a", partial(night, "EEG Pz-Oz"))], arguments(tmp_path, "--overwrite")) == 0
+    assert read_outline(tmp_path / "npz" / "a.npz").channel == "EEG Pz-Oz"
+
+
+def test_what_was_made_from_another_channel_is_refused_and_left_as_it_is(tmp_path, capsys):
+    run([Task("a", night)], arguments(tmp_path))
+    before = (tmp_path / "npz" / "a.npz").read_bytes()
+    assert run([Task("a", night)], arguments(tmp_path, "--select_ch", "EEG", "Pz-Oz")) == 1
+    assert "a.npz: is there already, but of channel 'EEG Fpz-Cz', not 'EEG Pz-Oz'. Pass --overwrite" in (
+        capsys.readouterr().err
+    )
+    assert (tmp_path / "npz" / "a.npz").read_bytes() == before
+
+
+def test_a_damaged_npz_is_refused_and_left_as_it_is(tmp_path, capsys):
+    (tmp_path / "npz").mkdir()
+    (tmp_path / "npz" / "a.npz").write_bytes(b"PK")
+    assert run([Task("a", night)], arguments(tmp_path)) == 1
+    assert "a.npz: not a readable npz file" in (err := capsys.readouterr().err)
+    assert "Pass --overwrite" in err
+    assert (tmp_path / "npz" / "a.npz").read_bytes() == b"PK"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (UserError("a.edf: wrong. Mend it."), "^a.edf: wrong. Mend it.$"),
+        (PermissionError(13, "Permission denied", "/data/a.edf"), "^a.edf: Permission denied. .* run the same command"),
+        (OSError(28, "No space left on device"), "^a.npz: No space left on device. The disk of .* is full: make room"),
+        (MemoryError(), "^a: not enough memory. .* fewer --jobs"),
+        (ValueError("one\ntwo"), r"^a: unexpected ValueError \(one two\). Please report it.$"),
+    ],
+)
+def test_whatever_goes_wrong_with_a_recording_is_told_in_one_line(tmp_path, error, text):
+    outcome = prepare(Task("a", partial(failing, error)), tmp_path, CHANNEL, overwrite=False)
+    assert outcome.state == "problem"
+    pytest.raises(UserError, failing, UserError(outcome.text)).match(text)
+
+
+def test_problems_are_listed_at_the_end_and_the_others_are_done(tmp_path, capsys):
+    tasks = [Task("a", partial(failing, UserError("a.edf: wrong."))), Task("b", night)]
+    assert run(tasks, arguments(tmp_path), problems=["c.edf: alone."]) == 1
+    told = capsys.readouterr()
+    assert told.err.splitlines() == ["", "Not prepared (2):", "  c.edf: alone.", "  a.edf: wrong."]
+    assert "1 prepared, 0 kept, 2 with problems" in told.out
+
+
+def test_what_a_rule_leaves_out_is_listed_and_no_problem(tmp_path, capsys):
+    tasks = [Task("a", partial(failing, LeftOut("it snowed."))), Task("b", night)]
+    assert run(tasks, arguments(tmp_path), notes=["Missing: c, d"]) == 0
+    out = capsys.readouterr().out
+    assert "Left out (1):\n  a: it snowed.\n" in out
+    assert "\nMissing: c, d\n" in out
+
+
+def test_to_prepare_nothing_at_all_is_a_problem(tmp_path, capsys):
+    assert run([Task("a", partial(failing, LeftOut("it snowed.")))], arguments(tmp_path)) == 1
+    assert "nothing was prepared" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "npz").write_text("a file")
+    with pytest.raises(UserError, match="npz: File exists. Pass another --output_dir"):
+        run([Task("a", night)], arguments(tmp_path))
+
+
+def test_files_are_listed_by_name_without_hidden_ones(tmp_path):
+    for name in ("b.edf", "a.edf", "._a.edf", "c.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_files(tmp_path, "*.edf")] == ["a.edf", "b.edf"]
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+        list_files(tmp_path / "nowhere", "*.edf")
+    with pytest.raises(UserError, match="c.txt: is not a folder"):
+        list_files(tmp_path / "c.txt", "*.edf")
+
+
+def test_what_ends_a_script_is_one_line_and_a_code(capsys):
+    assert exit_code(lambda: 0) == 0
+    assert exit_code(partial(failing, UserError("wrong."))) == 1
+    assert capsys.readouterr().err == "wrong.\n"
+    assert exit_code(partial(failing, KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err.startswith("Interrupted. ")

@@ -1,0 +1,340 @@
+import os
+import pty
+import re
+import resource
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edf_writer import (
+    N_RECORDS_FIELD,
+    NIGHT,
+    ROOT,
+    SHARED,
+    START,
+    contents,
+    cut,
+    edit,
+    eeg_digits,
+    microvolts,
+    not_prepared,
+    run_script,
+    start_script,
+    write_annotations,
+    write_hypnogram,
+    write_night,
+    write_psg,
+)
+
+from prepare_datasets.edf import read_annotations
+from prepare_datasets.epoching import cut_sleep_epochs
+from prepare_datasets.hypnograms import stages_from_annotations
+from prepare_datasets.prepare_physionet import pair_files
+
+SCRIPT = "prepare_physionet.py"
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+def test_a_night_becomes_an_npz(data, tmp_path):
+    # 3 sleep epochs of movement, and 20 that are not scored and have no signal
+    runs = [*NIGHT[:2], ("Movement time", 3), *NIGHT[2:3], ("Sleep stage ?", 22)]
+    write_night(data, "SC4001", runs)
+    code, out, err = run_script(SCRIPT, "--data_dir", data, "--output_dir", tmp_path / "npz")
+    assert (code, err) == (0, "")
+    kept = [0, 1, 2, 6, 7, 8]
+    with np.load(tmp_path / "npz" / "SC4001E0.npz", allow_pickle=False) as npz:
+        assert set(npz) == {"x", "y", "fs", "ch_label", "sleep_epoch", "start_time", "source_file"}
+        np.testing.assert_array_equal(npz["x"], microvolts(eeg_digits(30000)).reshape(10, 3000, 1)[kept])
+        np.testing.assert_array_equal(npz["y"], [0, 0, 1, 2, 2, 2])
+        np.testing.assert_array_equal(npz["sleep_epoch"], kept)
+        assert (npz["x"].dtype, npz["y"].dtype) == (np.float32, np.int32)
+        assert (npz["fs"], npz["ch_label"]) == (100, "EEG Fpz-Cz")
+        assert (npz["start_time"], npz["source_file"]) == (START.isoformat(), "SC4001E0-PSG.edf")
+    assert re.search(r"^SC4001E0 +2 +1 +3 +0 +0 +6 +0\.1 +\d+\.\d s$", out, re.MULTILINE)
+    assert re.search(r"^total +2 +1 +3 +0 +0 +6 +0\.1$", out, re.MULTILINE)
+    assert "1 prepared, 0 kept, 0 with problems" in out
+
+
+@pytest.mark.parametrize("channel", [["EEG", "Pz-Oz"], ["EEG Pz-Oz"]])
+def test_the_script_runs_from_its_folder_from_the_root_and_from_anywhere(data, tmp_path, channel):
+    write_night(data, "SC4001")
+    for folder in (ROOT / "prepare_datasets", ROOT, tmp_path):
+        output = os.path.relpath(tmp_path / f"npz of {folder.name}", folder)
+        relative = os.path.relpath(data, folder)
+        code, _, err = run_script(
+            SCRIPT, "--data_dir", relative, "--output_dir", output, "--select_ch", *channel, cwd=folder
+        )
+        assert (code, err) == (0, "")
+        with np.load(folder / output / "SC4001E0.npz") as npz:
+            assert npz["ch_label"] == "EEG Pz-Oz"
+            np.testing.assert_array_equal(npz["x"].ravel(), microvolts(eeg_digits(30000, seed=1)))
+
+
+def test_help_waits_for_no_heavy_import():
+    command = [sys.executable, "-X", "importtime", ROOT / "prepare_datasets" / SCRIPT, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "numpy" in imported
+    assert not imported & {"mne", "torch", "pandas", "scipy", "sklearn"}
+
+
+def paths(*names):
+    return [Path(name) for name in names]
+
+
+def test_psg_and_hypnogram_are_paired_by_recording_never_by_order():
+    files = paths(
+        "SC4002EC-Hypnogram.edf", "SC4001E0-PSG.edf", "ST7011J0-PSG.edf", "SC4001EH-Hypnogram.edf",
+        "ST7011JP-Hypnogram.edf", "SC4002E0-PSG.edf", "notes.edf",
+    )  # fmt: skip
+    pairs, problems = pair_files(files)
+    assert pairs == {
+        "SC4001E0": tuple(paths("SC4001E0-PSG.edf", "SC4001EH-Hypnogram.edf")),
+        "SC4002E0": tuple(paths("SC4002E0-PSG.edf", "SC4002EC-Hypnogram.edf")),
+        "ST7011J0": tuple(paths("ST7011J0-PSG.edf", "ST7011JP-Hypnogram.edf")),
+    }
+    assert problems == []
+
+
+def no_such_channel(psg, hypnogram):
+    write_psg(psg, labels=("EEG Fpz", "EEG Pz-Oz"))
+
+
+def two_hypnograms(psg, hypnogram):
+    write_hypnogram(hypnogram.with_name(hypnogram.name.replace("EC-", "EH-")))
+
+
+def other_start(psg, hypnogram):
+    write_hypnogram(hypnogram, start=START.replace(minute=14))
+
+
+def annotated(*annotations):
+    return lambda psg, hypnogram: write_annotations(hypnogram, annotations)
+
+
+W = (0, 30, "Sleep stage W")
+BAD = [
+    (no_such_channel, "PSG.edf: no channel 'EEG Fpz-Cz'. The file has 'EEG Fpz', 'EEG Pz-Oz', .* with --select_ch"),
+    (lambda psg, hypnogram: hypnogram.unlink(), "PSG.edf: no hypnogram .* beside it. Add it, or move the PSG away."),
+    (lambda psg, hypnogram: psg.unlink(), "Hypnogram.edf: no PSG .* beside it. Add it, or move the hypnogram away."),
+    (two_hypnograms, "PSG.edf, .*EC-Hypnogram.edf, .*EH-Hypnogram.edf: 1 PSG and 2 hypnograms .* Leave one of each."),
+    (other_start, "PSG.edf: starts at 1989-04-24T16:13:00, but .*Hypnogram.edf at 1989-04-24T16:14:00. They must "),
+    (annotated(W, (30, 45, "Sleep stage 2")), "Hypnogram.edf: 'Sleep stage 2' .* lasts 45 s, not multiples of 30 s"),
+    (annotated(W, (30, 30, "Lights off")), "Hypnogram.edf: unknown annotation 'Lights off' at 30 s. Known are"),
+    (annotated((0, 300, "Sleep stage W")), r"Hypnogram.edf: no sleep at all .* \(10 sleep epochs of W\)"),
+    (lambda psg, hypnogram: cut(psg, 100), "PSG.edf: cut off in the middle of data record 10 of 10. Get it again."),
+    (lambda psg, hypnogram: edit(psg, N_RECORDS_FIELD, "12"), "PSG.edf: the header promises 12 .* but the file has 10"),
+    (lambda psg, hypnogram: edit(psg, N_RECORDS_FIELD, "0 "), "PSG.edf: no data records, only a header. Get it again."),
+    (lambda psg, hypnogram: psg.write_text("Not found"), "PSG.edf: not an EDF file .* Get it again."),
+    (lambda psg, hypnogram: psg.write_bytes(b""), "PSG.edf: the file is empty. Get it again."),
+    (lambda psg, hypnogram: hypnogram.write_bytes(b""), "Hypnogram.edf: the file is empty. Get it again."),
+    (lambda psg, hypnogram: cut(hypnogram, 30), "Hypnogram.edf: cut off in the middle of data record 1 of 1."),
+    (lambda psg, hypnogram: write_psg(hypnogram), "Hypnogram.edf: no annotations in it"),
+    (lambda psg, hypnogram: write_psg(psg, fs=100.25, record_s=4), "PSG.edf: 100.25 Hz gives 3007.5 samples"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bad_run(tmp_path_factory):
+    """One run over a folder with a good recording and all bad ones; the bad ones are numbered from 10."""
+    data, output = tmp_path_factory.mktemp("bad"), tmp_path_factory.mktemp("npz")
+    write_night(data, "SC4001")
+    for number, (spoil, _) in enumerate(BAD, start=10):
+        spoil(*write_night(data, f"SC4{number}1"))
+    return *run_script(SCRIPT, "--data_dir", data, "--output_dir", output, "--jobs", "2"), output
+
+
+def test_bad_recordings_cost_no_other_recording(bad_run):
+    code, out, err, output = bad_run
+    assert code == 1
+    assert list(contents(output)) == ["SC4001E0.npz"]
+    assert f"1 prepared, 0 kept, {len(BAD)} with problems" in out
+    assert len(not_prepared(err)) == len(BAD)
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("number", range(len(BAD)))
+def test_a_bad_recording_gets_one_clear_line(bad_run, number):
+    lines = [line for line in not_prepared(bad_run[2]) if line.startswith(f"SC4{number + 10}1E")]
+    assert len(lines) == 1
+    assert re.search(BAD[number][1], lines[0]), lines[0]
+
+
+def test_a_folder_without_recordings_is_one_line(data, tmp_path):
+    (data / "README.txt").touch()
+    for folder, text in ((data, "no file *-PSG.edf in it"), (tmp_path / "nowhere", "there is no such folder")):
+        code, out, err = run_script(SCRIPT, "--data_dir", folder, "--output_dir", tmp_path / "npz")
+        assert (code, out) == (1, "")
+        assert err.startswith(f"{folder}: {text}")
+        assert err.count("\n") == 1
+    assert not (tmp_path / "npz").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_that_looks_finished(data, tmp_path):
+    for recording in ("SC4001", "SC4011"):
+        write_night(data, recording)
+    output = tmp_path / "npz"
+    code, out, err = run_script(
+        SCRIPT, "--data_dir", data, "--output_dir", output,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+    )  # fmt: skip
+    assert code == 1
+    assert [re.sub(str(output), "OUT", line) for line in not_prepared(err)] == [
+        f"SC40{n}1E0.npz: File too large. The disk of OUT is full: make room and run the same command again; "
+        "finished recordings are kept." for n in (0, 1)
+    ]  # fmt: skip
+    assert "Traceback" not in out + err
+    assert "ignored" not in err
+    assert contents(output) == {}
+    assert run_script(SCRIPT, "--data_dir", data, "--output_dir", output)[0] == 0
+
+
+def block(data, recording):
+    """Put a pipe in place of a PSG, so that reading it never ends; returns what puts the PSG back."""
+    psg = data / f"{recording}E0-PSG.edf"
+    content = psg.read_bytes()
+    psg.unlink()
+    os.mkfifo(psg)
+
+    def unblock():
+        psg.unlink()
+        psg.write_bytes(content)
+
+    return unblock
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_killed_run_goes_on_where_it_was(data, tmp_path, jobs):
+    recordings = ["SC4001", "SC4002", "SC4011"]
+    for recording in recordings:
+        write_night(data, recording)
+    arguments = ["--data_dir", data, "--jobs", jobs, "--output_dir"]
+    assert run_script(SCRIPT, *arguments, tmp_path / "whole")[0] == 0
+    unblock, output = block(data, recordings[-1]), tmp_path / "npz"
+    with start_script(SCRIPT, *arguments, output) as process:
+        wait_for(lambda: all((output / f"{recording}E0.npz").exists() for recording in recordings[:-1]))
+        workers = children(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    wait_for(lambda: not any(map(is_alive, workers)))
+    unblock()
+    (output / ".writing-SC4011E0.npz").write_bytes(b"half a recording")
+    first = (output / "SC4001E0.npz").stat().st_mtime_ns
+    code, out, err = run_script(SCRIPT, *arguments, output)
+    assert (code, err) == (0, "")
+    assert "1 prepared, 2 kept, 0 with problems" in out
+    assert (output / "SC4001E0.npz").stat().st_mtime_ns == first
+    assert contents(output) == contents(tmp_path / "whole")
+
+
+@needs_proc
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_a_run_with_one_line(data, tmp_path, jobs):
+    for recording in ("SC4001", "SC4002", "SC4011"):
+        write_night(data, recording)
+    block(data, "SC4011")
+    output = tmp_path / "npz"
+    arguments = ["--data_dir", data, "--jobs", jobs, "--output_dir", output]
+    with start_script(SCRIPT, *arguments, start_new_session=True) as process:
+        wait_for(lambda: (output / "SC4002E0.npz").exists() and (output / "SC4001E0.npz").exists())
+        workers = children(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "Interrupted. The same command goes on from here: finished recordings are kept.\n"
+    wait_for(lambda: not any(map(is_alive, workers)))
+
+
+def test_on_a_terminal_there_is_a_progress_bar_and_in_a_pipe_there_is_none(data, tmp_path):
+    for recording in ("SC4001", "SC4002"):
+        write_night(data, recording)
+    arguments = ["--data_dir", data, "--output_dir", tmp_path / "npz"]
+    code, out, err = run_script(SCRIPT, *arguments, "--jobs", "2")
+    assert "/2" not in out + err
+    terminal, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (24, 80))
+    command = [sys.executable, ROOT / "prepare_datasets" / SCRIPT, *arguments]
+    with subprocess.Popen(command, stdout=inside, stderr=inside) as process:
+        os.close(inside)
+        shown = b""
+        while chunk := read_terminal(terminal):
+            shown += chunk
+    os.close(terminal)
+    assert process.returncode == 0
+    assert b"0/2" in shown
+
+
+def read_terminal(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # what Linux says at its end
+        return b""
+
+
+HYPNOGRAMS = SHARED / "data/sleep_edf/hypnograms"
+needs_shared = pytest.mark.skipif(not HYPNOGRAMS.is_dir(), reason="needs the hypnograms in ../shared/data")
+
+
+@needs_shared
+def test_all_real_hypnograms_give_the_stages_of_the_released_preparation():
+    excerpts = sorted((SHARED / "data/sleep_edf/eeg_5s").glob("*.npz"))
+    assert len(excerpts) == 20
+    for path in excerpts:
+        excerpt = np.load(path)
+        annotations = read_annotations(next(HYPNOGRAMS.glob(f"{path.stem[:7]}*")))
+        n_sleep_epochs = int(excerpt["n_records"])
+        night = stages_from_annotations(annotations, n_sleep_epochs, path.stem)
+        _, stages, _ = cut_sleep_epochs(np.zeros(n_sleep_epochs, np.float32), night, 1, path.stem)
+        np.testing.assert_array_equal(stages, excerpt["stage"], err_msg=path.stem)
+
+
+@needs_shared
+def test_prepared_nights_of_real_size_are_their_excerpts_to_the_bit(data, tmp_path):
+    nights = {"SC4001E0": 841, "SC4002E0": 1127}
+    subprocess.run([sys.executable, SHARED / "tools/sleep_edf_recordings.py", data, *nights], check=True)
+    code, _, err = run_script(SCRIPT, "--data_dir", data, "--output_dir", tmp_path / "npz")
+    assert (code, err) == (0, "")
+    for name, n_sleep_epochs in nights.items():
+        excerpt = np.load(SHARED / f"data/sleep_edf/eeg_5s/{name}.npz")
+        ranges = [(float(excerpt[f"{k}_min"]), float(excerpt[f"{k}_max"])) for k in ("physical", "digital")]
+        with np.load(tmp_path / "npz" / f"{name}.npz") as npz:
+            assert npz["x"].shape == (n_sleep_epochs, 3000, 1)
+            expected = microvolts(np.tile(excerpt["digital"], 6), *ranges)
+            np.testing.assert_array_equal(npz["x"][:, :, 0].view(np.int32), expected.view(np.int32))
+            np.testing.assert_array_equal(npz["y"], excerpt["stage"])
+            assert str(npz["start_time"])[4:] == str(excerpt["start"])[4:].replace(" ", "T")
+        (data / f"{name}-PSG.edf").unlink()  # 50 MB
