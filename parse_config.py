@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,14 @@ FIELDS: dict[str, Field] = {
     "trainer.early_stop": _or_null(_whole(1)),
 }
 """Every key of a configuration. A component's `args` are checked against the signature of its class."""
+
+_ARGUMENT_FIELDS = {
+    "bool": Field(lambda value: type(value) is bool, "true or false"),
+    "int": Field(lambda value: type(value) is int, "a whole number"),
+    "float": Field(lambda value: type(value) in {int, float} and math.isfinite(value), "a number"),
+    "str": Field(lambda value: type(value) is str, "a text"),
+}
+"""What an argument that a class annotates with one of these types may hold."""
 
 RUNTIME_ARGUMENTS = {"optimizer": "params", "lr_scheduler": "optimizer", "loss": "class_counts"}
 """What a component is handed by the program, besides its `args`."""
@@ -157,7 +166,8 @@ class ConfigParser:
         return [key for key in self._modules if key not in faulty]
 
     def _choices(self, key: str) -> list[str]:
-        return [name for module in self._modules[key] for name in getattr(module, "__all__", vars(module))]
+        names = ((module, name) for module in self._modules[key] for name in getattr(module, "__all__", vars(module)))
+        return [name for module, name in names if not name.startswith("_") and callable(getattr(module, name))]
 
     def _look_up(self, key: str, name: str) -> Any:
         return next(getattr(module, name) for module in self._modules[key] if hasattr(module, name))
@@ -171,7 +181,7 @@ class ConfigParser:
             yield key, f"nothing is named {name!r}.{_meant(name, choices)}"
         if isinstance(value, dict) and not unknown:
             yield from _argument_problems(key, self._look_up(key, value["type"]), value.get("args", {}))
-        monitor = self.values.get("trainer", {}).get("monitor")
+        monitor: Any = dict(_leaves(self.values)).get("trainer.monitor")
         if (
             key == "metrics"
             and FIELDS["trainer.monitor"].accepts(monitor)
@@ -190,10 +200,12 @@ class ConfigParser:
         }
         for key in (key for key in handed if key in keys):
             try:
-                made[key] = self.init_obj(key, handed[key]())
+                runtime_argument = handed[key]()
             except KeyError:
                 continue  # what it needs could not be made
-            except (UserError, ValueError, TypeError, RuntimeError) as error:
+            try:
+                made[key] = self.init_obj(key, runtime_argument)
+            except Exception as error:  # classes of torch raise many kinds on odd arguments
                 yield key, str(error)
 
 
@@ -202,7 +214,11 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) == old.get("type"):
+        if (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("type", old.get("type")) == old.get("type", value.get("type"))
+        ):
             merged[key] = merge(old, value)
         else:
             merged[key] = value
@@ -230,7 +246,8 @@ def read_json(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         The file is missing, no JSON object, has a key twice, or extends itself.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_number)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Name a configuration with -c.") from error
     except (ValueError, RecursionError) as error:
@@ -254,6 +271,11 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _no_number(text: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"{text} is no number")
+
+
 def _nested(overrides: Sequence[str]) -> dict[str, Any]:
     """`["trainer.epochs=5"]` as `{"trainer": {"epochs": 5}}`."""
     nested: dict[str, Any] = {}
@@ -262,7 +284,7 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
         if not key or not equals:
             raise UserError(f"--set {override}: write key.path=value, such as --set trainer.epochs=5.")
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_no_number)
         except ValueError:
             value = text
         for part in reversed(key.split(".")):
@@ -307,6 +329,11 @@ def _argument_problems(key: str, made: Callable[..., Any], arguments: Mapping[st
     for name in sorted(arguments.keys() - known):
         yield f"{key}.args.{name}", f"unknown key.{_meant(name, known)}"
     for name in known:
+        annotation = parameters[name].annotation  # a class, or a text in modules that put off its evaluation
+        field = _ARGUMENT_FIELDS.get(getattr(annotation, "__name__", annotation))
+        value = arguments.get(name, parameters[name].default)
+        if field and name in arguments and value is not parameters[name].default and not field.accepts(value):
+            yield f"{key}.args.{name}", f"{json.dumps(value)} will not do; it takes {field.description}."
         needed = parameters[name].default is inspect.Parameter.empty and parameters[name].kind.name not in {
             "VAR_KEYWORD",
             "VAR_POSITIONAL",

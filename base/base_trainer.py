@@ -120,7 +120,7 @@ class BaseTrainer(ABC):
         Raises
         ------
         UserError
-            `checkpoint` cannot be read.
+            `checkpoint` cannot be read, or is one of another network or optimizer.
         """
         for path in [checkpoint] if checkpoint else newest_first(self.directory):
             try:
@@ -130,11 +130,15 @@ class BaseTrainer(ABC):
                     raise
                 LOG.warning("%s Trying an older one.", error)
                 continue
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.lr_scheduler is not None:
-                self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-            self.history = state["history"]
+            try:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                if self.lr_scheduler is not None:
+                    self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+                self.history = state["history"]
+            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
             LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
             return
 

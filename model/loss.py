@@ -72,14 +72,23 @@ class FocalLoss(nn.Module):
     Parameters
     ----------
     gamma : float
-        0 gives the plain cross-entropy; larger values look more at what is hard.
+        From 0, which gives the plain cross-entropy; larger values look more at what is hard.
+
+    Raises
+    ------
+    ValueError
+        `gamma` is below 0.
     """
 
     def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
+        if not gamma >= 0:
+            raise ValueError(f"a gamma of {gamma} is not from 0 up")
         self.gamma = gamma
 
     def forward(self, logits: Tensor, stages: Tensor) -> Tensor:
         """Mean focal loss of logits (B, 5) and stages (B,)."""
         cross_entropy = F.cross_entropy(logits, stages, reduction="none")
-        return ((1 - torch.exp(-cross_entropy)) ** self.gamma * cross_entropy).mean()
+        # expm1 keeps 1 - p exact near 0, where a power below 1 has no gradient: hence the bound.
+        missed = (-torch.expm1(-cross_entropy)).clamp_min(torch.finfo(logits.dtype).tiny)
+        return (missed**self.gamma * cross_entropy).mean()

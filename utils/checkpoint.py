@@ -1,6 +1,7 @@
 """Checkpoints: state dicts and plain values, written in one move, read without running anything in them."""
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,5 +60,6 @@ def newest_first(directory: Path) -> Iterator[Path]:
     last = directory / LAST
     if last.is_file():
         yield last
-    kept = directory.glob(numbered(0).replace("0", "*"))
-    yield from sorted(kept, key=lambda path: int(path.stem.removeprefix("checkpoint-epoch")), reverse=True)
+    kept = ((re.fullmatch(r"checkpoint-epoch(\d+)\.pth", path.name), path) for path in directory.glob("checkpoint-*"))
+    by_train_epoch = {int(match[1]): path for match, path in kept if match}
+    yield from (by_train_epoch[train_epoch] for train_epoch in sorted(by_train_epoch, reverse=True))

@@ -1,7 +1,6 @@
 """The npz layout of one prepared recording (one night), shared with DeepSleepNet and TinySleepNet."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,11 +99,13 @@ def read_outline(path: Path) -> Outline:
     UserError
         The file is no npz of this layout: says what is missing or odd.
     """
-    with _readable(path), np.load(path, allow_pickle=False) as npz:
+    with _npz(path) as npz:
         _require(path, npz)
         shape = _signal_shape(path)
         stages = np.asarray(npz["y"]).reshape(-1)
-        if not np.array_equal(stages, stages.astype(np.int64)):
+        with np.errstate(invalid="ignore"):  # NaN has no whole number, and differs from whatever it becomes
+            whole = stages.astype(np.int64)
+        if not np.array_equal(stages, whole):
             raise UserError(f"{path.name}: y holds stages that are no whole numbers. Prepare it again.")
         if shape[0] != len(stages):
             raise UserError(f"{path.name}: {shape[0]} sleep epochs of signal (x) but {len(stages)} stages (y).")
@@ -112,10 +113,12 @@ def read_outline(path: Path) -> Outline:
         if len(sleep_epoch) != len(stages):
             raise UserError(f"{path.name}: {len(sleep_epoch)} positions (sleep_epoch) but {len(stages)} stages (y).")
         fs = float(np.asarray(npz["fs"]).reshape(-1)[0])
+        if not 0 < fs < np.inf:
+            raise UserError(f"{path.name}: fs is {fs:g}, which is no sampling rate in Hz. Prepare it again.")
         channel = str(np.asarray(npz["ch_label"]).reshape(-1)[0]) if "ch_label" in npz else ""
         with zipfile.ZipFile(path) as archive:
             checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in "xy")
-        return Outline(path, stages.astype(np.int64), sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum)
+        return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum)
 
 
 def read_signal(path: Path, out: np.ndarray) -> None:
@@ -133,7 +136,7 @@ def read_signal(path: Path, out: np.ndarray) -> None:
     UserError
         The file cannot be read.
     """
-    with _readable(path), np.load(path, allow_pickle=False) as npz:
+    with _npz(path) as npz, np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
         out[:] = npz["x"].reshape(out.shape)
 
 
@@ -161,9 +164,13 @@ def _signal_shape(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn whatever numpy and zipfile raise on a damaged file into one sentence that names it."""
+def _npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """Open an npz file; whatever a damaged one raises becomes one sentence that names it."""
     try:
-        yield
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        # The file is opened here because numpy leaves it open if it is none that it can read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
+            yield npz
+    except UserError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
         raise UserError(f"{path.name}: not a readable npz file ({error}). Prepare it again.") from error
