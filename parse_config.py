@@ -77,6 +77,8 @@ FIELDS: dict[str, Field] = {
         lambda value: isinstance(value, str) and re.fullmatch(r"(max|min) \w+", value) is not None,
         '"max" or "min" and a metric or "loss", such as "max accuracy"',
     ),
+    "trainer.precision": Field(lambda value: value in ("fp32", "bf16"), '"fp32" or "bf16"'),
+    "trainer.compile": Field(lambda value: type(value) is bool, "true or false"),
     "trainer.early_stop": _or_null(_whole(1)),
 }
 """Every key of a configuration. A component's `args` are checked against the signature of its class."""

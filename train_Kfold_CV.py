@@ -36,7 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
     from trainer.fold import checksums, plan, read_config, train_fold
     from trainer.report import write_report_if_complete
     from utils.device import choose_device
+    from utils.heap import keep_freed_memory
     from utils.logs import LOG, log_to_console, log_to_file
+
+    keep_freed_memory()
 
     # The experiment
     default = arguments.resume.parent if arguments.resume else HERE
@@ -65,13 +68,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     # Training
     if unfinished:
-        data = SleepEpochs(outlines)
+        data = SleepEpochs(outlines, device)
     for fold in unfinished:
         with log_to_file(directories[fold.number] / "info.log"):
             for remark in remarks:
                 LOG.warning(remark)
             try:
-                train_fold(config, fold, data, device, arguments.resume)
+                train_fold(config, fold, data, arguments.resume)
             except (UserError, OSError) as error:
                 LOG.error(f"Fold {fold.number} failed. {error}")
                 raise SystemExit(1) from error

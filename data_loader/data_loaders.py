@@ -1,4 +1,4 @@
-"""Prepared recordings in memory, once, and batches of their sleep epochs."""
+"""Prepared recordings as numbered sleep epochs, and batches of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.recording import Outline, read_outline, read_signal
+from utils.recording import Outline, open_signal, read_outline
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
 MIN_STD_UV, MAX_STD_UV = 1.0, 1000.0
 """Standard deviation of a recording, in microvolts, that can be EEG."""
+
+_FREE_SHARE = 0.5
+"""Share of a GPU's free memory that signals may take."""
 
 
 def find_recordings(directory: Path) -> list[Outline]:
@@ -82,20 +85,27 @@ def check_sampling_rate(outlines: Sequence[Outline], fs: float | None) -> None:
 
 
 class SleepEpochs:
-    """All sleep epochs of some recordings, one copy in memory.
+    """All sleep epochs of some recordings, numbered one recording after the other.
+
+    The signals stay in their files and are read through the system's page cache, which processes share; a GPU holds
+    them all, if they fit.
 
     Parameters
     ----------
     outlines : sequence of Outline
         The recordings, at least one.
+    device : torch.device
+        Where batches are wanted.
+    resident : bool or None
+        Whether the device holds all signals; None: if it is a GPU with room for them.
 
     Attributes
     ----------
     outlines : dict of str to Outline
         By name.
-    signal : Tensor of shape (n_sleep_epochs, n_samples), float32
-        Microvolts; the recordings one after the other.
+    device : torch.device
     stages : Tensor of shape (n_sleep_epochs,), int64
+        On the CPU.
 
     Raises
     ------
@@ -103,31 +113,61 @@ class SleepEpochs:
         All signals that cannot be EEG in microvolts: not finite, constant, too small, too large.
     """
 
-    def __init__(self, outlines: Sequence[Outline]) -> None:
+    def __init__(self, outlines: Sequence[Outline], device: torch.device, resident: bool | None = None) -> None:
         self.outlines = {outline.name: outline for outline in outlines}
-        n_sleep_epochs = sum(len(outline.stages) for outline in outlines)
-        self.signal = torch.empty((n_sleep_epochs, outlines[0].n_samples))
+        self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
-        self._where: dict[str, range] = {}
-        problems: list[str] = []
-        begin = 0
-        for outline in outlines:
-            where = range(begin, begin + len(outline.stages))
-            self._where[outline.name] = where
-            night = self.signal[where.start : where.stop].numpy()
-            read_signal(outline.path, out=night)
-            problems += _signal_problems(outline.path.name, night)
-            begin = where.stop
+        self._signals = [open_signal(outline) for outline in outlines]
+        problems = [
+            problem
+            for outline, signal in zip(outlines, self._signals, strict=True)
+            for problem in _signal_problems(outline.path.name, signal)
+        ]
         if problems:
             raise UserError("\n".join(problems))
+        lengths = [len(outline.stages) for outline in outlines]
+        begins = np.cumsum([0, *lengths])
+        self._where = {name: range(*begins[k : k + 2]) for k, name in enumerate(self.outlines)}
+        self._recording = np.repeat(np.arange(len(outlines)), lengths)
+        self._row = np.concatenate([np.arange(length) for length in lengths])
+        fits = device.type == "cuda" and 4 * self._n_samples * len(self.stages) < _FREE_SHARE * _free_bytes(device)
+        self._resident = self._all_on_device() if (fits if resident is None else resident) else None
 
     def indices(self, recordings: Sequence[str]) -> Tensor:
-        """Positions of all sleep epochs of `recordings`, in their order, shape (n,), int64."""
+        """Give the numbers of all sleep epochs of `recordings`, in their order, shape (n,), int64."""
         return torch.cat([torch.arange(self._where[name].start, self._where[name].stop) for name in recordings])
 
     def class_counts(self, recordings: Iterable[str]) -> list[int]:
-        """Sleep epochs of W, N1, N2, N3, REM in `recordings`."""
+        """Count the sleep epochs of W, N1, N2, N3, REM in `recordings`."""
         return class_counts([self.outlines[name] for name in recordings])
+
+    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield signal (B, 1, T) and stages (B,), on the device, of the sleep epochs in `order`."""
+        if self._resident is None:
+            for chosen in order.split(batch_size):
+                yield self._read(chosen.numpy()), self.stages[chosen].to(self.device, non_blocking=True)
+        else:
+            signal, stages = self._resident
+            for chosen in order.to(self.device).split(batch_size):
+                yield signal[chosen].unsqueeze(1), stages[chosen]
+
+    @property
+    def _n_samples(self) -> int:
+        return self._signals[0].shape[1]
+
+    def _read(self, chosen: np.ndarray) -> Tensor:
+        """Read the signal of the sleep epochs `chosen`, (B, 1, T), and send it to the device."""
+        rows = torch.empty((len(chosen), 1, self._n_samples), pin_memory=self.device.type == "cuda")
+        for row, recording, position in zip(rows.numpy(), self._recording[chosen], self._row[chosen], strict=True):
+            row[0] = self._signals[recording][position]
+        return rows.to(self.device, non_blocking=True)
+
+    def _all_on_device(self) -> tuple[Tensor, Tensor]:
+        """Copy signal (n, T) and stages (n,) to the device, a recording at a time."""
+        signal = torch.empty((len(self.stages), self._n_samples), device=self.device)
+        for where, night in zip(self._where.values(), self._signals, strict=True):
+            signal[where.start : where.stop] = torch.from_numpy(np.array(night))
+        return signal, self.stages.to(self.device)
 
 
 def class_counts(outlines: Sequence[Outline]) -> list[int]:
@@ -147,6 +187,11 @@ def _signal_problems(name: str, signal: np.ndarray) -> Iterator[str]:
             f"{name}: the signal's standard deviation is {std:.3g}; EEG in microvolts has {MIN_STD_UV:g} to "
             f"{MAX_STD_UV:g}. Are the values in volts or raw digits? Prepare the recording again in microvolts."
         )
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Free memory of a GPU, in bytes."""
+    return torch.cuda.mem_get_info(device)[0]
 
 
 class Batches:
@@ -170,7 +215,6 @@ class Batches:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,)."""
+        """Yield signal (B, 1, T) and stages (B,), on the device."""
         order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
-        for chosen in order.split(self.batch_size):
-            yield self.data.signal[chosen].unsqueeze(1), self.data.stages[chosen]
+        return self.data.batches(order, self.batch_size)

@@ -266,7 +266,7 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., d)."""
         width = x.shape[-1]
-        return F.layer_norm(x, (width,), self.weight * math.sqrt((width - 1) / width), self.bias, eps=1e-12)
+        return F.layer_norm(x.float(), (width,), self.weight * math.sqrt((width - 1) / width), self.bias, eps=1e-12)
 
 
 def _convolution(

@@ -46,9 +46,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
     return ConfigParser(path, overrides, modules)
 
 
-def train_fold(
-    config: ConfigParser, fold: Fold, data: SleepEpochs, device: torch.device, checkpoint: Path | None
-) -> None:
+def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: Path | None) -> None:
     """Train one fold, or go on with it, and write its predictions.
 
     Parameters
@@ -57,7 +55,6 @@ def train_fold(
     fold : Fold
     data : SleepEpochs
         At least the recordings of `fold`.
-    device : torch.device
     checkpoint : Path or None
         Where to go on; None: from the newest checkpoint of the fold, if there is one.
     """
@@ -65,9 +62,9 @@ def train_fold(
     LOG.log(
         SUMMARY,
         f"Fold {fold.number} of {config['data_loader.args.num_folds']}: {len(fold.train)} recordings to train on, "
-        f"{len(fold.test)} to test on; on {device}.",
+        f"{len(fold.test)} to test on; on {data.device}.",
     )
-    trainer = make_trainer(config, fold, data, device, directory)
+    trainer = make_trainer(config, fold, data, directory)
     trainer.resume(checkpoint)
     try:
         trainer.train()
@@ -84,10 +81,12 @@ def train_fold(
     )
 
 
-def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, device: torch.device, directory: Path) -> Trainer:
+def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory: Path) -> Trainer:
     """Make network, optimizer, loss and batches of a fold from the configuration."""
     seed_train_epoch(config["seed"], 0)
-    network = config.init_obj("arch").to(device)
+    network = config.init_obj("arch").to(data.device)
+    if config["trainer.compile"]:
+        network.compile()
     optimizer = config.init_obj("optimizer", network.parameters())
     batch_size = config["data_loader.args.batch_size"]
     first = next(iter(data.outlines.values()))
@@ -95,11 +94,11 @@ def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, device: to
         network,
         optimizer,
         config.init_obj("lr_scheduler", optimizer),
-        criterion=config.init_obj("loss", data.class_counts(counted(fold))).to(device),
+        criterion=config.init_obj("loss", data.class_counts(counted(fold))).to(data.device),
         metrics=config.functions("metrics"),
         train_batches=Batches(data, data.indices(fold.train), batch_size, shuffle=True),
         evaluation_batches=Batches(data, data.indices(fold.test), batch_size, shuffle=False),
-        device=device,
+        bf16=config["trainer.precision"] == "bf16",
         directory=directory,
         epochs=config["trainer.epochs"],
         save_period=config["trainer.save_period"],

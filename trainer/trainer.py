@@ -28,7 +28,9 @@ class Trainer(BaseTrainer):
     metrics : mapping of str to function
         Computed on all predictions of a pass pooled, see `model.metric`.
     train_batches, evaluation_batches : Batches
-    device : torch.device
+    bf16 : bool
+        Compute convolutions and matrix products in bfloat16; weights, batch norm's statistics, layer norms and the
+        loss stay in float32.
     *args, **kwargs
         Of `BaseTrainer`.
     """
@@ -40,12 +42,13 @@ class Trainer(BaseTrainer):
         metrics: Mapping[str, Metric],
         train_batches: Batches,
         evaluation_batches: Batches,
-        device: torch.device,
+        bf16: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.criterion, self.metrics, self.device = criterion, metrics, device
+        self.criterion, self.metrics, self.bf16 = criterion, metrics, bf16
         self.train_batches, self.evaluation_batches = train_batches, evaluation_batches
+        self.device = train_batches.data.device
 
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
@@ -53,8 +56,7 @@ class Trainer(BaseTrainer):
         losses, predictions, stages = [], [], []
         begin = time.perf_counter()
         for signal, y_true in _with_progress(self.train_batches, f"train epoch {train_epoch}/{self.epochs}"):
-            y_true = y_true.to(self.device)
-            logits = self.model(signal.to(self.device))
+            logits = self._forward(signal)
             loss = self.criterion(logits, y_true)
             self.optimizer.zero_grad()
             loss.backward()
@@ -63,6 +65,8 @@ class Trainer(BaseTrainer):
             losses.append(loss.detach())
             predictions.append(logits.detach().argmax(dim=1))
             stages.append(y_true)
+            if train_epoch == 1 and len(losses) == 1:
+                LOG.debug("First training step done.")
         loss_by_step = torch.stack(losses).cpu()
         if not loss_by_step.isfinite().all():
             step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
@@ -88,7 +92,12 @@ class Trainer(BaseTrainer):
         """Logits of all sleep epochs of `batches`, in their order, shape (n, 5), on the CPU."""
         self.model.eval()
         with torch.inference_mode():
-            return torch.cat([self.model(signal.to(self.device)) for signal, _ in batches]).cpu()
+            return torch.cat([self._forward(signal) for signal, _ in batches]).cpu()
+
+    def _forward(self, signal: Tensor) -> Tensor:
+        """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model(signal).float()
 
     def _scores(self, name: str, loss: float, y_true: np.ndarray, y_pred: np.ndarray) -> Row:
         """Loss and metrics of one pass, the columns prefixed with the set's name."""

@@ -1,10 +1,12 @@
 """The npz layout of one prepared recording (one night), shared with DeepSleepNet and TinySleepNet."""
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -121,23 +123,30 @@ def read_outline(path: Path) -> Outline:
         return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum)
 
 
-def read_signal(path: Path, out: np.ndarray) -> None:
-    """Read the signal of a prepared recording into `out`.
+def open_signal(outline: Outline) -> np.ndarray:
+    """Open the signal of a prepared recording.
 
-    Parameters
-    ----------
-    path : Path
-        The npz file.
-    out : ndarray of shape (n_sleep_epochs, n_samples), float32
-        Is filled with microvolts.
+    Returns
+    -------
+    ndarray of shape (n_sleep_epochs, n_samples), float32
+        Microvolts, read-only. It is mapped from the file, and read when it is used, unless the npz is compressed or
+        holds another number format.
 
     Raises
     ------
     UserError
         The file cannot be read.
     """
-    with _npz(path) as npz, np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-        out[:] = npz["x"].reshape(out.shape)
+    shape = (len(outline.stages), outline.n_samples)
+    with _npz(outline.path) as npz:
+        with zipfile.ZipFile(outline.path) as archive, archive.open("x.npy") as member:
+            _, fortran, dtype = _array_header(member)
+            header_bytes, stored = member.tell(), archive.getinfo("x.npy").compress_type == zipfile.ZIP_STORED
+            begin = _member_begin(outline.path, archive.getinfo("x.npy")) + header_bytes
+        if stored and dtype == np.dtype("<f4") and not fortran:
+            return np.memmap(outline.path, np.float32, "r", begin, shape)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            return npz["x"].reshape(shape).astype(np.float32)
 
 
 def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
@@ -150,17 +159,30 @@ def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
 
 
 def _signal_shape(path: Path) -> tuple[int, int]:
-    """Shape (n_sleep_epochs, n_samples) of x, from its header alone."""
+    """Read the shape (n_sleep_epochs, n_samples) of x from its header alone."""
     with zipfile.ZipFile(path) as archive, archive.open("x.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(member)
+        shape, _, dtype = _array_header(member)
     sides = [side for side in shape[1:] if side != 1]
     if dtype.kind not in "fiu" or len(shape) not in (2, 3) or len(sides) != 1:
         raise UserError(
             f"{path.name}: x is {dtype} of shape {shape}, not numbers of shape (n_sleep_epochs, n_samples, 1)."
         )
     return shape[0], sides[0]
+
+
+def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, Fortran order and type of the array in an npy file, up to where its values begin."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(member)
+
+
+def _member_begin(path: Path, info: zipfile.ZipInfo) -> int:
+    """Find where the bytes of a member of a zip file begin: behind its local header, name and extra field."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)
+        n_name, n_extra = struct.unpack("<HH", file.read(4))
+    return info.header_offset + 30 + n_name + n_extra
 
 
 @contextmanager
