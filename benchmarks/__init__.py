@@ -1,0 +1,1 @@
+"""Measurements of this project beside a textbook implementation."""
