@@ -33,11 +33,12 @@ def run(arguments: argparse.Namespace) -> None:
     from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
     from data_loader.folds import choose_folds, make_folds
     from trainer.experiment import claim, fold_directory, is_finished
-    from trainer.fold import checksums, plan, read_config, train_fold
+    from trainer.fold import checksums, plan, read_config, train_in_turn
     from trainer.report import write_report_if_complete
+    from trainer.side_by_side import train_side_by_side
     from utils.device import choose_device
     from utils.heap import keep_freed_memory
-    from utils.logs import LOG, log_to_console, log_to_file
+    from utils.logs import LOG, log_to_console
 
     keep_freed_memory()
 
@@ -67,18 +68,15 @@ def run(arguments: argparse.Namespace) -> None:
     LOG.info(f"{len(folds) - len(unfinished)} of {len(folds)} folds are finished already.")
 
     # Training
-    if unfinished:
+    if arguments.jobs > 1 and len(unfinished) > 1:
+        failed = train_side_by_side(Path(__file__), sys.argv[1:], [fold.number for fold in unfinished], arguments.jobs)
+        if failed:
+            raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
+    elif unfinished:
         data = SleepEpochs(outlines, device)
-    for fold in unfinished:
-        with log_to_file(directories[fold.number] / "info.log"):
-            for remark in remarks:
-                LOG.warning(remark)
-            try:
-                train_fold(config, fold, data, arguments.resume)
-            except (UserError, OSError) as error:
-                LOG.error(f"Fold {fold.number} failed. {error}")
-                raise SystemExit(1) from error
-    write_report_if_complete(config.experiment_dir, settings["num_folds"])
+        train_in_turn(config, unfinished, data, remarks, arguments.resume)
+    if not arguments.one_of_several:
+        write_report_if_complete(config.experiment_dir, settings["num_folds"])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -96,8 +94,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key: --set trainer.epochs=5"
     )
+    parser.add_argument(
+        "--jobs", type=_jobs, default=1, metavar="N", help="train so many folds at once, each with a share of the cores"
+    )
     parser.add_argument("--dry_run", action="store_true", help="print as JSON what would be done, and do nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
+    # Set by trainer.side_by_side for its processes: the one that started them makes the report.
+    parser.add_argument("--one_of_several", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.dry_run and arguments.fold_id == "all":
         parser.error("--dry_run shows one fold: name it with --fold_id")
@@ -108,6 +111,12 @@ def _fold_id(text: str) -> str:
     if text != "all" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 up nor all")
     return text
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _device(text: str) -> str:

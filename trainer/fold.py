@@ -16,7 +16,8 @@ from data_loader.folds import Fold
 from parse_config import ConfigParser
 from trainer.experiment import Predictions, fold_directory, write_predictions
 from trainer.trainer import Trainer
-from utils.logs import LOG, SUMMARY
+from utils.errors import UserError
+from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
 from utils.seed import seed_train_epoch
 from utils.stages import STAGE_NAMES
@@ -44,6 +45,27 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
         "metrics": [model.metric],
     }
     return ConfigParser(path, overrides, modules)
+
+
+def train_in_turn(
+    config: ConfigParser, folds: Sequence[Fold], data: SleepEpochs, remarks: Sequence[str], checkpoint: Path | None
+) -> None:
+    """Train folds one after the other, each with its log in its folder; see `train_fold`.
+
+    Raises
+    ------
+    SystemExit
+        A fold failed, and the log says why. Those after it are not trained.
+    """
+    for fold in folds:
+        with log_to_file(fold_directory(config.experiment_dir, fold.number) / "info.log"):
+            for remark in remarks:
+                LOG.warning(remark)
+            try:
+                train_fold(config, fold, data, checkpoint)
+            except (UserError, OSError) as error:
+                LOG.error(f"Fold {fold.number} failed. {error}")
+                raise SystemExit(1) from error
 
 
 def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: Path | None) -> None:

@@ -17,6 +17,7 @@ from model import metric
 from trainer.experiment import Predictions, fold_directory, is_finished, read_predictions
 from utils.errors import UserError
 from utils.files import replacing, write_text
+from utils.lock import locked
 from utils.logs import LOG, SUMMARY, log_to_console, log_to_file
 from utils.stages import STAGE_NAMES
 
@@ -33,7 +34,8 @@ def write_report_if_complete(experiment: Path, num_folds: int) -> None:
     """Write the report into the last fold's folder if all folds are finished."""
     last = fold_directory(experiment, num_folds - 1)
     if all(is_finished(fold_directory(experiment, fold)) for fold in range(num_folds)):
-        with log_to_file(last / "info.log"):
+        # Folds that are trained side by side may finish at the same time.
+        with locked(last / "info.log"), log_to_file(last / "info.log"):
             write_report(experiment, range(num_folds))
 
 
