@@ -54,6 +54,8 @@ _FILE_NAME = Field(
     "a name that can be a folder's",
 )
 
+_FLAG = Field(lambda value: type(value) is bool, "true or false")
+
 FIELDS: dict[str, Field] = {
     "name": _FILE_NAME,
     "n_gpu": _whole(0),
@@ -62,9 +64,18 @@ FIELDS: dict[str, Field] = {
     "data_loader.args.batch_size": _whole(1),
     "data_loader.args.num_folds": _whole(2),
     "data_loader.args.subject_pattern": _or_null(Field(_is_pattern, "a regular expression with one group")),
+    "data_loader.args.context": Field(
+        lambda value: isinstance(value, list) and len(value) == 2 and all(_whole(0).accepts(n) for n in value),
+        "two whole numbers from 0: sleep epochs before and after the one that is scored",
+    ),
     "optimizer": _COMPONENT,
     "lr_scheduler": _or_null(_COMPONENT),
     "loss": _COMPONENT,
+    "evaluation.protocol": Field(lambda value: value in ("released", "holdout"), '"released" or "holdout"'),
+    "evaluation.valid_subjects": Field(
+        lambda value: _whole(1).accepts(value) or (type(value) is float and 0 < value < 1),
+        "a number of subjects from 1, or a fraction between 0 and 1",
+    ),
     "metrics": Field(
         lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
         "a list of names of functions",
@@ -78,7 +89,8 @@ FIELDS: dict[str, Field] = {
         '"max" or "min" and a metric or "loss", such as "max accuracy"',
     ),
     "trainer.precision": Field(lambda value: value in ("fp32", "bf16"), '"fp32" or "bf16"'),
-    "trainer.compile": Field(lambda value: type(value) is bool, "true or false"),
+    "trainer.compile": _FLAG,
+    "trainer.tensorboard": _FLAG,
     "trainer.early_stop": _or_null(_whole(1)),
 }
 """Every key of a configuration. A component's `args` are checked against the signature of its class."""
@@ -91,7 +103,12 @@ _ARGUMENT_FIELDS = {
 }
 """What an argument that a class annotates with one of these types may hold."""
 
-RUNTIME_ARGUMENTS = {"optimizer": "params", "lr_scheduler": "optimizer", "loss": "class_counts"}
+RUNTIME_ARGUMENTS = {
+    "arch": "n_sleep_epochs",
+    "optimizer": "params",
+    "lr_scheduler": "optimizer",
+    "loss": "class_counts",
+}
 """What a component is handed by the program, besides its `args`."""
 
 
@@ -138,6 +155,11 @@ class ConfigParser:
     def experiment_dir(self) -> Path:
         """Folder of the experiment, `<save_dir>/<name>`."""
         return Path(self["trainer.save_dir"]) / self["name"]
+
+    @property
+    def n_sleep_epochs(self) -> int:
+        """Sleep epochs in one input of the network: the one that is scored and its context."""
+        return 1 + sum(self["data_loader.args.context"])
 
     def init_obj(self, key: str, runtime_argument: object = None) -> Any:
         """Make the object of component `key`, or None where the configuration says null.
@@ -195,7 +217,7 @@ class ConfigParser:
         """Make the objects of `keys` once and say what their classes have against their arguments."""
         made: dict[str, Any] = {}
         handed = {
-            "arch": lambda: None,
+            "arch": lambda: self.n_sleep_epochs,
             "optimizer": lambda: made["arch"].parameters(),
             "lr_scheduler": lambda: made["optimizer"],
             "loss": lambda: [1] * N_STAGES,
@@ -289,6 +311,8 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
             value = json.loads(text, parse_constant=_no_number)
         except ValueError:
             value = text
+        if key in FIELDS and FIELDS[key].accepts(text) and not FIELDS[key].accepts(value):
+            value = text  # a name such as 2026
         for part in reversed(key.split(".")):
             value = {part: value}
         nested = merge(nested, value)

@@ -18,7 +18,7 @@ def main() -> int:
     arguments = parse_arguments()
     try:
         run(arguments)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -31,14 +31,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Check everything, train the folds that are not finished, report."""
     # Imported here because they load torch, for which --help does not wait.
     from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
-    from data_loader.folds import choose_folds, make_folds
-    from trainer.experiment import claim, fold_directory, is_finished
+    from data_loader.folds import choose_folds, make_folds, set_aside
+    from trainer.experiment import check_same_fold, claim, fold_directory, is_finished
     from trainer.fold import checksums, plan, read_config, train_in_turn
     from trainer.report import write_report_if_complete
     from trainer.side_by_side import train_side_by_side
     from utils.device import choose_device
     from utils.heap import keep_freed_memory
-    from utils.logs import LOG, log_to_console
+    from utils.logs import LOG, SUMMARY, log_to_console
 
     keep_freed_memory()
 
@@ -50,22 +50,29 @@ def run(arguments: argparse.Namespace) -> None:
 
     # The recordings, by fold
     outlines = find_recordings(arguments.np_data_dir)
-    check_sampling_rate(outlines, config["arch.args"].get("fs"))
+    check_sampling_rate(outlines, config["arch"].get("args", {}).get("fs"))
     settings = config["data_loader.args"]
     all_folds = make_folds(
         [outline.name for outline in outlines], settings["num_folds"], config["seed"], settings["subject_pattern"]
     )
     folds = choose_folds(all_folds, arguments.fold_id)
+    if config["evaluation.protocol"] == "holdout":
+        valid_subjects = config["evaluation.valid_subjects"]
+        folds = [set_aside(fold, valid_subjects, config["seed"], settings["subject_pattern"]) for fold in folds]
     if arguments.dry_run:
         print(json.dumps(plan(config, folds[0], outlines, device), indent=2))
         return
 
     # Their folders
+    if arguments.resume:
+        check_same_fold(arguments.resume, folds[0].number, config.values)
     directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
     for fold in folds:
         claim(directories[fold.number], config.values, checksums(fold, outlines), arguments.overwrite)
     unfinished = [fold for fold in folds if not is_finished(directories[fold.number])]
-    LOG.info(f"{len(folds) - len(unfinished)} of {len(folds)} folds are finished already.")
+    if len(unfinished) < len(folds):
+        finished = ", ".join(str(fold.number) for fold in folds if fold not in unfinished)
+        LOG.log(SUMMARY, f"Finished already and skipped: fold {finished}.")
 
     # Training
     if arguments.jobs > 1 and len(unfinished) > 1:
@@ -73,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
         if failed:
             raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
     elif unfinished:
-        data = SleepEpochs(outlines, device)
+        data = SleepEpochs(outlines, device, tuple(settings["context"]))
         train_in_turn(config, unfinished, data, remarks, arguments.resume)
     if not arguments.one_of_several:
         write_report_if_complete(config.experiment_dir, settings["num_folds"])
@@ -104,6 +111,10 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.dry_run and arguments.fold_id == "all":
         parser.error("--dry_run shows one fold: name it with --fold_id")
+    if arguments.resume and arguments.fold_id == "all":
+        parser.error("--resume goes on with one fold: name it with --fold_id")
+    if arguments.resume and arguments.overwrite:
+        parser.error("--resume goes on and --overwrite starts afresh: pass one of them")
     return arguments
 
 

@@ -43,6 +43,8 @@ class BaseTrainer(ABC):
     early_stop : int or None
         Training ends after so many training epochs without a better one.
     seed : int
+    evaluated_set : str
+        Name of the set that is evaluated after each training epoch; the monitor looks at its columns.
     about : mapping
         Plain values that every checkpoint keeps beside the weights.
     """
@@ -59,17 +61,15 @@ class BaseTrainer(ABC):
         monitor: str,
         early_stop: int | None,
         seed: int,
+        evaluated_set: str,
         about: Mapping[str, Any],
     ) -> None:
         self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
         self.directory, self.epochs, self.save_period = directory, epochs, save_period
         self.direction, self.monitored = monitor.split()
         self.early_stop = early_stop or math.inf
-        self.seed, self.about = seed, dict(about)
+        self.seed, self.evaluated_set, self.about = seed, evaluated_set, dict(about)
         self.history: list[Row] = []
-
-    evaluated_set = "test"
-    """Set whose columns the monitor looks at."""
 
     @abstractmethod
     def train_pass(self, train_epoch: int) -> Row:

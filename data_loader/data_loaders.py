@@ -96,6 +96,8 @@ class SleepEpochs:
         The recordings, at least one.
     device : torch.device
         Where batches are wanted.
+    context : tuple of two int
+        How many sleep epochs before and after each one go into its signal; see `neighbours`.
     resident : bool or None
         Whether the device holds all signals; None: if it is a GPU with room for them.
 
@@ -113,7 +115,13 @@ class SleepEpochs:
         All signals that cannot be EEG in microvolts: not finite, constant, too small, too large.
     """
 
-    def __init__(self, outlines: Sequence[Outline], device: torch.device, resident: bool | None = None) -> None:
+    def __init__(
+        self,
+        outlines: Sequence[Outline],
+        device: torch.device,
+        context: tuple[int, int] = (0, 0),
+        resident: bool | None = None,
+    ) -> None:
         self.outlines = {outline.name: outline for outline in outlines}
         self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
@@ -130,6 +138,12 @@ class SleepEpochs:
         self._where = {name: range(*begins[k : k + 2]) for k, name in enumerate(self.outlines)}
         self._recording = np.repeat(np.arange(len(outlines)), lengths)
         self._row = np.concatenate([np.arange(length) for length in lengths])
+        self._neighbours = np.concatenate(
+            [
+                begin + neighbours(outline.sleep_epoch, *context)
+                for begin, outline in zip(begins[:-1], outlines, strict=True)
+            ]
+        )
         fits = device.type == "cuda" and 4 * self._n_samples * len(self.stages) < _FREE_SHARE * _free_bytes(device)
         self._resident = self._all_on_device() if (fits if resident is None else resident) else None
 
@@ -147,27 +161,55 @@ class SleepEpochs:
             for chosen in order.split(batch_size):
                 yield self._read(chosen.numpy()), self.stages[chosen].to(self.device, non_blocking=True)
         else:
-            signal, stages = self._resident
+            signal, stages, together = self._resident
             for chosen in order.to(self.device).split(batch_size):
-                yield signal[chosen].unsqueeze(1), stages[chosen]
+                yield signal[together[chosen]].flatten(1).unsqueeze(1), stages[chosen]
 
     @property
     def _n_samples(self) -> int:
         return self._signals[0].shape[1]
 
     def _read(self, chosen: np.ndarray) -> Tensor:
-        """Read the signal of the sleep epochs `chosen`, (B, 1, T), and send it to the device."""
-        rows = torch.empty((len(chosen), 1, self._n_samples), pin_memory=self.device.type == "cuda")
-        for row, recording, position in zip(rows.numpy(), self._recording[chosen], self._row[chosen], strict=True):
-            row[0] = self._signals[recording][position]
-        return rows.to(self.device, non_blocking=True)
+        """Read the signal of the sleep epochs `chosen` with their context, (B, 1, T), and send it to the device."""
+        together = self._neighbours[chosen]
+        signal = torch.empty((*together.shape, self._n_samples), pin_memory=self.device.type == "cuda")
+        rows = signal.numpy().reshape(-1, self._n_samples)
+        for row, number in zip(rows, together.ravel(), strict=True):
+            row[:] = self._signals[self._recording[number]][self._row[number]]
+        return signal.flatten(1).unsqueeze(1).to(self.device, non_blocking=True)
 
-    def _all_on_device(self) -> tuple[Tensor, Tensor]:
-        """Copy signal (n, T) and stages (n,) to the device, a recording at a time."""
+    def _all_on_device(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Copy signal (n, n_samples), stages (n,) and neighbours to the device, a recording at a time."""
         signal = torch.empty((len(self.stages), self._n_samples), device=self.device)
         for where, night in zip(self._where.values(), self._signals, strict=True):
             signal[where.start : where.stop] = torch.from_numpy(np.array(night))
-        return signal, self.stages.to(self.device)
+        return signal, self.stages.to(self.device), torch.from_numpy(self._neighbours).to(self.device)
+
+
+def neighbours(sleep_epoch: np.ndarray, before: int, after: int) -> np.ndarray:
+    """Find the sleep epochs around each one of a recording.
+
+    Parameters
+    ----------
+    sleep_epoch : ndarray of shape (n,), int
+        Positions in the night, ascending.
+    before, after : int
+        How many on each side.
+
+    Returns
+    -------
+    ndarray of shape (n, before + 1 + after), int64
+        Indices, in the order of time. Where a neighbour is missing (dropped, or beyond an end of the recording), the
+        nearest one that is there without a gap between stands in for it, in the end the centre itself.
+    """
+    centre = np.arange(len(sleep_epoch))
+    columns = {0: centre}
+    for step in (*range(-1, -before - 1, -1), *range(1, after + 1)):
+        nearer = columns[step - np.sign(step)]
+        wanted = np.clip(centre + step, 0, len(centre) - 1)
+        touches = sleep_epoch[wanted] == sleep_epoch + step
+        columns[step] = np.where(touches, wanted, nearer)
+    return np.stack([columns[step] for step in range(-before, after + 1)], axis=1)
 
 
 def class_counts(outlines: Sequence[Outline]) -> list[int]:

@@ -113,6 +113,40 @@ def make_folds(recordings: Sequence[str], num_folds: int, seed: int, pattern: st
     return folds
 
 
+def set_aside(fold: Fold, valid_subjects: float, seed: int, pattern: str | None = None) -> Fold:
+    """Move whole training subjects of a fold to its validation set.
+
+    Parameters
+    ----------
+    fold : Fold
+        Without a validation set.
+    valid_subjects : int or float
+        How many subjects, from 1; or a fraction of the training subjects, of which at least one is taken.
+    seed : int
+        Chooses the subjects, together with the fold's number.
+    pattern : str or None
+        See `subject_of`.
+
+    Raises
+    ------
+    UserError
+        No subject would be left to train on.
+    """
+    subjects = sorted({subject_of(name, pattern) for name in fold.train})
+    n = valid_subjects if isinstance(valid_subjects, int) else max(1, round(valid_subjects * len(subjects)))
+    if n >= len(subjects):
+        raise UserError(
+            f"evaluation.valid_subjects is {valid_subjects}, but fold {fold.number} has {len(subjects)} training "
+            f"subjects and must keep one. Take at most {len(subjects) - 1}, or fewer folds."
+        )
+    chosen = set(np.random.default_rng([seed, fold.number]).choice(np.array(subjects, dtype=object), n, replace=False))
+    train = tuple(name for name in fold.train if subject_of(name, pattern) not in chosen)
+    valid = tuple(name for name in fold.train if subject_of(name, pattern) in chosen)
+    divided = Fold(fold.number, train, valid, fold.test)
+    check_disjoint(divided, pattern)
+    return divided
+
+
 def choose_folds(folds: Sequence[Fold], fold_id: str) -> list[Fold]:
     """Pick the fold whose number is `fold_id`, or every fold if it is `all`.
 

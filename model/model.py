@@ -35,7 +35,7 @@ class AttnSleep(nn.Module):
     Parameters
     ----------
     fs : int
-        Sampling rate, 100 or 125 Hz; a sleep epoch has T = 30 fs samples.
+        Sampling rate, 100 or 125 Hz; a sleep epoch has 30 fs samples.
     n_heads : int
         Heads of the attention; they must divide the TCE's width L.
     n_tce_layers : int
@@ -48,6 +48,8 @@ class AttnSleep(nn.Module):
         Of the MRCNN.
     afr, tce : bool
         Whether the adaptive feature recalibration and the temporal context encoder are there (the paper's ablations).
+    n_sleep_epochs : int
+        Consecutive sleep epochs in one input, the paper's 3-epoch input for instance; T = 30 fs n_sleep_epochs.
 
     Raises
     ------
@@ -66,13 +68,14 @@ class AttnSleep(nn.Module):
         activation: str = "gelu",
         afr: bool = True,
         tce: bool = True,
+        n_sleep_epochs: int = 1,
     ) -> None:
         super().__init__()
         if fs not in WIDE_BRANCH_KERNEL:
             raise UserError(f"AttnSleep takes fs 100 or 125 Hz, not {fs}.")
         if activation not in ACTIVATIONS:
             raise UserError(f"AttnSleep has no activation {activation!r}; it has {', '.join(ACTIVATIONS)}.")
-        self.n_samples = SLEEP_EPOCH_S * int(fs)
+        self.n_samples = SLEEP_EPOCH_S * int(fs) * n_sleep_epochs
         self.mrcnn = MRCNN(int(fs), ACTIVATIONS[activation], dropout_mrcnn)
         n_features = N_AFR_FEATURES if afr else N_MRCNN_FEATURES
         width = self.mrcnn.output_length(self.n_samples)

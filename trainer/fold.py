@@ -84,7 +84,8 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
     LOG.log(
         SUMMARY,
         f"Fold {fold.number} of {config['data_loader.args.num_folds']}: {len(fold.train)} recordings to train on, "
-        f"{len(fold.test)} to test on; on {data.device}.",
+        + (f"{len(fold.valid)} to select on, " if fold.valid else "")
+        + f"{len(fold.test)} to test on; on {data.device}.",
     )
     trainer = make_trainer(config, fold, data, directory)
     trainer.resume(checkpoint)
@@ -106,7 +107,7 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
 def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory: Path) -> Trainer:
     """Make network, optimizer, loss and batches of a fold from the configuration."""
     seed_train_epoch(config["seed"], 0)
-    network = config.init_obj("arch").to(data.device)
+    network = config.init_obj("arch", config.n_sleep_epochs).to(data.device)
     if config["trainer.compile"]:
         network.compile()
     optimizer = config.init_obj("optimizer", network.parameters())
@@ -119,7 +120,8 @@ def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory:
         criterion=config.init_obj("loss", data.class_counts(counted(fold))).to(data.device),
         metrics=config.functions("metrics"),
         train_batches=Batches(data, data.indices(fold.train), batch_size, shuffle=True),
-        evaluation_batches=Batches(data, data.indices(fold.test), batch_size, shuffle=False),
+        evaluation_batches=Batches(data, data.indices(fold.valid or fold.test), batch_size, shuffle=False),
+        evaluated_set="valid" if fold.valid else "test",
         bf16=config["trainer.precision"] == "bf16",
         directory=directory,
         epochs=config["trainer.epochs"],
@@ -133,6 +135,7 @@ def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory:
             "units": "uV",
             "stage_names": list(STAGE_NAMES),
             "fold": fold.number,
+            "context": list(config["data_loader.args.context"]),
             "config": config.values,
         },
     )
@@ -140,9 +143,10 @@ def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory:
 
 def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs) -> Predictions:
     """Predict with the weights after the last training epoch, and with those that the monitor selected."""
-    last_epoch = trainer.logits(trainer.evaluation_batches)
+    batches = Batches(data, data.indices(fold.test), trainer.train_batches.batch_size, shuffle=False)
+    last_epoch = trainer.logits(batches)
     trainer.load_best()
-    selected = trainer.logits(trainer.evaluation_batches)
+    selected = trainer.logits(batches)
     test = [data.outlines[name] for name in fold.test]
     return Predictions(
         recording=np.repeat([outline.name for outline in test], [len(outline.stages) for outline in test]),
@@ -166,15 +170,21 @@ def plan(config: ConfigParser, fold: Fold, outlines: Sequence[Outline], device: 
         "test": fold.test,
         "class_counts": counts,
         "class_weights": None if weight is None else [round(value, 6) for value in weight.tolist()],
-        "parameters": sum(parameter.numel() for parameter in config.init_obj("arch").parameters()),
+        "parameters": sum(
+            parameter.numel() for parameter in config.init_obj("arch", config.n_sleep_epochs).parameters()
+        ),
         "device": str(device),
         "config": config.values,
     }
 
 
 def counted(fold: Fold) -> set[str]:
-    """Name the recordings whose stages the class-aware loss counts: training and test set, as in the released code."""
-    return {*fold.train, *fold.test}
+    """Name the recordings whose stages the class-aware loss counts.
+
+    Under the released protocol, which has no validation set, these are the training and the test set, as in the
+    released code; under holdout the training set alone.
+    """
+    return set(fold.train) if fold.valid else {*fold.train, *fold.test}
 
 
 def checksums(fold: Fold, outlines: Sequence[Outline]) -> dict[str, dict[str, str]]:
