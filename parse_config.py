@@ -225,8 +225,8 @@ class ConfigParser:
         for key in (key for key in handed if key in keys):
             try:
                 runtime_argument = handed[key]()
-            except KeyError:
-                continue  # what it needs could not be made
+            except (KeyError, TypeError):
+                continue  # what it needs could not be made, or is among the problems already
             try:
                 made[key] = self.init_obj(key, runtime_argument)
             except Exception as error:  # classes of torch raise many kinds on odd arguments

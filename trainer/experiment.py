@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from parse_config import differences
-from utils.checkpoint import BEST, LAST
+from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
 from utils.files import replacing, write_text
 
 CONFIG, DATA, PREDICTIONS = "config.json", "data.json", "predictions.npz"
 
-UNIMPORTANT = ("n_gpu", "trainer.save_dir", "trainer.verbosity")
+RESULTS = (PREDICTIONS, BEST, LAST, "metrics.csv")
+"""Files that hold what a fold gave."""
+
+UNIMPORTANT = ("name", "n_gpu", "trainer.save_dir", "trainer.verbosity")
 """Keys of the configuration that do not change a result."""
 
 
@@ -76,8 +79,34 @@ def read_predictions(directory: Path) -> Predictions:
         raise UserError(f"{path}: cannot be read ({error}). Remove it and train the fold again.") from error
 
 
+def check_same_fold(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint of another fold: it may have been trained on what this one tests on.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    fold : int
+        Number of the fold that is to go on.
+    config : mapping
+        Resolved configuration.
+
+    Raises
+    ------
+    UserError
+        What differs in the fold's number or in how the subjects were cut into folds.
+    """
+    about = load_checkpoint(checkpoint)["about"]
+    changed = differences(_cut(about.get("fold"), about.get("config", {})), _cut(fold, config))
+    if changed:
+        raise UserError(
+            f"{checkpoint} is of another fold; it may have been trained on recordings that this one tests on:\n  "
+            + "\n  ".join(changed)
+            + "\nPass a checkpoint of the same fold."
+        )
+
+
 def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], overwrite: bool) -> None:
-    """Make the folder of a fold ours, or refuse if it was made with another configuration or other data.
+    """Make the folder of a fold ours, or refuse if its name was used with another configuration or other data.
 
     Parameters
     ----------
@@ -93,34 +122,84 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     Raises
     ------
     UserError
-        What differs.
+        What differs, in this fold or in another one of the experiment.
     """
     if overwrite:
         _remove_results(directory)
-    for name, value in ((CONFIG, _important(config)), (DATA, data)):
-        path = directory / name
-        before = _read(path)
+    else:
+        _refuse_unknown_results(directory)
+        _compare(directory, config, data)
+        for other in sorted(directory.parent.glob("fold_*")):
+            if other != directory:
+                _compare(other, config, data, same_fold=False)
+    for name, value, indent in ((DATA, data, 1), (CONFIG, config, 4)):
+        if not (directory / name).exists():
+            write_text(directory / name, json.dumps(value, indent=indent) + "\n")
+
+
+def _cut(fold: object, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what tells which recordings a fold trains on."""
+    arguments = config.get("data_loader", {}).get("args", {})
+    return {
+        "fold": fold,
+        "seed": config.get("seed"),
+        "evaluation": config.get("evaluation"),
+        **{f"data_loader.args.{key}": arguments.get(key) for key in ("num_folds", "subject_pattern")},
+    }
+
+
+def _refuse_unknown_results(directory: Path) -> None:
+    """Refuse a folder with results if nothing there tells how they were made."""
+    missing = [name for name in (CONFIG, DATA) if not (directory / name).exists()]
+    if missing and any((directory / name).exists() for name in RESULTS):
+        raise UserError(
+            f"{directory} holds results, but no {' and no '.join(missing)} that tells how they were made. "
+            "Take another name (--set name=...), or --overwrite to replace that run."
+        )
+
+
+def _compare(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], same_fold: bool = True) -> None:
+    """Refuse a folder that was made otherwise; that of another fold has the recordings in other sets."""
+    for name, now in ((CONFIG, config), (DATA, data)):
+        before = _read(directory / name)
         if before is None:
             continue
-        changed = differences(_important(before) if name == CONFIG else before, value)
+        if name == CONFIG:
+            changed = differences(_important(before), _important(now))
+        elif same_fold:
+            changed = differences(before, now)
+        else:
+            changed = differences(_merged(before), _merged(now))
         if changed:
+            remedy = "--overwrite to replace that run" if same_fold else "replace all folds: --fold_id all --overwrite"
             raise UserError(
                 f"{directory} holds a run with {'another configuration' if name == CONFIG else 'other data'}:\n  "
                 + "\n  ".join([*changed[:10], *([f"and {len(changed) - 10} more"] if len(changed) > 10 else [])])
-                + "\nTake another name (--set name=...), or --overwrite to replace that run."
+                + f"\nTake another name (--set name=...), or {remedy}."
             )
-    write_text(directory / DATA, json.dumps(data, indent=1) + "\n")
-    write_text(directory / CONFIG, json.dumps(config, indent=4) + "\n")
+
+
+def _merged(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the sets of a fold together."""
+    return {
+        name: value
+        for recordings in data.values()
+        if isinstance(recordings, dict)
+        for name, value in recordings.items()
+    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     """Read an earlier run's JSON file; None if there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Pass --overwrite to start this fold afresh.") from error
+    return value
 
 
 def _important(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -133,8 +212,16 @@ def _important(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _remove_results(directory: Path) -> None:
-    """Remove what a run of this fold wrote, and nothing else."""
-    names = (CONFIG, DATA, PREDICTIONS, "metrics.csv", BEST, LAST)
-    kept = directory.glob("checkpoint-epoch*.pth")
-    for path in [*(directory / name for name in names), *kept]:
-        path.unlink(missing_ok=True)
+    """Remove what a run of this fold wrote but its log, and nothing else."""
+    # What tells how results were made goes last: a removal that is interrupted leaves none without it.
+    patterns = (
+        *RESULTS,
+        "checkpoint-epoch*.pth",
+        ".writing-*",
+        "report.json",
+        "*_classification_report.xlsx",
+        DATA,
+        CONFIG,
+    )
+    for path in [path for pattern in patterns for path in directory.glob(pattern)]:
+        path.unlink()
