@@ -1,5 +1,6 @@
 """Prepared recordings as numbered sleep epochs, and batches of them."""
 
+import resource
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
 MIN_STD_UV, MAX_STD_UV = 1.0, 1000.0
 """Standard deviation of a recording, in microvolts, that can be EEG."""
+
+_ROUNDING = 1e-6
+"""Deviation of a constant, relative to its value, that comes of rounding alone."""
+
+_PIECE = 32
+"""Sleep epochs that are looked at together."""
 
 _FREE_SHARE = 0.5
 """Share of a GPU's free memory that signals may take."""
@@ -125,6 +132,7 @@ class SleepEpochs:
         self.outlines = {outline.name: outline for outline in outlines}
         self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
+        _allow_open_files()
         self._signals = [open_signal(outline) for outline in outlines]
         problems = [
             problem
@@ -219,16 +227,35 @@ def class_counts(outlines: Sequence[Outline]) -> list[int]:
 
 def _signal_problems(name: str, signal: np.ndarray) -> Iterator[str]:
     """Say why a recording's signal cannot be EEG in microvolts."""
-    std = float(signal.std())
+    mean, std = _mean_and_std(signal)
     if not np.isfinite(std):
         yield f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
-    elif std == 0:
+    elif std <= _ROUNDING * abs(mean):
         yield f"{name}: the signal is constant. Was the channel recorded? Leave the recording out."
     elif not MIN_STD_UV <= std <= MAX_STD_UV:
         yield (
             f"{name}: the signal's standard deviation is {std:.3g}; EEG in microvolts has {MIN_STD_UV:g} to "
             f"{MAX_STD_UV:g}. Are the values in volts or raw digits? Prepare the recording again in microvolts."
         )
+
+
+def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:
+    """Compute both in one go over a signal (n_sleep_epochs, n_samples), in pieces that fit a processor's cache."""
+    first, total, squares = signal[0, 0], 0.0, 0.0
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinite values are told by their result
+        for begin in range(0, len(signal), _PIECE):
+            piece = (signal[begin : begin + _PIECE] - first).ravel()
+            total += float(piece.sum())
+            squares += float(piece @ piece)
+        mean = total / signal.size
+        return mean + float(first), float(np.sqrt(max(squares / signal.size - mean**2, 0.0)))
+
+
+def _allow_open_files() -> None:
+    """Allow as many open files as the system grants: a mapped recording keeps its file open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,12 +142,14 @@ def open_signal(outline: Outline) -> np.ndarray:
     with _npz(outline.path) as npz:
         with zipfile.ZipFile(outline.path) as archive, archive.open("x.npy") as member:
             _, fortran, dtype = _array_header(member)
-            header_bytes, stored = member.tell(), archive.getinfo("x.npy").compress_type == zipfile.ZIP_STORED
-            begin = _member_begin(outline.path, archive.getinfo("x.npy")) + header_bytes
-        if stored and dtype == np.dtype("<f4") and not fortran:
-            return np.memmap(outline.path, np.float32, "r", begin, shape)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            return npz["x"].reshape(shape).astype(np.float32)
+            header_bytes, info = member.tell(), archive.getinfo("x.npy")
+        if info.compress_type != zipfile.ZIP_STORED or dtype != np.dtype("<f4") or fortran:
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+                return npz["x"].reshape(shape).astype(np.float32)
+        mapped = np.memmap(outline.path, np.uint8, "r", _member_begin(outline.path, info), (info.file_size,))
+        if zlib.crc32(mapped.data) != info.CRC:
+            raise ValueError("its signal has another checksum than it says")
+        return mapped[header_bytes:].view(np.float32).reshape(shape)
 
 
 def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
