@@ -22,7 +22,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on after the last finished training epoch.", file=sys.stderr)
+        command = "The same command without --overwrite" if arguments.overwrite else "The same command"
+        print(f"\nStopped. {command} goes on after the last finished training epoch.", file=sys.stderr)
         return 130
     return 0
 

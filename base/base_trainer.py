@@ -7,17 +7,21 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from utils.board import open_board
 from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered, save_checkpoint
 from utils.errors import UserError
 from utils.files import write_text
 from utils.logs import LOG
 from utils.seed import seed_train_epoch
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, float]
 """What one training epoch gave, by column of metrics.csv."""
@@ -47,6 +51,8 @@ class BaseTrainer(ABC):
         Name of the set that is evaluated after each training epoch; the monitor looks at its columns.
     about : mapping
         Plain values that every checkpoint keeps beside the weights.
+    tensorboard : bool
+        Whether the figures of each training epoch also go to TensorBoard's files in the directory.
     """
 
     def __init__(
@@ -63,12 +69,14 @@ class BaseTrainer(ABC):
         seed: int,
         evaluated_set: str,
         about: Mapping[str, Any],
+        tensorboard: bool = False,
     ) -> None:
         self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
         self.directory, self.epochs, self.save_period = directory, epochs, save_period
         self.direction, self.monitored = monitor.split()
         self.early_stop = early_stop or math.inf
         self.seed, self.evaluated_set, self.about = seed, evaluated_set, dict(about)
+        self.tensorboard = tensorboard
         self.history: list[Row] = []
 
     @abstractmethod
@@ -94,6 +102,7 @@ class BaseTrainer(ABC):
             The loss is no longer a finite number.
         """
         self._write_metrics()
+        board = open_board(self.directory / "tensorboard", len(self.history) + 1) if self.tensorboard else None
         while len(self.history) < self.epochs and not self._stale():
             train_epoch = len(self.history) + 1
             seed_train_epoch(self.seed, train_epoch)
@@ -106,8 +115,18 @@ class BaseTrainer(ABC):
             self.history.append(row)
             self._save()
             LOG.info("%s", self._line(row))
+            if board is not None:
+                self.show(board, row)
+                board.flush()
+        if board is not None:
+            board.close()
         if len(self.history) < self.epochs:
             LOG.info("Early stop: no better %s for %d training epochs.", self.monitored, self.early_stop)
+
+    def show(self, board: "SummaryWriter", row: Row) -> None:
+        """Write what a training epoch gave to TensorBoard."""
+        for column, value in row.items():
+            board.add_scalar(column, value, row["train_epoch"])
 
     def best(self) -> Row:
         """Row of the best training epoch so far, the first one on a tie."""
@@ -140,6 +159,8 @@ class BaseTrainer(ABC):
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
             LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
+            if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
+                save_checkpoint(self.directory / BEST, load_checkpoint(path.parent / BEST))
             return
 
     def load_best(self) -> int:

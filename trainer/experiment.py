@@ -73,7 +73,7 @@ def read_predictions(directory: Path) -> Predictions:
     """
     path = directory / PREDICTIONS
     try:
-        with np.load(path, allow_pickle=False) as npz:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             return Predictions(**npz)
     except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
         raise UserError(f"{path}: cannot be read ({error}). Remove it and train the fold again.") from error

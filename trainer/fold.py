@@ -129,6 +129,7 @@ def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory:
         monitor=config["trainer.monitor"],
         early_stop=config["trainer.early_stop"],
         seed=config["seed"],
+        tensorboard=config["trainer.tensorboard"],
         about={
             "fs": first.fs,
             "channel": first.channel,

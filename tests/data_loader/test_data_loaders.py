@@ -1,0 +1,370 @@
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loader.data_loaders import (
+    Batches,
+    SleepEpochs,
+    check_sampling_rate,
+    class_counts,
+    find_recordings,
+    neighbours,
+)
+from utils.errors import UserError
+from utils.recording import Recording, write_recording
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+FS = 10
+
+
+def write(folder, name, stages=(0, 1, 2), fs=FS, n_samples=None, signal=None):
+    """Write a short night at 10 Hz whose values number its sleep epochs: sleep epoch k is around 100 k."""
+    n_samples = n_samples or 30 * fs
+    if signal is None:
+        noise = np.random.default_rng(list(name.encode())).normal(0, 10, (len(stages), n_samples))
+        signal = 100 * np.arange(len(stages))[:, None] + noise
+    stages = np.array(stages)
+    write_recording(
+        folder / f"{name}.npz", Recording(signal.astype(np.float32), stages, fs, "EEG", np.arange(len(stages)))
+    )
+    return signal.astype(np.float32)
+
+
+def test_the_recordings_of_a_folder_are_found_by_name(tmp_path):
+    for name in ("b", "a", "c"):
+        write(tmp_path, name, stages=(0, 4))
+    (tmp_path / ".writing-d.npz").write_bytes(b"half of it")
+    (tmp_path / "notes.txt").write_text("no recording")
+    outlines = find_recordings(tmp_path)
+    assert [outline.name for outline in outlines] == ["a", "b", "c"]
+    assert outlines[0].stages.tolist() == [0, 4]
+    assert (outlines[0].n_samples, outlines[0].fs, outlines[0].channel) == (300, 10, "EEG")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: no such folder. Pass the folder .* with --np_data_dir"):
+        find_recordings(tmp_path / "nowhere")
+
+
+def test_a_folder_without_recordings_is_told(tmp_path):
+    with pytest.raises(UserError, match="no npz files here. Prepare recordings first"):
+        find_recordings(tmp_path)
+
+
+def test_all_problems_of_all_recordings_are_told_at_once(tmp_path):
+    write(tmp_path, "a")
+    (tmp_path / "damaged.npz").write_bytes(b"PK nothing")
+    write(tmp_path, "fast", fs=20)
+    write(tmp_path, "long", n_samples=301)
+    write(tmp_path, "none", stages=())
+    write(tmp_path, "odd", stages=(0, 5, -1, 5))
+    with pytest.raises(UserError) as caught:
+        find_recordings(tmp_path)
+    first, *problems = str(caught.value).splitlines()
+    assert first == f"{tmp_path}: 5 problems:"
+    for problem, text in zip(
+        problems,
+        [
+            "damaged.npz: not a readable npz file",
+            "fast.npz: 20 Hz, but a.npz has 10 Hz. Use one rate.",
+            "long.npz: 301 samples per sleep epoch, but 30 s at 10 Hz are 300.",
+            "none.npz: no sleep epochs in it.",
+            "odd.npz: stages [-1, 5] are not 0 to 4 (W, N1, N2, N3, REM).",
+        ],
+        strict=True,
+    ):
+        assert problem.strip().startswith(text)
+
+
+def test_a_length_that_is_wrong_in_every_recording_is_told(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path, name, n_samples=250)
+    with pytest.raises(UserError, match=r"a.npz: 250 samples(.|\n)*b.npz: 250 samples"):
+        find_recordings(tmp_path)
+
+
+def test_recordings_of_another_rate_than_the_network_are_refused_with_the_remedy(tmp_path):
+    write(tmp_path, "a", fs=125)
+    outlines = find_recordings(tmp_path)
+    check_sampling_rate(outlines, 125)
+    with pytest.raises(UserError, match=r"a.npz: 125 Hz, but arch.args.fs is 100. Pass --set arch.args.fs=125"):
+        check_sampling_rate(outlines, 100)
+
+
+def spoilt(value, where=(1, 3)):
+    signal = np.random.default_rng(0).normal(0, 30, (3, 300))
+    signal[where] = value
+    return signal
+
+
+def known(reason, *values):
+    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason=reason))
+
+
+SIGNALS = {
+    "NaN": (spoilt(np.nan), "holds NaN or infinite values"),
+    "one infinity": (spoilt(np.inf), "holds NaN or infinite values"),
+    "both infinities": (spoilt([np.inf, -np.inf], (1, slice(0, 2))), "holds NaN or infinite values"),
+    "zeros": (np.zeros((3, 300)), "is constant. Was the channel recorded"),
+    "one value": (np.full((3, 300), -7.3), "is constant. Was the channel recorded"),
+    "volts": (
+        spoilt(1) * 1e-6,
+        "standard deviation is 2.9e-05; EEG in microvolts has 1 to 1000. Are the values in volts",
+    ),
+    "millivolts": (spoilt(1) * 1e-3, "standard deviation is 0.029"),
+    "nanovolts": (spoilt(1) * 1e3, r"standard deviation is 2.9e\+04"),
+    "just too small": (spoilt(1) * 0.99 / spoilt(1).std(), "standard deviation is 0.99"),
+    "just too large": (spoilt(1) * 1001 / spoilt(1).std(), r"standard deviation is 1e\+03"),
+}
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_signal_that_cannot_be_eeg_in_microvolts_is_refused(tmp_path, kind):
+    signal, text = SIGNALS[kind]
+    write(tmp_path, "fine")
+    write(tmp_path, "spoilt", signal=signal)
+    with pytest.raises(UserError, match=rf"^spoilt.npz: the signal('s)? {text}"):
+        SleepEpochs(find_recordings(tmp_path), CPU)
+
+
+@pytest.mark.parametrize("std", [1.01, 999])
+def test_a_signal_that_is_just_small_or_large_enough_is_accepted(tmp_path, std):
+    write(tmp_path, "a", signal=spoilt(1) * std / spoilt(1).std())
+    assert len(SleepEpochs(find_recordings(tmp_path), CPU).stages) == 3
+
+
+def test_all_signals_that_cannot_be_eeg_are_told_at_once(tmp_path):
+    write(tmp_path, "a", signal=np.zeros((3, 300)))
+    write(tmp_path, "b")
+    write(tmp_path, "c", signal=spoilt(np.nan))
+    with pytest.raises(UserError, match=r"^a.npz: .* is constant.*\nc.npz: .* NaN .*$"):
+        SleepEpochs(find_recordings(tmp_path), CPU)
+
+
+@pytest.fixture
+def nights(tmp_path):
+    """Three nights with 3, 4 and 2 sleep epochs, and their signals."""
+    stages = {"a": (0, 1, 2), "b": (3, 4, 4, 2), "c": (2, 0)}
+    return tmp_path, {name: write(tmp_path, name, stages[name]) for name in stages}
+
+
+@pytest.fixture(params=[False, True], ids=["read from the files", "held by the device"])
+def data(request, nights):
+    return SleepEpochs(find_recordings(nights[0]), CPU, resident=request.param)
+
+
+def test_sleep_epochs_are_numbered_one_recording_after_the_other(data):
+    assert data.stages.tolist() == [0, 1, 2, 3, 4, 4, 2, 2, 0]
+    assert data.indices(["a"]).tolist() == [0, 1, 2]
+    assert data.indices(["c", "a"]).tolist() == [7, 8, 0, 1, 2]
+
+
+def test_batches_in_order_give_each_signal_with_its_stage(nights, data):
+    signals = nights[1]
+    batches = list(Batches(data, data.indices(["c", "b"]), batch_size=4, shuffle=False))
+    assert [len(stages) for _, stages in batches] == [4, 2]
+    assert len(Batches(data, data.indices(["c", "b"]), 4, False)) == 2
+    signal, stages = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert signal.shape == (6, 1, 300)
+    assert signal.dtype == torch.float32
+    assert stages.dtype == torch.int64
+    np.testing.assert_array_equal(signal[:, 0].numpy(), np.concatenate([signals["c"], signals["b"]]))
+    assert stages.tolist() == [2, 0, 3, 4, 4, 2]
+
+
+def test_shuffled_batches_give_each_sleep_epoch_once_with_its_stage(nights, data):
+    by_first_value = {
+        night[row, 0]: stage
+        for night, stages in zip(nights[1].values(), ([0, 1, 2], [3, 4, 4, 2], [2, 0]), strict=True)
+        for row, stage in enumerate(stages)
+    }
+    for signal, stages in Batches(data, torch.arange(9), batch_size=2, shuffle=True):
+        for row, stage in zip(signal[:, 0], stages, strict=True):
+            assert by_first_value.pop(np.float32(row[0])) == stage
+    assert by_first_value == {}
+
+
+def test_each_pass_draws_a_new_order_from_torchs_generator(data):
+    batches = Batches(data, torch.arange(9), batch_size=9, shuffle=True)
+
+    def orders(seed, n=3):
+        torch.manual_seed(seed)
+        return [next(iter(batches))[0][:, 0, 0].tolist() for _ in range(n)]
+
+    first = orders(1)
+    assert len({tuple(order) for order in first}) == 3
+    assert orders(1) == first
+    assert orders(2) != first
+
+
+def test_without_shuffling_no_random_number_is_drawn(data):
+    state = torch.get_rng_state()
+    list(Batches(data, torch.arange(9), batch_size=2, shuffle=False))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "sizes"), [(9, 3, [3, 3, 3]), (9, 4, [4, 4, 1]), (2, 128, [2])])
+def test_the_last_short_batch_is_kept(data, n, batch_size, sizes):
+    batches = Batches(data, torch.arange(n), batch_size, shuffle=True)
+    assert [len(stages) for _, stages in batches] == sizes
+    assert len(batches) == len(sizes)
+
+
+def test_what_is_done_to_a_batch_does_not_reach_the_next_pass(data):
+    batches = Batches(data, torch.arange(9), batch_size=9, shuffle=False)
+    before = next(iter(batches))[0].clone()
+    signal, stages = next(iter(batches))
+    signal.zero_()
+    stages.zero_()
+    assert torch.equal(next(iter(batches))[0], before)
+    assert data.stages.sum() == 18
+
+
+def test_sleep_epochs_are_counted_by_stage(nights, data):
+    assert data.class_counts(["a", "b", "c"]) == [2, 1, 3, 1, 2]
+    assert data.class_counts(["a"]) == [1, 1, 1, 0, 0]
+    assert class_counts(find_recordings(nights[0])) == [2, 1, 3, 1, 2]
+
+
+def test_recordings_in_the_layouts_of_other_toolkits_give_the_same_batches(tmp_path):
+    signal = np.random.default_rng(0).normal(0, 30, (3, 300)).astype(np.float32)
+    layouts = {
+        "plain": signal,
+        "column": signal[:, :, None],
+        "row": signal[:, None],
+        "double": signal.astype(np.float64),
+        "fortran": np.asfortranarray(signal),
+        "big endian": signal.astype(">f4"),
+    }
+    for name, x in layouts.items():
+        np.savez(tmp_path / f"{name}.npz", x=x, y=np.array([0.0, 1.0, 2.0]), fs=np.array([10]))
+    np.savez_compressed(tmp_path / "compressed.npz", x=signal, y=np.array([0, 1, 2]), fs=10)
+    data = SleepEpochs(find_recordings(tmp_path), CPU)
+    for name in [*layouts, "compressed"]:
+        ((found, stages),) = Batches(data, data.indices([name]), 3, shuffle=False)
+        np.testing.assert_array_equal(found[:, 0].numpy(), signal, err_msg=name)
+        assert stages.tolist() == [0, 1, 2]
+
+
+# Context
+
+
+@pytest.mark.parametrize(
+    ("sleep_epoch", "before", "after", "expected"),
+    [
+        ([0, 1, 2], 0, 0, [[0], [1], [2]]),
+        ([0, 1, 2], 1, 1, [[0, 0, 1], [0, 1, 2], [1, 2, 2]]),
+        ([5, 6, 7], 1, 0, [[0, 0], [0, 1], [1, 2]]),
+        ([5, 6, 7], 0, 1, [[0, 1], [1, 2], [2, 2]]),
+        # 7 was dropped: 6 and 8 do not touch
+        ([5, 6, 8, 9], 1, 1, [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 3]]),
+        ([0, 1, 2, 3], 2, 0, [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]),
+        ([0, 1, 2, 3], 0, 2, [[0, 1, 2], [1, 2, 3], [2, 3, 3], [3, 3, 3]]),
+        # 2 was dropped: for 3 there is nothing before, for 4 the 3 stands in for the 2
+        ([0, 1, 3, 4], 2, 0, [[0, 0, 0], [0, 0, 1], [2, 2, 2], [2, 2, 3]]),
+        ([7], 2, 3, [[0] * 6]),
+        known("beyond an end of the recording, a gap is stepped over", [0, 2], 2, 0, [[0, 0, 0], [1, 1, 1]]),
+        known("beyond an end of the recording, a gap is stepped over", [0, 2], 0, 2, [[0, 0, 0], [1, 1, 1]]),
+    ],
+)
+def test_the_neighbours_touch_in_time_or_the_nearest_that_does_stands_in(sleep_epoch, before, after, expected):
+    assert neighbours(np.array(sleep_epoch), before, after).tolist() == expected
+
+
+@pytest.fixture(params=[False, True], ids=["read from the files", "held by the device"])
+def resident(request):
+    return request.param
+
+
+def test_a_batch_with_context_has_the_sleep_epochs_before_and_after_in_the_order_of_time(nights, resident):
+    signals = nights[1]
+    data = SleepEpochs(find_recordings(nights[0]), CPU, context=(1, 1), resident=resident)
+    ((signal, stages),) = Batches(data, data.indices(["b", "c"]), 6, shuffle=False)
+    assert signal.shape == (6, 1, 900)
+    b, c = signals["b"], signals["c"]
+    expected = [[b[0], b[0], b[1]], [b[0], b[1], b[2]], [b[1], b[2], b[3]], [b[2], b[3], b[3]]]
+    expected += [[c[0], c[0], c[1]], [c[0], c[1], c[1]]]  # a night ends where it ends: none of b's
+    np.testing.assert_array_equal(signal[:, 0].numpy(), np.array(expected).reshape(6, 900))
+    assert stages.tolist() == [3, 4, 4, 2, 2, 0]
+
+
+def test_a_context_on_one_side_is_fine(nights, resident):
+    data = SleepEpochs(find_recordings(nights[0]), CPU, context=(0, 1), resident=resident)
+    ((signal, _),) = Batches(data, data.indices(["c"]), 6, shuffle=False)
+    c = nights[1]["c"]
+    np.testing.assert_array_equal(signal[:, 0].numpy(), np.array([[c[0], c[1]], [c[1], c[1]]]).reshape(2, 600))
+
+
+def test_sleep_epochs_that_were_dropped_are_not_bridged(tmp_path, resident):
+    x = np.random.default_rng(0).normal(0, 30, (4, 300)).astype(np.float32)
+    recording = Recording(x, np.array([0, 1, 2, 3]), FS, "EEG", np.array([3, 4, 6, 7]))
+    write_recording(tmp_path / "a.npz", recording)
+    data = SleepEpochs(find_recordings(tmp_path), CPU, context=(1, 1), resident=resident)
+    ((signal, _),) = Batches(data, torch.arange(4), 4, shuffle=False)
+    expected = [[x[0], x[0], x[1]], [x[0], x[1], x[1]], [x[2], x[2], x[3]], [x[2], x[3], x[3]]]
+    np.testing.assert_array_equal(signal[:, 0].numpy(), np.array(expected).reshape(4, 900))
+
+
+def test_a_signal_that_was_damaged_on_disk_is_told(tmp_path):
+    write(tmp_path, "a", stages=[0] * 30)
+    path = tmp_path / "a.npz"
+    content = bytearray(path.read_bytes())
+    content[20_000] ^= 1  # in the middle of the 36,000 bytes of values
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="a.npz: not a readable npz file"):
+        SleepEpochs(find_recordings(tmp_path), CPU)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted by way of /proc")
+def test_more_recordings_than_a_process_may_open_files_are_fine(tmp_path):
+    for number in range(50):
+        write(tmp_path, f"n{number}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    n_open = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 20, hard))
+    try:
+        data = SleepEpochs(find_recordings(tmp_path), CPU)
+        assert len(list(Batches(data, torch.arange(150), 50, shuffle=False))) == 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import torch
+from data_loader.data_loaders import Batches, SleepEpochs, find_recordings
+
+def peak():
+    # VmHWM, unlike ru_maxrss, knows nothing of the process that started this one
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+outlines = find_recordings(Path(sys.argv[1]))
+before = peak()
+data = SleepEpochs(outlines, torch.device("cpu"), context=(1, 1))
+n = sum(len(signal) for signal, _ in Batches(data, torch.arange(len(data.stages)), 128, shuffle=True))
+assert n == len(data.stages)
+print((peak() - before) / (4 * 3000 * n))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured by way of /proc")
+def test_the_data_is_in_memory_once_however_often_it_is_gone_through(tmp_path):
+    rng = np.random.default_rng(0)
+    night = rng.normal(0, 30, (500, 3000)).astype(np.float32)  # 6 MB
+    for number in range(20):
+        write_recording(
+            tmp_path / f"n{number:02d}.npz", Recording(night, np.arange(500) % 5, 100, "EEG", np.arange(500))
+        )
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    # the rest are buffers, of a size that does not depend on the data's; a second copy would make 2
+    assert float(measured.stdout) < 1.6

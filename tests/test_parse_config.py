@@ -1,0 +1,479 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.loss import ClassAwareLoss, FocalLoss
+from model.metric import accuracy, kappa
+from model.model import AttnSleep
+from parse_config import FIELDS, differences, merge, read_json
+from trainer.fold import read_config
+from utils.errors import UserError
+
+CONFIG = Path(__file__).resolve().parents[1] / "config.json"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a configuration and return its path; text is written as it stands."""
+
+    def write(content, name="mine.json"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+def problems(path, *overrides):
+    """Lines of the refusal, without the first one, which names the file."""
+    with pytest.raises(UserError) as caught:
+        read_config(path, overrides)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path}:"
+    assert all(line.startswith("  ") for line in lines)
+    return [line.strip() for line in lines]
+
+
+def whole(**changes):
+    return json.loads(CONFIG.read_text()) | changes
+
+
+def extending(**changes):
+    return {"extends": str(CONFIG)} | changes
+
+
+# Reading values
+
+
+def test_the_published_experiment_is_what_config_json_says():
+    config = read_config(CONFIG, [])
+    assert config.values == json.loads(CONFIG.read_text())
+    assert config["arch.args.fs"] == 100
+    assert config["data_loader.args.batch_size"] == 128
+    assert config["optimizer.args"] | {"fused": None} == {
+        "lr": 1e-3,
+        "weight_decay": 1e-3,
+        "amsgrad": True,
+        "fused": None,
+    }
+    assert config["lr_scheduler"] == {"type": "MultiStepLR", "args": {"milestones": [10], "gamma": 0.1}}
+    assert (config["seed"], config["trainer.epochs"], config["data_loader.args.num_folds"]) == (123, 100, 20)
+    assert config["trainer.monitor"] == "max accuracy"
+    assert config.experiment_dir == Path("saved/Exp1")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("trainer.epochs=5", "trainer.epochs", 5),
+        ("name=Exp 2", "name", "Exp 2"),
+        ('name="3"', "name", "3"),
+        ("name=2026", "name", "2026"),
+        ("arch.args.afr=false", "arch.args.afr", False),
+        ("trainer.early_stop=null", "trainer.early_stop", None),
+        ("lr_scheduler=null", "lr_scheduler", None),
+        ("lr_scheduler.args.milestones=[3, 5]", "lr_scheduler.args.milestones", [3, 5]),
+        ('metrics=["kappa", "accuracy"]', "metrics", ["kappa", "accuracy"]),
+        ("optimizer.args.lr=1e-2", "optimizer.args.lr", 0.01),
+        (r"data_loader.args.subject_pattern=^(a=\d+)", "data_loader.args.subject_pattern", r"^(a=\d+)"),
+        ("trainer.save_dir=runs/today", "trainer.save_dir", "runs/today"),
+        ('optimizer={"type": "SGD", "args": {"lr": 1}}', "optimizer", {"type": "SGD", "args": {"lr": 1}}),
+    ],
+)
+def test_any_key_can_be_overridden_by_json_or_text(override, key, value):
+    config = read_config(CONFIG, [override])
+    assert config[key] == value
+    assert read_config(CONFIG, [])[key] != value or value is None
+    changed = differences(read_config(CONFIG, []).values, config.values)
+    assert all(line.startswith(key) for line in changed)
+
+
+def test_the_last_of_two_overrides_of_a_key_counts():
+    assert read_config(CONFIG, ["trainer.epochs=5", "trainer.epochs=6"])["trainer.epochs"] == 6
+
+
+@pytest.mark.parametrize("override", ["trainer.epochs", "=5", ""])
+def test_an_override_that_is_none_is_refused(override):
+    with pytest.raises(UserError, match=f"^--set {override}: write key.path=value"):
+        read_config(CONFIG, [override])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer.type=SGD", "optimizer.args.lr=0.5"],
+        ["optimizer.args.lr=0.5", "optimizer.type=SGD"],
+    ],
+)
+def test_another_type_of_component_drops_the_old_arguments_and_takes_the_new_ones(overrides):
+    assert read_config(CONFIG, overrides)["optimizer"] == {"type": "SGD", "args": {"lr": 0.5}}
+
+
+def test_the_same_type_of_component_keeps_the_other_arguments():
+    config = read_config(CONFIG, ["optimizer.type=Adam", "optimizer.args.lr=0.5"])
+    assert config["optimizer.args.lr"] == 0.5
+    assert config["optimizer.args.weight_decay"] == 1e-3
+
+
+# Extending
+
+
+def test_a_file_extends_another_one_relative_to_itself(write):
+    write(whole(seed=7), "base.json")
+    path = write({"extends": "../base.json", "name": "mine", "trainer": {"epochs": 3}}, "configs/mine.json")
+    config = read_config(path, ["seed=8"])
+    assert (config["name"], config["seed"], config["trainer.epochs"]) == ("mine", 8, 3)
+    assert config["trainer.monitor"] == "max accuracy"
+    assert "extends" not in config.values
+
+
+def test_a_chain_of_extensions_is_followed_and_the_nearest_counts(write):
+    write(whole(seed=1, name="first"), "a.json")
+    write({"extends": "a.json", "seed": 2, "loss": {"type": "FocalLoss", "args": {"gamma": 3.0}}}, "b.json")
+    config = read_config(write({"extends": "b.json", "name": "third"}, "c.json"), [])
+    assert (config["seed"], config["name"]) == (2, "third")
+    assert config["loss"] == {"type": "FocalLoss", "args": {"gamma": 3.0}}
+
+
+def test_a_component_of_another_type_in_an_extension_does_not_inherit_arguments(write):
+    config = read_config(write(extending(loss={"type": "CrossEntropyLoss"})), [])
+    assert config["loss"] == {"type": "CrossEntropyLoss"}
+    assert type(config.init_obj("loss", [1] * 5)) is torch.nn.CrossEntropyLoss
+
+
+@pytest.mark.parametrize("chain", [["a.json"], ["b.json", "a.json"], ["b.json", "c.json", "b.json"]])
+def test_files_that_extend_each_other_are_refused(write, chain):
+    names = ["a.json", *chain]
+    for name, base in zip(names, chain, strict=False):
+        path = write({"extends": base}, name)
+    with pytest.raises(UserError, match=r"\.json: extends .*\.json, which extends it in turn"):
+        read_config(path.with_name("a.json"), [])
+
+
+def test_extending_a_file_that_is_not_there_is_refused(write):
+    with pytest.raises(UserError, match=r"nothing.json: cannot be read \(No such file or directory\)"):
+        read_config(write({"extends": "nothing.json"}), [])
+
+
+# Files that are none
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("", "no valid JSON"),
+        ('{"name": ', "no valid JSON"),
+        ("[1, 2]", r"holds no JSON object \{\.\.\.\}"),
+        ('"name"', "holds no JSON object"),
+        ('{"seed": 1, "seed": 2}', "no valid JSON .*the key 'seed' stands twice"),
+        ('{"trainer": {"epochs": 1, "epochs": 2}}', "no valid JSON .*the key 'epochs' stands twice"),
+        ('{"seed": NaN}', "no valid JSON .*NaN is no number"),
+        ('{"seed": -Infinity}', "no valid JSON .*-Infinity is no number"),
+        ("[" * 100_000, "no valid JSON"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_by_name(write, content, text):
+    with pytest.raises(UserError, match=f"mine.json: {text}"):
+        read_config(write(content), [])
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(tmp_path):
+    (tmp_path / "mine.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="mine.json: no valid JSON"):
+        read_config(tmp_path / "mine.json", [])
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(UserError, match=r"mine.json: cannot be read .* Name a configuration with -c"):
+        read_config(tmp_path / "mine.json", [])
+
+
+# Unknown and missing keys
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("trainer.epoch=5", "trainer.epoch: unknown key. Did you mean 'trainer.epochs'?"),
+        ("batch_size=5", "batch_size: unknown key. Did you mean 'data_loader.args.batch_size'?"),
+        (
+            "data_loader.batch_size=5",
+            "data_loader.batch_size: unknown key. Did you mean 'data_loader.args.batch_size'?",
+        ),
+        ("Seed=5", "Seed: unknown key. Did you mean 'seed'?"),
+        ("arch.arg=5", "arch.arg: unknown key. Did you mean 'args'?"),
+        ("arch.args.n_head=5", "arch.args.n_head: unknown key. Did you mean 'n_heads'?"),
+        ("optimizer.args.learning_rate=5", "optimizer.args.learning_rate: unknown key."),
+        ("arch.args.n_sleep_epochs=3", "arch.args.n_sleep_epochs: unknown key."),
+        ("optimizer.args.params=5", "optimizer.args.params: unknown key."),
+        ("loss.args.class_counts=5", "loss.args.class_counts: unknown key. Known here: a, b, c."),
+        ("lr_scheduler.args.gama=0.1", "lr_scheduler.args.gama: unknown key. Did you mean 'gamma'?"),
+        ("extends=other.json", "extends: unknown key."),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_nearest_one(override, line):
+    (found,) = problems(CONFIG, override)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize("key", [key for key in FIELDS if "." not in key])
+def test_a_key_that_is_missing_is_told_with_what_it_takes(write, key):
+    values = whole()
+    del values[key]
+    (line,) = problems(write(values))
+    assert line.startswith(f"{key}: missing; it takes {FIELDS[key].description}.")
+
+
+def test_a_file_gives_a_name_as_text(write):
+    (line,) = problems(write(whole(name=5)))
+    assert line == "name: 5 will not do; it takes a name that can be a folder's."
+
+
+def test_all_keys_of_a_group_that_is_missing_are_told(write):
+    values = whole()
+    del values["trainer"]
+    assert {line.split(":")[0] for line in problems(write(values))} == {key for key in FIELDS if key[:8] == "trainer."}
+
+
+def test_a_value_where_a_group_should_be_is_told():
+    lines = problems(CONFIG, "trainer=5")
+    assert lines[0].startswith("trainer: unknown key. Did you mean 'trainer.")
+    assert any(line.startswith("trainer.epochs: missing") for line in lines)
+
+
+def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
+    assert problems(CONFIG, "lr_scheduler.type=StepLR") == ["lr_scheduler.args.step_size: missing; StepLR needs it."]
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("override", "takes"),
+    [
+        ("name=a/b", "a name that can be a folder's"),
+        ("name=..", "a name that can be a folder's"),
+        ('name=""', "a name that can be a folder's"),
+        ("seed=-1", "a whole number of at least 0"),
+        ("seed=1.0", "a whole number of at least 0"),
+        ("seed=true", "a whole number of at least 0"),
+        ("seed=NaN", "a whole number of at least 0"),
+        ("seed=null", "a whole number of at least 0"),
+        ("n_gpu=two", "a whole number of at least 0"),
+        ("trainer.epochs=0", "a whole number of at least 1"),
+        ("trainer.epochs=true", "a whole number of at least 1"),
+        ('trainer.epochs="5"', "a whole number of at least 1"),
+        ("trainer.save_period=0", "a whole number of at least 1"),
+        ("trainer.verbosity=3", "a whole number from 0 to 2"),
+        ("trainer.verbosity=false", "a whole number from 0 to 2"),
+        ("trainer.early_stop=0", "a whole number of at least 1, or null"),
+        ("trainer.monitor=accuracy", '"max" or "min" and a metric or "loss"'),
+        ("trainer.monitor=best accuracy", '"max" or "min" and a metric or "loss"'),
+        ("trainer.monitor=5", '"max" or "min" and a metric or "loss"'),
+        ("trainer.precision=fp16", '"fp32" or "bf16"'),
+        ("trainer.compile=1", "true or false"),
+        ("trainer.save_dir=", "a folder"),
+        ("data_loader.args.batch_size=0", "a whole number of at least 1"),
+        ("data_loader.args.num_folds=1", "a whole number of at least 2"),
+        (r"data_loader.args.subject_pattern=\d+", "a regular expression with one group, or null"),
+        (r"data_loader.args.subject_pattern=(\d+", "a regular expression with one group, or null"),
+        (r"data_loader.args.subject_pattern=(\d)(\d)", "a regular expression with one group, or null"),
+        ("data_loader.args.context=1", "two whole numbers from 0"),
+        ("data_loader.args.context=[1]", "two whole numbers from 0"),
+        ("data_loader.args.context=[1, -1]", "two whole numbers from 0"),
+        ("data_loader.args.context=[1, true]", "two whole numbers from 0"),
+        ("evaluation.protocol=loocv", '"released" or "holdout"'),
+        ("evaluation.valid_subjects=0", "a number of subjects from 1, or a fraction between 0 and 1"),
+        ("evaluation.valid_subjects=1.0", "a number of subjects from 1, or a fraction between 0 and 1"),
+        ("evaluation.valid_subjects=true", "a number of subjects from 1, or a fraction between 0 and 1"),
+        ("trainer.tensorboard=no", "true or false"),
+        ("metrics=accuracy", "a list of names of functions"),
+        ("metrics=[]", "a list of names of functions"),
+        ("metrics=[1]", "a list of names of functions"),
+        ("arch=AttnSleep", 'an object {"type": class name, "args": {...}}'),
+        ("optimizer=null", 'an object {"type": class name, "args": {...}}'),
+        ("loss.type=5", 'an object {"type": class name, "args": {...}}'),
+        ("arch.args=[1]", "an object of arguments"),
+        # arguments of classes, by their annotations
+        ("arch.args.n_heads=true", "a whole number"),
+        ("arch.args.n_heads=5.0", "a whole number"),
+        ("arch.args.fs=null", "a whole number"),
+        ("arch.args.afr=False", "true or false"),
+        ("arch.args.tce=0", "true or false"),
+        ("arch.args.dropout_mrcnn=half", "a number"),
+        ("arch.args.dropout_mrcnn=true", "a number"),
+        ("arch.args.activation=[]", "a text"),
+        ("loss.args.a=NaN", "a number"),
+        ("loss.args.b=1e999", "a number"),
+        ("lr_scheduler.args.gamma=Infinity", "a number"),
+        ("optimizer.args.amsgrad=True", "true or false"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_told_with_what_its_key_takes(override, takes):
+    key, _, text = override.partition("=")
+    (line,) = [line for line in problems(CONFIG, override) if line.startswith((key, f"{key.rpartition('.')[0]}:"))]
+    assert "will not do; it takes " + takes in line
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("arch.type=AttnSlep", "arch: nothing is named 'AttnSlep'. Did you mean 'AttnSleep'?"),
+        ("arch.type=MRCNN", "arch: nothing is named 'MRCNN'. Known here: AttnSleep."),
+        ("optimizer.type=Adan", "optimizer: nothing is named 'Adan'. Did you mean 'Adam'?"),
+        ("optimizer.type=lr_scheduler", "optimizer: nothing is named 'lr_scheduler'."),
+        ("loss.type=CrossEntropy", "loss: nothing is named 'CrossEntropy'. Did you mean 'CrossEntropyLoss'?"),
+        ("loss.type=class_aware_weights", "loss: nothing is named 'class_aware_weights'."),
+        ("loss.type=__builtins__", "loss: nothing is named '__builtins__'."),
+        ("loss.type=functional", "loss: nothing is named 'functional'."),
+        ('metrics=["accuracy", "kapa"]', "metrics: nothing is named 'kapa'. Did you mean 'kappa'?"),
+        ('metrics=["accuracy", "per_class"]', "metrics: nothing is named 'per_class'."),
+        ("trainer.monitor=max acc", "trainer.monitor: 'acc' is neither one of metrics (accuracy, "),
+    ],
+)
+def test_an_unknown_name_is_told_with_the_nearest_one(override, line):
+    (found,) = problems(CONFIG, override)
+    assert found.startswith(line)
+
+
+def test_the_monitor_must_be_one_of_the_metrics_or_the_loss():
+    (line,) = problems(CONFIG, 'metrics=["kappa"]')
+    assert line == "trainer.monitor: 'accuracy' is neither one of metrics (kappa) nor loss."
+    assert read_config(CONFIG, ["trainer.monitor=min loss"])["trainer.monitor"] == "min loss"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["arch.args.n_heads=7"], "arch: 7 heads do not divide the TCE's width of 80; these do: 1, 2, 4, 5, 8, 10, 16"),
+        (["arch.args.fs=128"], "arch: AttnSleep takes fs 100 or 125 Hz, not 128."),
+        (["arch.args.activation=swish"], "arch: AttnSleep has no activation 'swish'"),
+        (["arch.args.dropout_tce=1"], "arch: a dropout of 1 is not from 0 to below 1"),
+        (["optimizer.args.lr=-1"], "optimizer: Invalid learning rate: -1"),
+        (["optimizer.args.betas=[0.9]"], "optimizer: "),
+        (["lr_scheduler.args.last_epoch=5"], "lr_scheduler: "),
+        (["loss.args.a=0"], "loss: the constants of the class-aware loss must be above 0, not 0, 1.5, 2.0"),
+        (["loss.type=FocalLoss", "loss.args.gamma=-1"], "loss: a gamma of -1 is not from 0 up"),
+    ],
+)
+def test_what_a_class_has_against_its_arguments_is_told_before_anything_is_read(overrides, line):
+    assert problems(CONFIG, *overrides)[0].startswith(line)
+
+
+def test_all_problems_are_told_at_once():
+    lines = problems(
+        CONFIG,
+        "trainer.epoch=5",
+        "seed=true",
+        "arch.args.n_heads=7",
+        "optimizer.args.rate=1",
+        "loss.type=Focal",
+        'metrics=["acc"]',
+    )
+    starts = [
+        "trainer.epoch: unknown",
+        "seed: true",
+        "optimizer.args.rate: unknown",
+        "loss: nothing",
+        "metrics: nothing",
+    ]
+    for start in [*starts, "trainer.monitor: 'accuracy'", "arch: 7 heads"]:
+        assert [line for line in lines if line.startswith(start)], (start, lines)
+    assert len(lines) == 7
+
+
+# Objects
+
+
+def test_the_configuration_makes_the_objects_of_the_published_experiment():
+    config = read_config(CONFIG, ["arch.args.n_heads=4"])
+    network = config.init_obj("arch", config.n_sleep_epochs)
+    assert isinstance(network, AttnSleep)
+    assert {layer.n_heads for layer in network.tce.layers} == {4}
+    optimizer = config.init_obj("optimizer", network.parameters())
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.defaults["amsgrad"] is True
+    assert optimizer.defaults["betas"] == (0.9, 0.999)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network.parameters()))
+    loss = config.init_obj("loss", (8285, 2804, 17799, 5703, 7717))
+    assert isinstance(loss, ClassAwareLoss)
+    assert loss.weight.tolist() == pytest.approx([0.3, 0.72, 0.3, 0.2, 0.3])
+    assert config.functions("metrics").keys() == {"accuracy", "macro_f1", "kappa", "mgm"}
+
+
+@pytest.mark.parametrize(("context", "n"), [("[0, 0]", 1), ("[1, 1]", 3), ("[2, 0]", 3), ("[0, 3]", 4)])
+def test_the_context_makes_the_input_longer(context, n):
+    config = read_config(CONFIG, [f"data_loader.args.context={context}", "arch.args.n_heads=1"])
+    assert config.n_sleep_epochs == n
+    assert config.init_obj("arch", config.n_sleep_epochs).n_samples == 3000 * n
+
+
+def test_the_learning_rate_falls_after_the_tenth_training_epoch():
+    config = read_config(CONFIG, [])
+    optimizer = config.init_obj("optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    scheduler = config.init_obj("lr_scheduler", optimizer)
+    rates = []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1e-3] * 10 + [1e-4] * 2)
+
+
+def test_a_component_that_is_null_makes_nothing():
+    assert read_config(CONFIG, ["lr_scheduler=null"]).init_obj("lr_scheduler", None) is None
+
+
+def test_a_loss_that_asks_for_no_counts_gets_none():
+    assert isinstance(read_config(CONFIG, ["loss.type=FocalLoss"]).init_obj("loss", [1] * 5), FocalLoss)
+
+
+def test_functions_come_by_name_in_the_order_of_the_list():
+    functions = read_config(CONFIG, ['metrics=["kappa", "accuracy"]']).functions("metrics")
+    assert list(functions.items()) == [("kappa", kappa), ("accuracy", accuracy)]
+
+
+def test_making_objects_does_not_change_the_configuration():
+    config = read_config(CONFIG, [])
+    before = json.dumps(config.values)
+    config.init_obj("arch", 1)
+    config.init_obj("loss", [1] * 5)
+    assert json.dumps(config.values) == before
+
+
+# Merging and comparing
+
+
+def test_merging_leaves_both_sides_as_they_were():
+    base, changes = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}
+    assert merge(base, changes) == {"a": {"b": 3, "c": 2}, "d": 4}
+    assert (base, changes) == ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "merged"),
+    [
+        ({"type": "A", "args": {"x": 1}}, {"type": "B"}, {"type": "B"}),
+        ({"type": "A", "args": {"x": 1}}, {"args": {"y": 2}}, {"type": "A", "args": {"x": 1, "y": 2}}),
+        ({"args": {"x": 1}}, {"type": "B"}, {"type": "B", "args": {"x": 1}}),
+        ({"type": "A"}, None, None),
+        (None, {"type": "A"}, {"type": "A"}),
+        ([1, 2], [3], [3]),
+    ],
+)
+def test_components_are_merged_unless_their_types_differ(old, new, merged):
+    assert merge({"key": old}, {"key": new}) == {"key": merged}
+
+
+def test_differences_are_told_by_key():
+    old = {"a": {"b": 1, "c": [1]}, "d": None, "e": "x", "same": 0}
+    new = {"a": {"b": 2, "c": [1, 2]}, "d": {"f": 1}, "e": "x", "same": 0, "g": True}
+    assert differences(old, new) == ["a.b: 1 -> 2", "a.c: [1] -> [1, 2]", 'd: null -> {"f": 1}', "g: null -> true"]
+    assert differences(old, old) == []
+
+
+def test_reading_does_not_need_a_whole_configuration(write):
+    assert read_json(write({"seed": 1})) == {"seed": 1}

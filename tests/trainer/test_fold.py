@@ -1,0 +1,262 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loader.data_loaders import SleepEpochs, find_recordings
+from data_loader.folds import Fold, make_folds
+from trainer.experiment import read_predictions
+from trainer.fold import checksums, make_trainer, plan, read_config, train_fold, train_in_turn
+from utils.checkpoint import BEST, LAST, load_checkpoint
+from utils.recording import write_recording
+
+CONFIG = Path(__file__).resolve().parents[2] / "config.json"
+CPU = torch.device("cpu")
+FOLD = Fold(1, train=("a", "b"), valid=(), test=("c",))
+
+
+@pytest.fixture
+def folder(prepared):
+    """Three nights of four sleep epochs."""
+    return prepared("a", "b", "c", stages=[0, 2, 3, 4])
+
+
+@pytest.fixture
+def data(folder):
+    return SleepEpochs(find_recordings(folder), CPU)
+
+
+@pytest.fixture
+def configure(tmp_path):
+    def configure(*overrides, where="saved"):
+        small = ["trainer.epochs=2", "data_loader.args.batch_size=4", "data_loader.args.num_folds=3"]
+        return read_config(CONFIG, [*small, f"trainer.save_dir={tmp_path / where}", *overrides])
+
+    return configure
+
+
+def in_checkpoint(path):
+    state = load_checkpoint(path)
+    return torch.cat([value.flatten().double() for value in state["model"].values()])
+
+
+def test_a_fold_is_trained_to_its_predictions(configure, data):
+    config = configure()
+    train_fold(config, FOLD, data, None)
+    directory = config.experiment_dir / "fold_1"
+    names = {path.name for path in directory.iterdir()}
+    assert names == {"metrics.csv", LAST, BEST, "predictions.npz"}
+    found = read_predictions(directory)
+    assert found.recording.tolist() == ["c"] * 4
+    assert found.sleep_epoch.tolist() == [7, 8, 9, 10]
+    assert found.y_true.tolist() == [0, 2, 3, 4]
+    for y_pred, probabilities in (
+        (found.y_pred, found.probabilities),
+        (found.y_pred_last_epoch, found.probabilities_last_epoch),
+    ):
+        assert probabilities.shape == (4, 5)
+        assert probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+        np.testing.assert_array_equal(probabilities.argmax(1), y_pred)
+
+
+def test_the_predictions_are_those_of_the_best_and_of_the_last_training_epoch(configure, data):
+    config = configure("trainer.monitor=max loss")  # the larger loss is the better one: the two weights differ
+    train_fold(config, FOLD, data, None)
+    directory = config.experiment_dir / "fold_1"
+    found, network = read_predictions(directory), config.init_obj("arch", 1).eval()
+    losses = [row["test_loss"] for row in load_checkpoint(directory / LAST)["history"]]
+    assert load_checkpoint(directory / BEST)["train_epoch"] == 1 + int(np.argmax(losses))
+    signal = torch.from_numpy(np.load(data.outlines["c"].path)["x"]).transpose(1, 2)
+    for name, probabilities in ((BEST, found.probabilities), (LAST, found.probabilities_last_epoch)):
+        network.load_state_dict(load_checkpoint(directory / name)["model"])
+        with torch.inference_mode():
+            expected = network(signal).softmax(1)
+        torch.testing.assert_close(torch.from_numpy(probabilities), expected, rtol=0, atol=1e-5)
+
+
+def test_checkpoints_know_what_they_were_made_with(configure, data):
+    config = configure()
+    train_fold(config, FOLD, data, None)
+    about = load_checkpoint(config.experiment_dir / "fold_1" / BEST)["about"]
+    assert about == {
+        "fs": 100,
+        "channel": "EEG Fpz-Cz",
+        "units": "uV",
+        "stage_names": ["W", "N1", "N2", "N3", "REM"],
+        "fold": 1,
+        "context": [0, 0],
+        "config": config.values,
+    }
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("n_batches", [1, 3, 4, 5], ids=lambda n: f"after {n} batches")
+def test_a_fold_that_is_stopped_anywhere_ends_with_the_same_weights_to_the_bit(configure, data, monkeypatch, n_batches):
+    """Each training epoch has two batches to train on and one to test on; at the end one is predicted twice."""
+    whole, parts = configure(where="whole"), configure(where="parts")
+    train_fold(whole, FOLD, data, None)
+
+    left = n_batches
+    batches = SleepEpochs.batches
+
+    def counted(self, order, batch_size):
+        nonlocal left
+        for batch in batches(self, order, batch_size):
+            if left == 0:
+                raise StoppedError
+            left -= 1
+            yield batch
+
+    monkeypatch.setattr(SleepEpochs, "batches", counted)
+    with pytest.raises(StoppedError):
+        train_fold(parts, FOLD, data, None)
+    monkeypatch.undo()
+    torch.rand(5)
+    train_fold(parts, FOLD, data, None)
+
+    one, other = (config.experiment_dir / "fold_1" for config in (whole, parts))
+    for name in (LAST, BEST):
+        assert torch.equal(in_checkpoint(one / name), in_checkpoint(other / name))
+    for name, value in vars(read_predictions(one)).items():
+        np.testing.assert_array_equal(getattr(read_predictions(other), name), value)
+
+
+def test_two_seeds_give_two_networks_and_one_seed_gives_one(configure, data, tmp_path):
+    weights = {}
+    for where, seed in (("a", 1), ("b", 1), ("c", 2)):
+        config = configure("trainer.epochs=1", f"seed={seed}", where=where)
+        train_fold(config, FOLD, data, None)
+        weights[where] = in_checkpoint(config.experiment_dir / "fold_1" / LAST)
+    assert torch.equal(weights["a"], weights["b"])
+    assert not torch.equal(weights["a"], weights["c"])
+
+
+def test_the_folds_before_do_not_change_a_fold(configure, data):
+    """Trained alone or after another one in the same process, a fold ends with the same weights."""
+    other = Fold(0, train=("a", "c"), valid=(), test=("b",))
+    alone, together = configure("trainer.epochs=1", where="alone"), configure("trainer.epochs=1", where="together")
+    train_in_turn(alone, [FOLD], data, [], None)
+    train_in_turn(together, [other, FOLD], data, ["a remark"], None)
+    one, two = (config.experiment_dir / "fold_1" for config in (alone, together))
+    assert torch.equal(in_checkpoint(one / LAST), in_checkpoint(two / LAST))
+    for number in (0, 1):
+        said = (together.experiment_dir / f"fold_{number}" / "info.log").read_text()
+        assert "a remark" in said
+
+
+def test_a_fold_that_fails_says_so_in_its_log_and_ends_the_run(configure, data):
+    config = configure("optimizer.type=SGD", "optimizer.args.lr=1e30", "trainer.epochs=3")
+    with pytest.raises(SystemExit) as ended:
+        train_in_turn(config, [FOLD, Fold(2, ("b", "c"), (), ("a",))], data, [], None)
+    assert ended.value.code == 1
+    said = (config.experiment_dir / "fold_1" / "info.log").read_text()
+    assert "Fold 1 failed. training epoch" in said
+    assert "the loss is nan" in said
+    assert not (config.experiment_dir / "fold_2").exists()
+
+
+def test_the_plan_says_what_would_be_done_and_is_json(configure, folder):
+    config = configure("data_loader.args.num_folds=3")
+    fold = make_folds(["a", "b", "c"], 3, 123)[2]
+    planned = json.loads(json.dumps(plan(config, fold, find_recordings(folder), CPU)))
+    assert list(planned) == [
+        "fold", "train", "valid", "test", "class_counts", "class_weights", "parameters", "device", "config"
+    ]  # fmt: skip
+    assert planned["fold"] == 2
+    assert sorted(planned["train"] + planned["test"]) == ["a", "b", "c"]
+    assert (planned["train"], planned["valid"], planned["test"]) == (list(fold.train), [], list(fold.test))
+    # training and test epochs: three of each stage but N1; 0.4 ln(0.4 * 12 / 1) = 0.63
+    assert planned["class_counts"] == [3, 0, 3, 3, 3]
+    assert planned["class_weights"] == [0.3, 0.63, 0.3, 0.2, 0.3]
+    assert planned["parameters"] == 509_825
+    assert planned["device"] == "cpu"
+    assert planned["config"] == config.values
+
+
+def test_the_plan_of_a_loss_without_weights_says_so(configure, folder):
+    planned = plan(configure("loss.type=FocalLoss"), FOLD, find_recordings(folder), CPU)
+    assert planned["class_weights"] is None
+
+
+def test_the_loss_counts_training_and_test_epochs_as_the_released_code_does(configure, data):
+    trainer = make_trainer(configure(), FOLD, data, Path("nowhere"))
+    assert trainer.criterion.weight.tolist() == pytest.approx([0.3, 0.63, 0.3, 0.2, 0.3])
+    assert trainer.train_batches.indices.tolist() == list(range(8))
+    assert trainer.evaluation_batches.indices.tolist() == list(range(8, 12))
+    assert (trainer.train_batches.shuffle, trainer.evaluation_batches.shuffle) == (True, False)
+
+
+# Holdout
+
+HOLDOUT = Fold(1, train=("a",), valid=("b",), test=("c",))
+
+
+def test_under_holdout_the_monitor_looks_at_the_validation_set_and_the_loss_counts_the_training_set(configure, data):
+    trainer = make_trainer(configure("evaluation.protocol=holdout"), HOLDOUT, data, Path("nowhere"))
+    assert trainer.train_batches.indices.tolist() == [0, 1, 2, 3]
+    assert trainer.evaluation_batches.indices.tolist() == [4, 5, 6, 7]
+    # one each of W, N2, N3, REM; 0.4 ln(0.4 * 4) = 0.19 is below 0.4
+    assert trainer.criterion.weight.tolist() == pytest.approx([0.3, 0.4, 0.3, 0.2, 0.3])
+
+
+def test_under_holdout_the_test_set_is_predicted_and_the_table_is_of_the_validation_set(configure, data):
+    config = configure("evaluation.protocol=holdout", "trainer.epochs=1")
+    train_fold(config, HOLDOUT, data, None)
+    directory = config.experiment_dir / "fold_1"
+    assert read_predictions(directory).recording.tolist() == ["c"] * 4
+    header = (directory / "metrics.csv").read_text().splitlines()[0]
+    assert "valid_accuracy" in header
+    assert "test" not in header
+
+
+def test_under_holdout_the_labels_of_the_test_set_reach_nothing(configure, folder, make_recording):
+    """With scrambled test labels the weights are the same to the bit; under the released protocol they are not."""
+    weights = {}
+    for kind, stages in (("true", [0, 2, 3, 4]), ("scrambled", [1, 1, 1, 0])):
+        recording = make_recording([0, 2, 3, 4], seed=2)
+        write_recording(folder / "c.npz", replace(recording, stages=np.array(stages)))
+        data = SleepEpochs(find_recordings(folder), CPU)
+        for protocol, fold in (("holdout", HOLDOUT), ("released", FOLD)):
+            config = configure(f"evaluation.protocol={protocol}", where=f"{kind} {protocol}")
+            train_fold(config, fold, data, None)
+            paths = (config.experiment_dir / "fold_1" / name for name in (LAST, BEST))
+            weights[kind, protocol] = torch.cat([in_checkpoint(path) for path in paths])
+    assert torch.equal(weights["true", "holdout"], weights["scrambled", "holdout"])
+    assert not torch.equal(weights["true", "released"], weights["scrambled", "released"])
+
+
+def test_a_fold_can_be_trained_on_three_sleep_epochs_at_once(configure, folder):
+    config = configure("data_loader.args.context=[1, 1]", "trainer.epochs=1")
+    train_fold(config, FOLD, SleepEpochs(find_recordings(folder), CPU, context=(1, 1)), None)
+    found = read_predictions(config.experiment_dir / "fold_1")
+    assert found.y_true.tolist() == [0, 2, 3, 4]
+    assert load_checkpoint(config.experiment_dir / "fold_1" / LAST)["about"]["context"] == [1, 1]
+
+
+def test_the_checksums_are_by_set_and_name(folder):
+    outlines = find_recordings(folder)
+    by_name = {outline.name: outline.checksum for outline in outlines}
+    assert checksums(FOLD, outlines) == {
+        "train": {"a": by_name["a"], "b": by_name["b"]},
+        "valid": {},
+        "test": {"c": by_name["c"]},
+    }
+    assert len(set(by_name.values())) == 3
+
+
+def test_a_network_learns_what_tells_the_stages_apart(configure, prepared, tmp_path):
+    """The frequency of the signal tells the stage: a few steps do better than chance on a night never seen."""
+    data = SleepEpochs(find_recordings(prepared("a", "b", "c", stages=20)), CPU)
+    overrides = ["trainer.epochs=4", "arch.args.dropout_mrcnn=0.1", "trainer.monitor=min loss"]
+    config = configure(*overrides)
+    train_fold(config, FOLD, data, None)
+    history = load_checkpoint(config.experiment_dir / "fold_1" / LAST)["history"]
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    assert max(row["train_accuracy"] for row in history) > 0.5
