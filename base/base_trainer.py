@@ -160,8 +160,21 @@ class BaseTrainer(ABC):
                 raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
             LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
             if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
-                save_checkpoint(self.directory / BEST, load_checkpoint(path.parent / BEST))
+                self._take_over_best(path)
             return
+
+    def _take_over_best(self, checkpoint: Path) -> None:
+        """Copy the weights of the best training epoch up to a checkpoint of another folder."""
+        wanted = self.best()["train_epoch"]
+        for path in (checkpoint, checkpoint.parent / BEST):
+            state = load_checkpoint(path)
+            if state["train_epoch"] == wanted:
+                save_checkpoint(self.directory / BEST, state)
+                return
+        raise UserError(
+            f"{checkpoint}: the best training epoch up to it was {wanted:g}, but {BEST} beside it is of "
+            f"{state['train_epoch']}. Go on from {LAST} there."
+        )
 
     def load_best(self) -> int:
         """Put the weights of the best training epoch into the model and return its number."""

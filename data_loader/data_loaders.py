@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ _ROUNDING = 1e-6
 
 _PIECE = 32
 """Sleep epochs that are looked at together."""
+
+_MANY_FILES = 10_240
+"""Open files that are asked for where there is no limit."""
 
 _FREE_SHARE = 0.5
 """Share of a GPU's free memory that signals may take."""
@@ -215,7 +219,7 @@ def neighbours(sleep_epoch: np.ndarray, before: int, after: int) -> np.ndarray:
     for step in (*range(-1, -before - 1, -1), *range(1, after + 1)):
         nearer = columns[step - np.sign(step)]
         wanted = np.clip(centre + step, 0, len(centre) - 1)
-        touches = sleep_epoch[wanted] == sleep_epoch + step
+        touches = (wanted == centre + step) & (sleep_epoch[wanted] == sleep_epoch + step)
         columns[step] = np.where(touches, wanted, nearer)
     return np.stack([columns[step] for step in range(-before, after + 1)], axis=1)
 
@@ -254,8 +258,9 @@ def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:
 def _allow_open_files() -> None:
     """Allow as many open files as the system grants: a mapped recording keeps its file open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
+    with suppress(ValueError, OSError):  # some systems grant less than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _free_bytes(device: torch.device) -> int:

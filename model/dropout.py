@@ -35,7 +35,7 @@ class Dropout(nn.Module):
 
     def _scaled_mask(self, x: Tensor) -> Tensor:
         """Draw 0 or 1 / (1 - p) for each element, laid out in memory like `x`."""
-        n_dropped = round(self.p * _LEVELS)
+        n_dropped = min(round(self.p * _LEVELS), _LEVELS - 1)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), 2**63 - 1)
         levels = words.view(torch.int16)[: x.numel()]
         mask = (levels >= n_dropped - _LEVELS // 2).to(x.dtype).mul_(_LEVELS / (_LEVELS - n_dropped))

@@ -1,33 +1,35 @@
-"""All folds of an experiment: pooled metrics, tables, the classification report.
+"""Report on an experiment's folds: pooled metrics with intervals, tables; or compare several experiments.
 
-python -m trainer.report saved/Exp1
+python -m trainer.report saved/Exp1            write the report of the folds that are finished
+python -m trainer.report saved/A saved/B       compare two experiments, subject by subject
+python -m trainer.report saved/*               lay experiments side by side
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from data_loader.folds import subject_of
 from model import metric
-from trainer.experiment import Predictions, fold_directory, is_finished, read_predictions
+from trainer import statistics
+from trainer.comparison import comparison, experiments_table, read_experiments
+from trainer.experiment import Predictions, fold_directory, is_finished
+from trainer.results import PROTOCOLS, Results, pooled, read_results, subjects_of
+from trainer.sleep_statistics import sleep_statistics
+from trainer.tables import fit_columns, summary, tables
 from utils.errors import UserError
 from utils.files import replacing, write_text
 from utils.lock import locked
 from utils.logs import LOG, SUMMARY, log_to_console, log_to_file
 from utils.stages import STAGE_NAMES
 
-PROTOCOLS = {
-    "released": "selected on the test fold, optimistic",
-    "last_epoch": "the last training epoch, which selects nothing",
-}
-"""What each protocol's figures are."""
-
-HEADLINE = {"accuracy": metric.accuracy, "macro_f1": metric.macro_f1, "kappa": metric.kappa, "mgm": metric.mgm}
+HEADLINE = {name: getattr(metric, name) for name in statistics.HEADLINE}
 
 
 def write_report_if_complete(experiment: Path, num_folds: int) -> None:
@@ -47,100 +49,107 @@ def write_report(experiment: Path, folds: Sequence[int]) -> dict[str, Any]:
     experiment : Path
         `<save_dir>/<name>`.
     folds : sequence of int
-        Finished folds, ascending.
+        Finished folds.
 
     Returns
     -------
     dict
         What `report.json` holds.
     """
-    report = make_report({fold: read_predictions(fold_directory(experiment, fold)) for fold in folds})
-    directory = fold_directory(experiment, folds[-1])
-    workbook = directory / f"{experiment.resolve().name}_classification_report.xlsx"
-    write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
-    with replacing(workbook) as temporary, pd.ExcelWriter(temporary, engine="openpyxl") as writer:
-        for sheet, table in tables(report).items():
-            table.to_excel(writer, sheet_name=sheet)
-            _fit_columns(writer.sheets[sheet])
-    LOG.log(SUMMARY, summary(report))
-    LOG.log(SUMMARY, f"Report: {workbook}\n        {directory / 'report.json'}")
-    return report
+    return _write(read_results(experiment, folds))
 
 
-def make_report(folds: Mapping[int, Predictions]) -> dict[str, Any]:
+def make_report(
+    folds: Mapping[int, Predictions],
+    protocol: str = "released",
+    subject_pattern: str | None = None,
+    seconds: Mapping[int, float] | None = None,
+) -> dict[str, Any]:
     """Compute the metrics on the pooled predictions of all folds, per fold, and per recording.
 
     Parameters
     ----------
     folds : mapping of int to Predictions
         By number of the fold.
+    protocol : str
+        How the weights behind `y_pred` were selected: `released` or `holdout`.
+    subject_pattern : str or None
+        See `data_loader.folds.subject_of`.
+    seconds : mapping of int to float or None
+        How long each fold trained, where that is known.
 
     Returns
     -------
     dict
-        Plain values, fractions from 0 to 1: `protocols`, `per_fold`, `per_recording`.
+        Plain values; metrics are fractions from 0 to 1: `protocols`, `per_fold`, `per_recording`, `timing`.
     """
-    y_true, recording = _pooled(folds, "y_true"), _pooled(folds, "recording")
-    predicted = {"released": _pooled(folds, "y_pred"), "last_epoch": _pooled(folds, "y_pred_last_epoch")}
+    folds = dict(sorted(folds.items()))
+    everything = pooled(list(folds.values()))
+    predicted = {
+        protocol: (everything.y_pred, everything.probabilities),
+        "last_epoch": (everything.y_pred_last_epoch, everything.probabilities_last_epoch),
+    }
+    subjects = subjects_of(everything.recording, subject_pattern)
+    y_pred = {name: by_name[0] for name, by_name in predicted.items()}
     fold = np.repeat(list(folds), [len(predictions.y_true) for predictions in folds.values()])
-
-    def rows(groups: np.ndarray, column: str) -> list[dict[str, Any]]:
-        """One row for each value of `groups`."""
-        return [
-            {column: group.item(), "n": int((groups == group).sum())}
+    per_fold = _rows("fold", fold, everything, y_pred)
+    per_recording = _rows("recording", everything.recording, everything, y_pred)
+    for row in per_recording:
+        row["subject"] = subject_of(row["recording"], subject_pattern)
+        row["sleep"] = _sleep(everything, everything.recording == row["recording"], y_pred)
+    return {
+        "protocols": {
+            name: _scores(name, everything.y_true, y_pred[name], subjects)
             | {
-                protocol: _headline(y_true[groups == group], y_pred[groups == group])
-                for protocol, y_pred in predicted.items()
+                "folds": {
+                    figure: statistics.mean_and_sd([row[name][figure] for row in per_fold]) for figure in HEADLINE
+                },
+                "calibration": statistics.calibration(everything.y_true, y_pred[name], probabilities),
+                "sleep_agreement": _sleep_agreement(per_recording, name),
             }
-            for group in np.unique(groups)
-        ]
-
-    return {
-        "protocols": {protocol: _scores(protocol, y_true, y_pred) for protocol, y_pred in predicted.items()},
-        "per_fold": rows(fold, "fold"),
-        "per_recording": rows(recording, "recording"),
+            for name, (_, probabilities) in predicted.items()
+        },
+        "per_fold": per_fold,
+        "per_recording": per_recording,
+        "timing": _timing(list(folds), seconds or {}),
     }
 
 
-def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Turn a report into the sheets of the workbook, by title; metrics in percent but for kappa."""
-    protocols = report["protocols"]
-    overall = pd.DataFrame({_label(name): _in_percent(scores) for name, scores in protocols.items()}).T
-    per_class = pd.concat(
-        {_label(name): pd.DataFrame(scores["per_class"]).T for name, scores in protocols.items()},
-        names=["protocol", "stage"],
-    )
-    per_class[["precision", "recall", "f1", "g_mean"]] *= 100
-    per_class["support"] = per_class["support"].astype(int)
-    return {
-        "overall": overall.rename_axis("protocol"),
-        "per class": per_class.rename(columns=_title),
-        "confusion matrix": pd.concat(
-            {_label(name): _confusion_table(scores["confusion_matrix"]) for name, scores in protocols.items()},
-            names=["protocol", "true stage"],
-        ),
-        "per fold": _rows_table(report["per_fold"], "fold"),
-        "per recording": _rows_table(report["per_recording"], "recording"),
-    }
+def _write(results: Results) -> dict[str, Any]:
+    """Write the report of the folds in `results`; see `write_report`."""
+    report = make_report(results.folds, results.protocol, results.subject_pattern, results.seconds)
+    directory = fold_directory(results.experiment, max(results.folds))
+    workbook = directory / f"{results.name}_classification_report.xlsx"
+    write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
+    with replacing(workbook) as temporary, pd.ExcelWriter(temporary, engine="openpyxl") as writer:
+        for sheet, table in tables(report).items():
+            table.to_excel(writer, sheet_name=sheet)
+            fit_columns(writer.sheets[sheet])
+    LOG.log(SUMMARY, summary(report))
+    LOG.log(SUMMARY, f"Report: {workbook}\n        {directory / 'report.json'}")
+    return report
 
 
-def summary(report: Mapping[str, Any]) -> str:
-    """Say the headline of a report in a few lines of text."""
-    lines = []
-    for name, scores in report["protocols"].items():
-        lines.append(f"Protocol {_label(name)}: {scores['n']} sleep epochs")
-        lines.append(
-            f"  accuracy {100 * scores['accuracy']:.1f} %   macro F1 {100 * scores['macro_f1']:.1f} %   "
-            f"kappa {scores['kappa']:.3f}   MGm {100 * scores['mgm']:.1f} %"
-        )
-        f1 = (f"{stage} {100 * scores['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
-        lines.append(f"  F1 in percent: {'   '.join(f1)}")
-    return "\n".join(lines)
+def _rows(
+    column: str, groups: np.ndarray, everything: Predictions, y_pred: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """One row of headline figures for each value of `groups`."""
+    names, position = np.unique(groups, return_inverse=True)
+    return [
+        {column: name, "n": int((position == number).sum())}
+        | {
+            protocol: _headline(everything.y_true[position == number], predicted[position == number])
+            for protocol, predicted in y_pred.items()
+        }
+        for number, name in enumerate(names.tolist())
+    ]
 
 
-def _scores(protocol: str, y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, Any]:
-    """All figures of one protocol, on everything pooled."""
+def _scores(protocol: str, y_true: np.ndarray, y_pred: np.ndarray, subjects: np.ndarray) -> dict[str, Any]:
+    """Metrics of one protocol on everything pooled, with their intervals."""
     by_class = metric.per_class(y_true, y_pred)
+    intervals = statistics.intervals(statistics.matrices_by_group(subjects, y_true, y_pred)[1])
+    f1_intervals = intervals.pop("f1") if intervals else [None] * len(STAGE_NAMES)
     return {
         "label": PROTOCOLS[protocol],
         **_headline(y_true, y_pred),
@@ -148,8 +157,10 @@ def _scores(protocol: str, y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, 
         "confusion_matrix": metric.confusion_matrix(y_true, y_pred).tolist(),
         "per_class": {
             stage: {name: values[position].item() for name, values in by_class.items()}
+            | {"f1_interval": f1_intervals[position]}
             for position, stage in enumerate(STAGE_NAMES)
         },
+        "intervals": intervals,
     }
 
 
@@ -157,95 +168,73 @@ def _headline(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
     return {name: function(y_true, y_pred) for name, function in HEADLINE.items()}
 
 
-def _pooled(folds: Mapping[int, Predictions], attribute: str) -> np.ndarray:
-    return np.concatenate([getattr(predictions, attribute) for predictions in folds.values()])
-
-
-def _label(protocol: str) -> str:
-    return f"{protocol} ({PROTOCOLS[protocol]})"
-
-
-def _title(column: str) -> str:
-    """Name a column for people."""
-    titles = {"f1": "F1 %", "macro_f1": "macro F1 %", "mgm": "MGm %", "g_mean": "G-mean %"}
-    plain = {"n", "kappa", "support", "fold", "recording"}
-    return column if column in plain else titles.get(column, f"{column} %")
-
-
-def _in_percent(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Headline figures under their titles."""
+def _sleep(everything: Predictions, inside: np.ndarray, y_pred: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Sleep statistics of one recording, from its true hypnogram and from each predicted one."""
+    hypnograms = {"true": everything.y_true, **y_pred}
     return {
-        _title(name): value if name in {"kappa", "n"} else 100 * value
-        for name, value in scores.items()
-        if name in {*HEADLINE, "n"}
+        name: sleep_statistics(everything.sleep_epoch[inside], stages[inside]) for name, stages in hypnograms.items()
     }
 
 
-def _confusion_table(matrix: Sequence[Sequence[int]]) -> pd.DataFrame:
-    """Lay the counts beside the percent of the true stage."""
-    counts = pd.DataFrame(matrix, index=list(STAGE_NAMES), columns=[f"{stage} (count)" for stage in STAGE_NAMES])
-    percent = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-    percent.columns = pd.Index([f"{stage} (% of row)" for stage in STAGE_NAMES])
-    return counts.join(percent)
-
-
-def _rows_table(rows: Iterable[Mapping[str, Any]], key: str) -> pd.DataFrame:
-    """One row per fold or recording, the figures of each protocol side by side."""
-    return (
-        pd.DataFrame(
-            {
-                row[key]: {"n": row["n"]}
-                | {
-                    f"{protocol}: {title}": value
-                    for protocol in PROTOCOLS
-                    for title, value in _in_percent(row[protocol]).items()
-                }
-                for row in rows
-            }
+def _sleep_agreement(per_recording: Sequence[Mapping[str, Any]], protocol: str) -> dict[str, Any]:
+    """Compare each sleep statistic of the predicted hypnograms with that of the true ones."""
+    nights = [row["sleep"] for row in per_recording]
+    return {
+        name: statistics.agreement(
+            [night["true"][name] for night in nights], [night[protocol][name] for night in nights]
         )
-        .T.rename_axis(key)
-        .astype({"n": int})
-    )
+        for name in nights[0]["true"]
+    }
 
 
-def _fit_columns(sheet: Any) -> None:
-    """Make columns as wide as their longest cell and show two decimals."""
-    for column in sheet.columns:
-        sheet.column_dimensions[column[0].column_letter].width = 2 + max(
-            len(f"{cell.value:.2f}" if isinstance(cell.value, float) else str(cell.value or "")) for cell in column
-        )
-        for cell in column:
-            if isinstance(cell.value, float):
-                cell.number_format = "0.000" if abs(cell.value) <= 1 else "0.00"
-    sheet.freeze_panes = "B2"
+def _timing(folds: Sequence[int], seconds: Mapping[int, float]) -> dict[str, Any]:
+    """How long training took: of each fold, their mean and their sum (None where it is not known)."""
+    known = [seconds[fold] for fold in folds if fold in seconds]
+    return {
+        "per_fold": [{"fold": fold, "seconds": seconds.get(fold)} for fold in folds],
+        "mean": float(np.mean(known)) if known else None,
+        "total": float(np.sum(known)) if known else None,
+    }
 
 
 def main() -> int:
-    """Report on the folds of an experiment that are finished; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.report", description=__doc__.partition("\n")[0])
-    parser.add_argument("experiment", type=Path, help="folder of an experiment, such as saved/Exp1")
-    experiment = parser.parse_args().experiment
+    """Report on one experiment or compare several; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "experiment",
+        type=Path,
+        nargs="+",
+        help="folder of an experiment, such as saved/Exp1; with several, they are compared and nothing is written",
+    )
+    paths = parser.parse_args().experiment
     log_to_console(0)
     try:
-        num_folds = _num_folds(experiment)
-        finished = [fold for fold in range(num_folds) if is_finished(fold_directory(experiment, fold))]
-        if not finished:
-            raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
-        missing = sorted(set(range(num_folds)) - set(finished))
-        if missing:
-            LOG.warning(f"{len(finished)} of {num_folds} folds are finished; missing: {', '.join(map(str, missing))}.")
-        write_report(experiment, finished)
+        if len(paths) == 1:
+            _report_on(paths[0])
+        else:
+            experiments = read_experiments(paths)
+            print(experiments_table(experiments))
+            if len(experiments) == 2:
+                print("\n" + comparison(*experiments))
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _num_folds(experiment: Path) -> int:
-    """Read how many folds the experiment's configuration asks for."""
-    for path in sorted(experiment.glob("fold_*/config.json")):
-        return json.loads(path.read_text(encoding="utf-8"))["data_loader"]["args"]["num_folds"]
-    raise UserError(f"{experiment}: no experiment here (no fold_*/config.json). Pass a folder such as saved/Exp1.")
+def _report_on(experiment: Path) -> None:
+    """Write the report of the folds that are finished, and say which are not."""
+    results = read_results(experiment)
+    if results.missing:
+        LOG.warning(
+            f"{len(results.folds)} of {results.num_folds} folds are finished; "
+            f"missing: {', '.join(map(str, results.missing))}."
+        )
+    _write(results)
 
 
 if __name__ == "__main__":

@@ -227,6 +227,23 @@ def test_a_checkpoint_that_is_named_is_taken_even_if_there_is_a_newer_one(uninte
     assert [row["train_epoch"] for row in again.history] == [1, 2]
 
 
+def test_a_checkpoint_of_another_folder_brings_the_best_one_along(tmp_path, uninterrupted):
+    trainer = Scripted(tmp_path / "new")
+    trainer.resume(uninterrupted.directory / numbered(4))
+    trainer.train()
+    assert trainer.passes == [5]
+    assert trainer.load_best() == trainer.best()["train_epoch"] == 2
+    assert torch.equal(weights(trainer), in_checkpoint(uninterrupted.directory / BEST))
+
+
+def test_a_best_checkpoint_that_came_after_the_named_one_is_not_taken(tmp_path):
+    Scripted(tmp_path / "old", scores=[0.2, 0.3, 0.4, 0.9]).train()
+    trainer = Scripted(tmp_path / "new", scores=[0.2, 0.3, 0.1, 0.1])
+    trainer.resume(tmp_path / "old" / numbered(2))
+    trainer.train()
+    assert trainer.load_best() == trainer.best()["train_epoch"] == 2
+
+
 def test_a_checkpoint_that_is_named_and_damaged_is_refused(uninterrupted):
     (uninterrupted.directory / LAST).write_bytes(b"")
     with pytest.raises(UserError, match=f"{LAST}: no checkpoint that can be read"):

@@ -110,6 +110,13 @@ def test_a_probability_that_is_none_is_refused(p):
         Dropout(p)
 
 
-@pytest.mark.parametrize("p", [1e-6, 0.99999])
+@pytest.mark.parametrize(
+    "p",
+    [
+        1e-6,
+        0.99999,
+        0.999999,
+    ],
+)
 def test_the_rarest_and_the_most_frequent_zeros_leave_finite_values(p):
     assert dropped(torch.ones(1000), p).isfinite().all()

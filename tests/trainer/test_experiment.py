@@ -83,7 +83,6 @@ def pickled(path):
     np.savez(path, **vars(predictions()) | {"recording": np.array([{}] * 4, object)})
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "spoil", [damaged, another_npz, pickled, lambda path: path.unlink(), lambda path: path.write_text("")]
 )

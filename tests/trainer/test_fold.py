@@ -63,13 +63,16 @@ def test_a_fold_is_trained_to_its_predictions(configure, data):
         np.testing.assert_array_equal(probabilities.argmax(1), y_pred)
 
 
-def test_the_predictions_are_those_of_the_best_and_of_the_last_training_epoch(configure, data):
-    config = configure("trainer.monitor=max loss")  # the larger loss is the better one: the two weights differ
+@pytest.mark.parametrize("monitor", ["max loss", "min loss"])  # under one of them the best is not the last
+def test_the_predictions_are_those_of_the_best_and_of_the_last_training_epoch(configure, data, monitor):
+    config = configure(f"trainer.monitor={monitor}")
     train_fold(config, FOLD, data, None)
     directory = config.experiment_dir / "fold_1"
     found, network = read_predictions(directory), config.init_obj("arch", 1).eval()
     losses = [row["test_loss"] for row in load_checkpoint(directory / LAST)["history"]]
-    assert load_checkpoint(directory / BEST)["train_epoch"] == 1 + int(np.argmax(losses))
+    assert load_checkpoint(directory / BEST)["train_epoch"] == 1 + int(
+        (np.argmax if monitor == "max loss" else np.argmin)(losses)
+    )
     signal = torch.from_numpy(np.load(data.outlines["c"].path)["x"]).transpose(1, 2)
     for name, probabilities in ((BEST, found.probabilities), (LAST, found.probabilities_last_epoch)):
         network.load_state_dict(load_checkpoint(directory / name)["model"])

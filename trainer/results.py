@@ -1,0 +1,140 @@
+"""What an experiment gave: the predictions of its finished folds and what is needed to report on them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_loader.folds import subject_of
+from trainer.experiment import CONFIG, Predictions, fold_directory, is_finished, read_predictions
+from utils.errors import UserError
+
+PROTOCOLS = {
+    "released": "selected on the test fold, optimistic",
+    "holdout": "selected on the validation subjects, tested once",
+    "last_epoch": "the last training epoch, which selects nothing",
+}
+"""What each protocol's figures are. An experiment has those of its own protocol and those of the last epoch."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished folds of an experiment.
+
+    Attributes
+    ----------
+    experiment : Path
+        `<save_dir>/<name>`.
+    num_folds : int
+        How many folds the configuration asks for.
+    protocol : str
+        `released` or `holdout`.
+    subject_pattern : str or None
+        See `data_loader.folds.subject_of`.
+    folds : dict of int to Predictions
+        By number of the fold, ascending.
+    seconds : dict of int to float
+        How long each fold trained; a fold whose `metrics.csv` does not tell is left out.
+    """
+
+    experiment: Path
+    num_folds: int
+    protocol: str
+    subject_pattern: str | None
+    folds: dict[int, Predictions]
+    seconds: dict[int, float]
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return self.experiment.resolve().name
+
+    @property
+    def missing(self) -> list[int]:
+        """Folds that are not here."""
+        return sorted(set(range(self.num_folds)) - set(self.folds))
+
+
+def is_experiment(folder: Path) -> bool:
+    """Tell whether a folder has a fold in it."""
+    return any(folder.glob(f"fold_*/{CONFIG}"))
+
+
+def read_results(experiment: Path, folds: Sequence[int] | None = None) -> Results:
+    """Read the folds of an experiment.
+
+    Parameters
+    ----------
+    experiment : Path
+        `<save_dir>/<name>`.
+    folds : sequence of int or None
+        Which; None: all that are finished.
+
+    Raises
+    ------
+    UserError
+        The folder is no experiment, none of its folds is finished, or a file is damaged.
+    """
+    num_folds, protocol, pattern = _settings(experiment)
+    if folds is None:
+        folds = [fold for fold in range(num_folds) if is_finished(fold_directory(experiment, fold))]
+    if not folds:
+        raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
+    seconds = {fold: _seconds(fold_directory(experiment, fold)) for fold in sorted(folds)}
+    return Results(
+        experiment,
+        num_folds,
+        protocol,
+        pattern,
+        {fold: read_predictions(fold_directory(experiment, fold)) for fold in sorted(folds)},
+        {fold: value for fold, value in seconds.items() if value is not None},
+    )
+
+
+def pooled(results: Sequence[Predictions]) -> Predictions:
+    """Lay the predictions of several folds one after the other."""
+    return Predictions(**{name: np.concatenate([getattr(fold, name) for fold in results]) for name in vars(results[0])})
+
+
+def subjects_of(recording: np.ndarray, pattern: str | None) -> np.ndarray:
+    """Name the subject of each sleep epoch.
+
+    Parameters
+    ----------
+    recording : ndarray of shape (n,), str
+    pattern : str or None
+        See `data_loader.folds.subject_of`.
+    """
+    names, position = np.unique(recording, return_inverse=True)
+    return np.array([subject_of(name, pattern) for name in names.tolist()])[position]
+
+
+def _settings(experiment: Path) -> tuple[int, str, str | None]:
+    """Read number of folds, protocol and subject pattern from the configuration of a fold; all folds agree on them."""
+    path = next(iter(sorted(experiment.glob(f"fold_*/{CONFIG}"))), None)
+    if path is None:
+        raise UserError(f"{experiment}: no experiment here (no fold_*/{CONFIG}). Pass a folder such as saved/Exp1.")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        arguments = config["data_loader"]["args"]
+        num_folds, pattern = int(arguments["num_folds"]), arguments.get("subject_pattern")
+        protocol = config.get("evaluation", {}).get("protocol", "released")
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"evaluation.protocol is {protocol!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: cannot be read as a fold's configuration ({error!r}). Train the fold again."
+        ) from error
+    return num_folds, protocol, pattern
+
+
+def _seconds(directory: Path) -> float | None:
+    """Add up how long the training epochs of a fold took; None if that is not written."""
+    try:
+        return float(pd.read_csv(directory / "metrics.csv")["seconds"].sum())
+    except (OSError, ValueError, KeyError, TypeError):  # a report is worth having without it
+        return None

@@ -1,0 +1,66 @@
+"""Sleep statistics of a night from its hypnogram, as the AASM manual defines them."""
+
+from typing import Any
+
+import numpy as np
+
+from utils.stages import REM, SLEEP_EPOCH_S, STAGE_NAMES, W
+
+MINUTES = SLEEP_EPOCH_S / 60
+"""Minutes in one sleep epoch."""
+
+
+def sleep_statistics(sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, Any]:
+    """Compute the sleep statistics of one night.
+
+    Lights off and lights on are not known here, so time in bed is the scored span: from the beginning of the first
+    sleep epoch to the end of the last. Prepared recordings are cut 30 min before sleep and 30 min after it, so the true
+    sleep latency of most is 30 min by construction, and the wake after the last sleep counts for WASO, as in the AASM
+    manual. The figures compare a predicted hypnogram with the true one of the same night; they are no clinical
+    measures. Latencies begin or end at one sleep epoch, so a single wrong one can move them far.
+
+    Sleep epochs that are missing within the span (movement, not scored) are neither sleep nor wake: they count for
+    time in bed and as time that passes in a latency, and for nothing else.
+
+    Parameters
+    ----------
+    sleep_epoch : ndarray of shape (n,)
+        Position of each sleep epoch in the night, at least one.
+    stages : ndarray of shape (n,)
+        0 to 4.
+
+    Returns
+    -------
+    dict
+        In minutes: `time_in_bed_min`; `total_sleep_time_min`, all but W; `sleep_latency_min`, from the beginning to
+        the first sleep; `waso_min`, all W after that, up to the end; `rem_latency_min`, from the first sleep to the
+        first REM; `minutes_<stage>`. As fractions: `sleep_efficiency`, of time in bed, and `percent_<stage>`, in
+        percent of total sleep time, for all stages but W. None for what a night without sleep, or without REM, has
+        not.
+    """
+    asleep = stages != W
+    begin, end = sleep_epoch.min(), sleep_epoch.max() + 1
+    time_in_bed = float(end - begin) * MINUTES
+    minutes = {name: (stages == stage).sum().item() * MINUTES for stage, name in enumerate(STAGE_NAMES)}
+    total = asleep.sum().item() * MINUTES
+    sleep_latency = waso = rem_latency = None
+    if asleep.any():
+        onset = sleep_epoch[asleep].min()
+        sleep_latency = float(onset - begin) * MINUTES
+        waso = (~asleep & (sleep_epoch > onset)).sum().item() * MINUTES
+    if minutes["REM"]:
+        rem_latency = float(sleep_epoch[stages == REM].min() - onset) * MINUTES
+    return {
+        "time_in_bed_min": time_in_bed,
+        "total_sleep_time_min": total,
+        "sleep_efficiency": total / time_in_bed,
+        "sleep_latency_min": sleep_latency,
+        "waso_min": waso,
+        "rem_latency_min": rem_latency,
+        **{f"minutes_{name}": value for name, value in minutes.items()},
+        **{
+            f"percent_{name}": 100 * value / total if total else None
+            for name, value in minutes.items()
+            if name != STAGE_NAMES[W]
+        },
+    }
