@@ -33,9 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     # Imported here because they load torch, for which --help does not wait.
     from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
     from data_loader.folds import choose_folds, make_folds, set_aside
-    from trainer.experiment import check_same_fold, claim, fold_directory, is_finished
+    from trainer.experiment import check_same_fold, claim, fold_directory, is_finished, start_afresh
     from trainer.fold import checksums, plan, read_config, train_in_turn
-    from trainer.report import write_report_if_complete
     from trainer.side_by_side import train_side_by_side
     from utils.device import choose_device
     from utils.heap import keep_freed_memory
@@ -68,6 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         check_same_fold(arguments.resume, folds[0].number, config.values)
     directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
+    if arguments.overwrite and arguments.fold_id == "all":
+        start_afresh(config.experiment_dir)
     for fold in folds:
         claim(directories[fold.number], config.values, checksums(fold, outlines), arguments.overwrite)
     unfinished = [fold for fold in folds if not is_finished(directories[fold.number])]
@@ -84,6 +85,8 @@ def run(arguments: argparse.Namespace) -> None:
         data = SleepEpochs(outlines, device, tuple(settings["context"]))
         train_in_turn(config, unfinished, data, remarks, arguments.resume)
     if not arguments.one_of_several:
+        from trainer.report import write_report_if_complete  # loads more, for which training does not wait
+
         write_report_if_complete(config.experiment_dir, settings["num_folds"])
 
 

@@ -385,6 +385,27 @@ def test_overwrite_starts_afresh_and_leaves_nothing_of_the_old_run(nights, fold,
     assert not torch.equal(weights, before)
 
 
+def test_overwriting_one_fold_of_several_with_another_configuration_is_refused(nights, copy, tmp_path, call):
+    shutil.copytree(copy, copy.with_name("fold_1"))
+    before = contents(tmp_path)
+    code, _, err = call(*train(nights, "--overwrite", seed=7))
+    assert code == 1
+    assert "fold_1 holds a run with another configuration" in err
+    assert "seed: 123 -> 7" in err
+    assert "--fold_id all --overwrite" in err
+    assert contents(tmp_path) == before
+
+
+def test_overwriting_all_folds_leaves_no_fold_of_an_earlier_run_that_had_more(nights, copy, tmp_path, call):
+    shutil.copytree(copy, copy.with_name("fold_2"))
+    changes = {"data_loader.args.num_folds": 2, "trainer.epochs": 1, "trainer.save_period": 1}
+    for options in (["--overwrite"], []):
+        code, _, err = call(*train(nights, *options, fold="all", **changes))
+        assert code == 0, err
+    assert [path.name for path in copy.with_name("fold_2").iterdir()] == ["info.log"]
+    assert "skipped: fold 0, 1" in err
+
+
 def test_results_without_the_configuration_that_made_them_are_refused(nights, copy, tmp_path, call):
     (copy / "config.json").unlink()
     before = contents(tmp_path)

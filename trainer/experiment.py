@@ -13,9 +13,9 @@ from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
 from utils.files import replacing, write_text
 
-CONFIG, DATA, PREDICTIONS = "config.json", "data.json", "predictions.npz"
+CONFIG, DATA, METRICS, PREDICTIONS = "config.json", "data.json", "metrics.csv", "predictions.npz"
 
-RESULTS = (PREDICTIONS, BEST, LAST, "metrics.csv")
+RESULTS = (PREDICTIONS, BEST, LAST, METRICS)
 """Files that hold what a fold gave."""
 
 UNIMPORTANT = ("name", "n_gpu", "trainer.save_dir", "trainer.verbosity")
@@ -124,17 +124,23 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     UserError
         What differs, in this fold or in another one of the experiment.
     """
-    if overwrite:
-        _remove_results(directory)
-    else:
+    if not overwrite:
         _refuse_unknown_results(directory)
         _compare(directory, config, data)
-        for other in sorted(directory.parent.glob("fold_*")):
-            if other != directory:
-                _compare(other, config, data, same_fold=False)
+    for other in sorted(directory.parent.glob("fold_*")):
+        if other != directory:
+            _compare(other, config, data, same_fold=False)
+    if overwrite:
+        _remove_results(directory)
     for name, value, indent in ((DATA, data, 1), (CONFIG, config, 4)):
         if not (directory / name).exists():
             write_text(directory / name, json.dumps(value, indent=indent) + "\n")
+
+
+def start_afresh(experiment: Path) -> None:
+    """Remove the results of every fold of an experiment, also of those beyond the folds that there are now."""
+    for directory in sorted(experiment.glob("fold_*")):
+        _remove_results(directory)
 
 
 def _cut(fold: object, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,6 +225,8 @@ def _remove_results(directory: Path) -> None:
         "checkpoint-epoch*.pth",
         ".writing-*",
         "report.json",
+        "report.html",
+        "figures/*",
         "*_classification_report.xlsx",
         DATA,
         CONFIG,

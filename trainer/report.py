@@ -19,7 +19,7 @@ from data_loader.folds import subject_of
 from model import metric
 from trainer import statistics
 from trainer.comparison import comparison, experiments_table, read_experiments
-from trainer.experiment import Predictions, fold_directory, is_finished
+from trainer.experiment import METRICS, Predictions, fold_directory, is_finished
 from trainer.results import PROTOCOLS, Results, pooled, read_results, subjects_of
 from trainer.sleep_statistics import sleep_statistics
 from trainer.tables import fit_columns, summary, tables
@@ -125,9 +125,21 @@ def _write(results: Results) -> dict[str, Any]:
         for sheet, table in tables(report).items():
             table.to_excel(writer, sheet_name=sheet)
             fit_columns(writer.sheets[sheet])
+    page = _illustrate(results, report, directory)
     LOG.log(SUMMARY, summary(report))
-    LOG.log(SUMMARY, f"Report: {workbook}\n        {directory / 'report.json'}")
+    LOG.log(SUMMARY, f"Report: {page}\n        {workbook}\n        {directory / 'report.json'}")
     return report
+
+
+def _illustrate(results: Results, report: Mapping[str, Any], directory: Path) -> Path:
+    """Draw the figures and write the page; return the page."""
+    from trainer.page import write_page  # these load matplotlib, for which a training run does not wait
+    from trainer.plots import write_figures
+
+    predictions = pooled(list(results.folds.values()))
+    metrics = {fold: fold_directory(results.experiment, fold) / METRICS for fold in results.selected}
+    figures = write_figures(directory / "figures", report, predictions, metrics, results.selected)
+    return write_page(directory, report, predictions, figures, results.config)
 
 
 def _rows(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from data_loader.folds import subject_of
-from trainer.experiment import CONFIG, Predictions, fold_directory, is_finished, read_predictions
+from trainer.experiment import CONFIG, METRICS, Predictions, fold_directory, is_finished, read_predictions
 from utils.errors import UserError
 
 PROTOCOLS = {
@@ -39,6 +39,10 @@ class Results:
         By number of the fold, ascending.
     seconds : dict of int to float
         How long each fold trained; a fold whose `metrics.csv` does not tell is left out.
+    selected : dict of int to int
+        Training epoch (1-based) that the monitor selected in each fold; left out as with `seconds`.
+    config : dict
+        Resolved configuration.
     """
 
     experiment: Path
@@ -47,6 +51,8 @@ class Results:
     subject_pattern: str | None
     folds: dict[int, Predictions]
     seconds: dict[int, float]
+    selected: dict[int, int]
+    config: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -79,12 +85,13 @@ def read_results(experiment: Path, folds: Sequence[int] | None = None) -> Result
     UserError
         The folder is no experiment, none of its folds is finished, or a file is damaged.
     """
-    num_folds, protocol, pattern = _settings(experiment)
+    config, num_folds, protocol, pattern = _settings(experiment)
     if folds is None:
         folds = [fold for fold in range(num_folds) if is_finished(fold_directory(experiment, fold))]
     if not folds:
         raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
     seconds = {fold: _seconds(fold_directory(experiment, fold)) for fold in sorted(folds)}
+    selected = {fold: _selected(fold_directory(experiment, fold), protocol, config) for fold in seconds}
     return Results(
         experiment,
         num_folds,
@@ -92,6 +99,8 @@ def read_results(experiment: Path, folds: Sequence[int] | None = None) -> Result
         pattern,
         {fold: read_predictions(fold_directory(experiment, fold)) for fold in sorted(folds)},
         {fold: value for fold, value in seconds.items() if value is not None},
+        {fold: value for fold, value in selected.items() if value is not None},
+        config,
     )
 
 
@@ -113,8 +122,8 @@ def subjects_of(recording: np.ndarray, pattern: str | None) -> np.ndarray:
     return np.array([subject_of(name, pattern) for name in names.tolist()])[position]
 
 
-def _settings(experiment: Path) -> tuple[int, str, str | None]:
-    """Read number of folds, protocol and subject pattern from the configuration of a fold; all folds agree on them."""
+def _settings(experiment: Path) -> tuple[dict[str, Any], int, str, str | None]:
+    """Read the configuration of a fold, and from it number of folds, protocol and subject pattern: all folds agree."""
     path = next(iter(sorted(experiment.glob(f"fold_*/{CONFIG}"))), None)
     if path is None:
         raise UserError(f"{experiment}: no experiment here (no fold_*/{CONFIG}). Pass a folder such as saved/Exp1.")
@@ -129,12 +138,24 @@ def _settings(experiment: Path) -> tuple[int, str, str | None]:
         raise UserError(
             f"{path}: cannot be read as a fold's configuration ({error!r}). Train the fold again."
         ) from error
-    return num_folds, protocol, pattern
+    return config, num_folds, protocol, pattern
 
 
 def _seconds(directory: Path) -> float | None:
     """Add up how long the training epochs of a fold took; None if that is not written."""
     try:
-        return float(pd.read_csv(directory / "metrics.csv")["seconds"].sum())
+        return float(pd.read_csv(directory / METRICS)["seconds"].sum())
     except (OSError, ValueError, KeyError, TypeError):  # a report is worth having without it
+        return None
+
+
+def _selected(directory: Path, protocol: str, config: dict[str, Any]) -> int | None:
+    """Look up the training epoch that the monitor selected, the first one on a tie; None if that is not written."""
+    try:
+        direction, monitored = config["trainer"]["monitor"].split()
+        rows = pd.read_csv(directory / METRICS)
+        scores = rows[f"{'valid' if protocol == 'holdout' else 'test'}_{monitored}"]
+        best = scores.to_numpy().argmax() if direction == "max" else scores.to_numpy().argmin()
+        return int(rows["train_epoch"].to_numpy()[best])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a report is worth having without it
         return None
