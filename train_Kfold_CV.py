@@ -63,10 +63,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(plan(config, folds[0], outlines, device), indent=2))
         return
 
+    directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
+    if arguments.overwrite or not all(is_finished(directory) for directory in directories.values()):
+        data = SleepEpochs(outlines, device, tuple(settings["context"]))  # refuses odd signals before it is too late
+
     # Their folders
     if arguments.resume:
         check_same_fold(arguments.resume, folds[0].number, config.values)
-    directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
     if arguments.overwrite and arguments.fold_id == "all":
         start_afresh(config.experiment_dir)
     for fold in folds:
@@ -82,7 +85,6 @@ def run(arguments: argparse.Namespace) -> None:
         if failed:
             raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
     elif unfinished:
-        data = SleepEpochs(outlines, device, tuple(settings["context"]))
         train_in_turn(config, unfinished, data, remarks, arguments.resume)
     if not arguments.one_of_several:
         from trainer.report import write_report_if_complete  # loads more, for which training does not wait

@@ -128,10 +128,13 @@ class BaseTrainer(ABC):
         for column, value in row.items():
             board.add_scalar(column, value, row["train_epoch"])
 
-    def best(self) -> Row:
-        """Row of the best training epoch so far, the first one on a tie."""
+    def best(self, history: list[Row] | None = None) -> Row:
+        """Find the row of the best training epoch, the first one on a tie, in `history` or in this run's own."""
         sign = 1 if self.direction == "max" else -1
-        return max(self.history, key=lambda row: sign * row[f"{self.evaluated_set}_{self.monitored}"])
+        return max(
+            self.history if history is None else history,
+            key=lambda row: sign * row[f"{self.evaluated_set}_{self.monitored}"],
+        )
 
     def resume(self, checkpoint: Path | None = None) -> None:
         """Go on from `checkpoint`, or from the newest one in the directory that can be read, if there is one.
@@ -144,6 +147,8 @@ class BaseTrainer(ABC):
         for path in [checkpoint] if checkpoint else newest_first(self.directory):
             try:
                 state = load_checkpoint(path)
+                if checkpoint is None:
+                    self._require_best(state["history"])
             except UserError as error:
                 if checkpoint:
                     raise
@@ -162,6 +167,12 @@ class BaseTrainer(ABC):
             if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
                 self._take_over_best(path)
             return
+
+    def _require_best(self, history: list[Row]) -> None:
+        """Refuse a checkpoint if the best weights up to it are lost; training from an older one gives them again."""
+        best, wanted = load_checkpoint(self.directory / BEST), self.best(history)["train_epoch"]
+        if best["train_epoch"] < wanted:
+            raise UserError(f"{self.directory / BEST}: of training epoch {best['train_epoch']}, not {wanted:g}.")
 
     def _take_over_best(self, checkpoint: Path) -> None:
         """Copy the weights of the best training epoch up to a checkpoint of another folder."""

@@ -101,7 +101,7 @@ def test_further_arguments_reach_the_training(runs):
 
 def test_the_report_lands_in_the_last_folds_folder_and_no_temporary_file_is_left(runs):
     reports = {name for name in runs[2][1] if "report" in name}
-    assert reports == {"fold_2/report.json", "fold_2/Exp1_classification_report.xlsx"}
+    assert reports == {f"fold_2/{name}" for name in ("report.json", "report.html", "Exp1_classification_report.xlsx")}
     assert temporary_files(runs[0]) == []
 
 

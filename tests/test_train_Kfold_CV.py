@@ -396,13 +396,16 @@ def test_overwriting_one_fold_of_several_with_another_configuration_is_refused(n
     assert contents(tmp_path) == before
 
 
-def test_overwriting_all_folds_leaves_no_fold_of_an_earlier_run_that_had_more(nights, copy, tmp_path, call):
-    shutil.copytree(copy, copy.with_name("fold_2"))
+def test_overwriting_all_folds_leaves_nothing_of_an_earlier_run_that_had_more(nights, copy, monkeypatch, call):
+    monkeypatch.setattr("trainer.report.write_report_if_complete", lambda *_: None)
+    beyond = shutil.copytree(copy, copy.with_name("fold_2"))
+    for name in ("report.json", "report.html", "Exp1_classification_report.xlsx"):
+        (beyond / name).touch()
     changes = {"data_loader.args.num_folds": 2, "trainer.epochs": 1, "trainer.save_period": 1}
     for options in (["--overwrite"], []):
         code, _, err = call(*train(nights, *options, fold="all", **changes))
         assert code == 0, err
-    assert [path.name for path in copy.with_name("fold_2").iterdir()] == ["info.log"]
+    assert [path.name for path in beyond.iterdir()] == ["info.log"]
     assert "skipped: fold 0, 1" in err
 
 
@@ -593,7 +596,7 @@ def test_the_report_of_an_incomplete_experiment_says_which_folds_are_missing(exp
 def test_the_report_appears_in_the_last_folds_folder_when_all_folds_are_there_whatever_their_order(experiment):
     directory, said = experiment
     reports = {str(path.relative_to(directory)) for path in directory.rglob("*report*")}
-    assert reports == {"fold_2/report.json", "fold_2/Exp1_classification_report.xlsx"}
+    assert reports == {f"fold_2/{name}" for name in ("report.json", "report.html", "Exp1_classification_report.xlsx")}
     n = json.loads((directory / "fold_2/report.json").read_text())["protocols"]["released"]["n"]
     assert n == sum(NIGHTS.values())
     for text in (said[0][2], (directory / "fold_2/info.log").read_text()):

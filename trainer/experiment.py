@@ -18,7 +18,7 @@ CONFIG, DATA, METRICS, PREDICTIONS = "config.json", "data.json", "metrics.csv", 
 RESULTS = (PREDICTIONS, BEST, LAST, METRICS)
 """Files that hold what a fold gave."""
 
-UNIMPORTANT = ("name", "n_gpu", "trainer.save_dir", "trainer.verbosity")
+UNIMPORTANT = ("name", "n_gpu", "trainer.save_dir", "trainer.tensorboard", "trainer.verbosity")
 """Keys of the configuration that do not change a result."""
 
 

@@ -39,7 +39,10 @@ def train_side_by_side(script: Path, arguments: Sequence[str], folds: Sequence[i
         if stopped.is_set():
             return False
         command = [sys.executable, str(script), *arguments, "--fold_id", str(fold), "--jobs", "1", "--one_of_several"]
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        # In a session of its own, so that Ctrl-C reaches it once, from here.
+        with subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
             running.add(process)
             for line in process.stderr or ():
                 sys.stderr.write(f"[fold {fold}] {line}")

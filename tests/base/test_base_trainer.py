@@ -1,4 +1,5 @@
 import csv
+import shutil
 
 import pytest
 import torch
@@ -309,3 +310,14 @@ def test_the_set_that_is_looked_at_has_the_name_it_was_given(tmp_path, log):
     trainer.train()
     assert trainer.best()["train_epoch"] == 2
     assert "valid: accuracy 0.500" in log.text
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_best_weights_that_are_lost_are_made_again(uninterrupted, tmp_path, spoil):
+    directory = tmp_path / "again"
+    shutil.copytree(uninterrupted.directory, directory)
+    spoil(directory / BEST)
+    trainer = Scripted(directory)
+    trainer.resume()
+    trainer.train()
+    assert trainer.load_best() == uninterrupted.best()["train_epoch"]

@@ -11,6 +11,7 @@ from trainer.experiment import (
     fold_directory,
     is_finished,
     read_predictions,
+    start_afresh,
     write_predictions,
 )
 from utils.checkpoint import BEST, LAST, numbered, save_checkpoint
@@ -183,10 +184,26 @@ def test_overwriting_removes_the_results_of_the_fold_and_nothing_else(fold):
     other = fold.with_name("fold_1")
     claim(other, CONFIG, DATA, overwrite=False)
     (other / "predictions.npz").write_text("kept")
-    claim(fold, changed("seed", 1), DATA, overwrite=True)
+    claim(fold, changed("n_gpu", 3), DATA, overwrite=True)
     assert names(fold) == {"config.json", "data.json", "info.log", "notes.txt"}
-    assert json.loads((fold / "config.json").read_text())["seed"] == 1
+    assert json.loads((fold / "config.json").read_text())["n_gpu"] == 3
     assert names(other) == {"config.json", "data.json", "predictions.npz"}
+
+
+def test_overwriting_one_fold_cannot_mix_two_configurations(fold):
+    claim(fold.with_name("fold_1"), CONFIG, DATA, overwrite=False)
+    before = names(fold)
+    with pytest.raises(UserError, match="seed: 123 -> 1"):
+        claim(fold, changed("seed", 1), DATA, overwrite=True)
+    assert names(fold) == before
+
+
+def test_starting_afresh_removes_the_results_of_every_fold(fold):
+    other = fold.with_name("fold_1")
+    claim(other, CONFIG, DATA, overwrite=False)
+    start_afresh(fold.parent)
+    assert names(fold) == {"info.log", "notes.txt"}
+    assert names(other) == set()
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json"])
