@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.tasks import BATCH_SIZE, N_BATCHES
+from benchmarks.tasks import N_BATCHES
 from utils.recording import Recording, write_recording
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +29,7 @@ SCRIPTS = (
     "prepare_datasets/prepare_shhs.py",
     "prepare_datasets/simulate_recordings.py",
 )
+BATCH_SIZE = 128
 N_SLEEP_EPOCHS = 1000
 """Of each prepared night."""
 
@@ -46,8 +47,17 @@ class Timed(NamedTuple):
 class Worker:
     """A process that runs a task of `benchmarks.tasks` whenever it is told to."""
 
-    def __init__(self, task: str, implementation: str, folder: Path, precision: str = "fp32", threads: int = 2) -> None:
-        command = [sys.executable, "-m", "benchmarks.tasks", task, implementation, str(folder), precision, str(threads)]
+    def __init__(
+        self,
+        task: str,
+        implementation: str,
+        folder: Path,
+        precision: str = "fp32",
+        threads: int = 2,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        arguments = [task, implementation, str(folder), precision, str(threads), str(batch_size)]
+        command = [sys.executable, "-m", "benchmarks.tasks", *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
@@ -146,9 +156,11 @@ def _seconds(workers: Sequence[Worker]) -> float:
     return time.perf_counter() - begin
 
 
-def loading(folder: Path, n_nights: int, rounds: int) -> dict[str, Any]:
+def loading(
+    folder: Path, n_nights: int, rounds: int, implementations: Sequence[str] = ("ours", "textbook")
+) -> dict[str, Any]:
     """Load prepared nights; peak memory as a multiple of the data."""
-    peak = {"ours": 0.0, "textbook": 0.0}
+    peak = dict.fromkeys(implementations, 0.0)
 
     def measure(implementation: str) -> float:
         worker = Worker("load", implementation, folder)
@@ -159,7 +171,7 @@ def loading(folder: Path, n_nights: int, rounds: int) -> dict[str, Any]:
 
     median = compare({name: partial(measure, name) for name in peak}, rounds)
     memory = {f"memory_{name}": value for name, value in peak.items()}
-    return row(median["ours"], median["textbook"], "s") | memory
+    return (row(median["ours"], median["textbook"], "s") if len(median) == 2 else median) | memory
 
 
 def preparing(folder: Path, rounds: int) -> dict[str, Any]:
@@ -218,8 +230,19 @@ def write_edf(folder: Path) -> Path:
     return folder
 
 
-def growth(folder: Path, rounds: int) -> None:
-    """Print how loading grows with the nights, and a training step with the batch."""
+def growth(nights: Mapping[int, Path], rounds: int) -> dict[str, dict[str, float]]:
+    """Measure how loading grows with the nights, and a training step with the batch."""
+    rows: dict[str, dict[str, float]] = {}
+    for n, folder in nights.items():
+        figures = loading(folder, n, rounds, ("ours",))
+        rows[f"load {n} nights"] = {"seconds": figures["ours"], "memory / data": figures["memory_ours"]}
+    workers = {size: Worker("train", "ours", nights[20], batch_size=size) for size in (16, 32, 64, 128, 256, 512)}
+    steps = {f"step of {size}": partial(_seconds, [worker]) for size, worker in workers.items()}
+    for name, seconds in compare(steps, rounds).items():
+        rows[name] = {"seconds": seconds / N_BATCHES}
+    for worker in workers.values():
+        worker.close()
+    return rows
 
 
 def print_table(rows: dict[str, dict[str, Any]]) -> None:
@@ -244,19 +267,25 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        nights = {n: write_nights(folder / f"nights{n}", n) for n in sorted({20, 40, many})}
+        numbers = {20, 40, many} | ({80, 160} if arguments.growth else set())
+        nights = {n: write_nights(folder / f"nights{n}", n) for n in sorted(numbers)}
+        grown = growth(nights, rounds) if arguments.growth else {}
         rows = training(nights[20], rounds)
         for n in sorted({40, many}):
             rows[f"load_{n}"] = loading(nights[n], n, rounds)
         rows["prepare_night"] = preparing(write_edf(folder / "edf"), rounds)
         seconds = start_up(nights[20], rounds)
     print_table(rows)
+    for name, figures in grown.items():
+        print(f"{name:<18}" + "".join(f"{value:>12.3f} {figure}" for figure, value in figures.items()))
     print(
         f"\nslowest --help {seconds['help']:.2f} s; "
         f"start to first training step, 20 nights: {seconds['first_step']:.2f} s"
     )
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows | {"start_up": seconds}, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(
+            json.dumps(rows | {"start_up": seconds, "growth": grown}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What `benchmarks.speed` times. A process runs one task each time that it reads a line, and answers in seconds.
 
-python -m benchmarks.tasks TASK IMPLEMENTATION FOLDER PRECISION THREADS
+python -m benchmarks.tasks TASK IMPLEMENTATION FOLDER PRECISION THREADS BATCH_SIZE
 """
 
 import resource
@@ -10,22 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-BATCH_SIZE = 128
 N_BATCHES = 4
 CLASS_WEIGHTS = [0.3, 0.72, 0.3, 0.2, 0.3]
 
 
-def train(folder: Path, implementation: str, precision: str) -> Callable[[], Any]:
+def train(folder: Path, implementation: str, precision: str, batch_size: int) -> Callable[[], Any]:
     """Make four training steps: data, step, bookkeeping."""
-    return _passes(folder, implementation, precision)[0]
+    return _passes(folder, implementation, precision, batch_size)[0]
 
 
-def evaluate(folder: Path, implementation: str, precision: str) -> Callable[[], Any]:
+def evaluate(folder: Path, implementation: str, precision: str, batch_size: int) -> Callable[[], Any]:
     """Evaluate the same sleep epochs."""
-    return _passes(folder, implementation, precision)[1]
+    return _passes(folder, implementation, precision, batch_size)[1]
 
 
-def load(folder: Path, implementation: str, precision: str) -> Callable[[], Any]:
+def load(folder: Path, implementation: str, precision: str, batch_size: int) -> Callable[[], Any]:
     """Load all recordings of a folder, once, and say how much memory that took at its peak."""
     import torch
 
@@ -37,7 +36,7 @@ def load(folder: Path, implementation: str, precision: str) -> Callable[[], Any]
     return lambda: SleepEpochs(find_recordings(folder), torch.device("cpu"))
 
 
-def prepare(folder: Path, implementation: str, precision: str) -> Callable[[], Any]:
+def prepare(folder: Path, implementation: str, precision: str, batch_size: int) -> Callable[[], Any]:
     """Prepare one night from its EDF files."""
     from benchmarks import textbook
     from prepare_datasets.prepare_physionet import read_night
@@ -53,31 +52,34 @@ def prepare(folder: Path, implementation: str, precision: str) -> Callable[[], A
 TASKS = {task.__name__: task for task in (train, evaluate, load, prepare)}
 
 
-def _passes(folder: Path, implementation: str, precision: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def _passes(
+    folder: Path, implementation: str, precision: str, batch_size: int
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Make a training and an evaluation pass over four batches."""
     import torch
 
     torch.manual_seed(0)
     make = _textbook_passes if implementation == "textbook" else _our_passes
-    return make(folder, precision, N_BATCHES * BATCH_SIZE)
+    return make(folder, precision, batch_size)
 
 
-def _textbook_passes(folder: Path, precision: str, n: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def _textbook_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
     import torch
     from torch.utils.data import Subset
 
     from benchmarks import textbook
 
-    dataset = Subset(textbook.NpzDataset(sorted(folder.glob("*.npz"))[:1]), range(n))
+    nights = textbook.NpzDataset(sorted(folder.glob("*.npz"))[:1])
+    dataset = Subset(nights, [number % len(nights) for number in range(N_BATCHES * batch_size)])
     model, weights, bf16 = textbook.AttnSleep(), torch.tensor(CLASS_WEIGHTS), precision == "bf16"
     optimizer = textbook.make_optimizer(model)
     return (
-        lambda: textbook.train_pass(model, optimizer, dataset, weights, bf16),
-        lambda: textbook.evaluation_pass(model, dataset, weights, bf16),
+        lambda: textbook.train_pass(model, optimizer, dataset, weights, bf16, batch_size),
+        lambda: textbook.evaluation_pass(model, dataset, weights, bf16, batch_size),
     )
 
 
-def _our_passes(folder: Path, precision: str, n: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def _our_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
     import torch
 
     from data_loader.data_loaders import SleepEpochs, find_recordings
@@ -86,23 +88,24 @@ def _our_passes(folder: Path, precision: str, n: int) -> tuple[Callable[[], Any]
     from utils.heap import keep_freed_memory
 
     keep_freed_memory()
-    config = read_config(Path(__file__).parents[1] / "config.json", [f"trainer.precision={precision}"])
+    settings = [f"trainer.precision={precision}", f"data_loader.args.batch_size={batch_size}"]
+    config = read_config(Path(__file__).parents[1] / "config.json", settings)
     data = SleepEpochs(find_recordings(folder)[:1], torch.device("cpu"))
     names = tuple(data.outlines)
     trainer = make_trainer(config, Fold(0, names, (), names), data, folder)
-    trainer.train_batches.indices = trainer.train_batches.indices[:n]
-    trainer.evaluation_batches.indices = trainer.evaluation_batches.indices[:n]
+    indices = torch.arange(N_BATCHES * batch_size) % len(data.stages)
+    trainer.train_batches.indices = trainer.evaluation_batches.indices = indices
     return lambda: trainer.train_pass(2), trainer.evaluation_pass
 
 
 def main() -> None:
     """Prepare the task, then run it once for each line of standard input."""
-    name, implementation, folder, precision, n_threads = sys.argv[1:]
+    name, implementation, folder, precision, n_threads, batch_size = sys.argv[1:]
     if name != "prepare":
         import torch
 
         torch.set_num_threads(int(n_threads))
-    task = TASKS[name](Path(folder), implementation, precision)
+    task = TASKS[name](Path(folder), implementation, precision, int(batch_size))
     print("ready", flush=True)
     for _ in sys.stdin:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -157,11 +157,11 @@ def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def train_pass(
-    model: nn.Module, optimizer: torch.optim.Optimizer, dataset: Dataset, weights: Tensor, bf16: bool
+    model: nn.Module, optimizer: torch.optim.Optimizer, dataset: Dataset, weights: Tensor, bf16: bool, batch_size: int
 ) -> None:
-    """One training epoch: batches of 128, bookkeeping after each."""
+    """One training epoch: batches, bookkeeping after each."""
     model.train()
-    for x, y in DataLoader(dataset, batch_size=128, shuffle=True):
+    for x, y in DataLoader(dataset, batch_size=batch_size, shuffle=True):
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = model(x)
@@ -172,12 +172,12 @@ def train_pass(
         metrics.accuracy_score(y, logits.argmax(dim=1))
 
 
-def evaluation_pass(model: nn.Module, dataset: Dataset, weights: Tensor, bf16: bool) -> Tensor:
+def evaluation_pass(model: nn.Module, dataset: Dataset, weights: Tensor, bf16: bool, batch_size: int) -> Tensor:
     """Logits of all sleep epochs, (n, 5), with loss and accuracy on the way."""
     model.eval()
     collected = []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        for x, y in DataLoader(dataset, batch_size=128):
+        for x, y in DataLoader(dataset, batch_size=batch_size):
             logits = model(x).float()
             F.cross_entropy(logits, y, weights).item()
             metrics.accuracy_score(y, logits.argmax(dim=1))

@@ -287,7 +287,7 @@ def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure | None:
                 value *= factor
                 axes.axhline(value, color=VERMILION, ls=style, lw=1.2)
                 axes.annotate(f"{words} {value:+.1f}", (1, value), (3, 0), xycoords=("axes fraction", "data"),
-                              textcoords="offset points", ha="left", va="center", size=7.5)  # fmt: skip
+                              textcoords="offset points", ha="left", va="center", size=7)  # fmt: skip
         axes.set(title=f"{title} ({len(pairs)} recordings)", xlabel=f"Mean of true and predicted ({unit})")
         axes.set_ylabel(f"Predicted minus true ({unit})")
         axes.margins(x=0.12, y=0.2)
