@@ -10,4 +10,5 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This ne
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy .
-.venv/bin/python -m pytest "$@"
+# The networks of the tests are too small for more than one thread.
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest "$@"
