@@ -162,6 +162,8 @@ def test_the_report_lands_in_the_last_folds_folder(experiment):
         "predictions.npz",
         "config.json",
         "report.json",
+        "report.html",
+        "figures",
         "Exp 1_classification_report.xlsx",
     }
     assert not (experiment / "fold_0" / "report.json").exists()
