@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prepare_datasets.edf_header import ANNOTATIONS, Header, Signal, require_no_gaps
+from prepare_datasets.edf_header import ANNOTATIONS, Header, Signal, read_header, require_no_gaps
 from utils.errors import UserError
 
 # From what MNE returns to microvolts, by the header's dimension (bytes read as Latin-1). MNE turns uV and mV into
@@ -104,12 +104,12 @@ def read_channel(header: Header, label: str) -> np.ndarray:
 
 
 def read_annotations(path: Path) -> list[tuple[float, float, str]]:
-    """Read the annotations of an EDF+ file.
+    """Read the annotations of an EDF+ or BDF+ file.
 
     Returns
     -------
     list of tuple
-        Onset in s from the start of the file, duration in s, text; in the order of their onsets.
+        Onset in s from the start of the file, duration in s (0 if it does not say), text; in the order of their onsets.
 
     Raises
     ------
@@ -118,14 +118,31 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     """
     import mne  # here, so that --help need not wait for it
 
+    bdf = path.suffix.casefold() == ".bdf"
+    # MNE looks for annotations among the bytes of the whole file, which is safe where there is nothing else
+    alone = not bdf and all(signal.label == ANNOTATIONS for signal in read_header(path).signals)
+    read_raw = mne.io.read_raw_bdf if bdf else mne.io.read_raw_edf
+
+    def read(encoding: str) -> mne.Annotations:
+        if alone:
+            return mne.read_annotations(path, encoding=encoding)
+        return read_raw(path, stim_channel=None, encoding=encoding, verbose="ERROR").annotations
+
     try:
-        found = mne.read_annotations(path)
+        try:
+            found = read("utf8")
+        except MemoryError:
+            raise
+        except Exception:  # MNE wraps what Python says of bytes that are no UTF-8, as EDF+ wants it
+            found = read("latin1")
+    except MemoryError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
     if len(found) == 0:
         raise UserError(f"{path.name}: no annotations in it. It should be an EDF+ file with sleep stages.")
     return [
-        (float(onset_s), float(duration_s), str(text))
+        (float(onset_s), float(duration_s), str(text).strip())
         for onset_s, duration_s, text in zip(found.onset, found.duration, found.description, strict=True)
     ]
 

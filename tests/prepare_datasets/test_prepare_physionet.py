@@ -33,7 +33,6 @@ from edf_writer import (
 
 from prepare_datasets.edf import read_annotations
 from prepare_datasets.epoching import cut_sleep_epochs
-from prepare_datasets.hypnograms import stages_from_annotations
 from prepare_datasets.prepare_physionet import pair_files
 
 SCRIPT = "prepare_physionet.py"

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from edf_writer import write_profusion
-
 from prepare_datasets.hypnograms import read_profusion_xml, stages_from_annotations
+
 from utils.errors import UserError
 
 
