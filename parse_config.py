@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from utils.errors import UserError
 from utils.stages import N_STAGES
+from utils.subjects import is_pattern
 
 Problem = tuple[str, str]
 """A key of the configuration, and what is wrong there."""
@@ -35,14 +36,6 @@ def _or_null(field: Field) -> Field:
     return Field(lambda value: value is None or field.accepts(value), f"{field.description}, or null")
 
 
-def _is_pattern(value: object) -> bool:
-    """Tell whether `value` is a regular expression with one group."""
-    try:
-        return isinstance(value, str) and re.compile(value).groups == 1
-    except re.error:
-        return False
-
-
 _COMPONENT = Field(
     lambda value: isinstance(value, dict) and isinstance(value.get("type"), str),
     'an object {"type": class name, "args": {...}}',
@@ -63,7 +56,7 @@ FIELDS: dict[str, Field] = {
     "arch": _COMPONENT,
     "data_loader.args.batch_size": _whole(1),
     "data_loader.args.num_folds": _whole(2),
-    "data_loader.args.subject_pattern": _or_null(Field(_is_pattern, "a regular expression with one group")),
+    "data_loader.args.subject_pattern": _or_null(Field(is_pattern, "a regular expression with one group")),
     "data_loader.args.context": Field(
         lambda value: isinstance(value, list) and len(value) == 2 and all(_whole(0).accepts(n) for n in value),
         "two whole numbers from 0: sleep epochs before and after the one that is scored",

@@ -60,7 +60,7 @@ def _root(path: Path) -> "Element":
         root = parse(path).getroot()
     except DefusedXmlException as error:
         raise UserError(
-            f"{path.name}: declares entities, as no scoring does. It was not read: get it again."
+            f"{path.name}: declares entities, as no scoring does, and was not read. Get it again."
         ) from error
     except (ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path.name}: not XML that can be read ({error}). Get it again.") from error

@@ -35,6 +35,8 @@ class Recording:
         Start of the recording, ISO 8601; empty if not known.
     source_file : str
         Name of the file that held the signal; empty if not known.
+    remarks : tuple of str
+        What was done to it that its user should know; told, not written.
     """
 
     signal: np.ndarray
@@ -44,6 +46,7 @@ class Recording:
     sleep_epoch: np.ndarray
     start_time: str = ""
     source_file: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
