@@ -15,16 +15,16 @@ INSIDE = (".edf", ".bdf")
 
 N_SHOWN = 10
 
-_SCORING_WORDS = re.compile(
-    r"([-_ .]+(sleep[-_ ]?)?(hypnogram|hypno|hyp|annotations?|annots?|events?|scorings?|scored|scores?|stages?|staging|"
-    r"labels?|profusion|nsrr|base))+$",
+_SCORING_WORD = re.compile(
+    r"[-_ .]+(sleep)?(hypnogram|hypno|hyp|annotations?|annots?|events?|scorings?|scored|scores?|stages?|staging|"
+    r"labels?|profusion|nsrr|base)$",
     re.IGNORECASE,
 )
-_RECORDING_WORDS = re.compile(r"[-_ .]+(psg|eeg)$", re.IGNORECASE)
+_RECORDING_WORD = re.compile(r"[-_ .]+(psg|eeg)$", re.IGNORECASE)
 
 
 def pair_files(
-    folders: Sequence[Sequence[Path]], scoring_end: str | None = None
+    recording_files: Sequence[Path], scoring_files: Sequence[Path], scoring_end: str | None = None
 ) -> tuple[dict[str, tuple[Path, Path]], list[str], list[str]]:
     """Pair each recording with its scoring by name.
 
@@ -33,8 +33,9 @@ def pair_files(
 
     Parameters
     ----------
-    folders : sequence of sequence of Path
-        Files of the recordings' folder, and those of the scorings' folder if it is another.
+    recording_files, scoring_files : sequence of Path
+        All files of the recordings' folder and of the scorings' folder, which may be the same. What is neither a
+        recording nor a scoring by its name is passed over.
     scoring_end : str, optional
         What follows the recording's name in that of its scoring. Only such files are scorings then.
 
@@ -48,51 +49,58 @@ def pair_files(
         Scorings that no recording is there for.
     """
     recordings: dict[str, list[Path]] = defaultdict(list)
+    for file in recording_files:
+        scoring = _scored_by_words(file) or (scoring_end and file.name.endswith(scoring_end))
+        if file.name.casefold().endswith(SUFFIXES) and not scoring:
+            recordings[_bare(file)].append(file)
     scorings: dict[str, list[Path]] = defaultdict(list)
-    for number, files in enumerate(folders):
-        for file in files:
-            name = _scored_name(file, scoring_end)
-            if number == 0 and name is None and file.name.casefold().endswith(SUFFIXES):
-                recordings[_bare(file)].append(file)
-            elif name is not None and number == len(folders) - 1:
-                scorings[name].append(file)
+    left = []
+    for file in scoring_files:
+        names = _scored_by_words(file) if scoring_end is None else _scored_by_end(file, scoring_end)
+        name = next((name for name in names if name in recordings), None)
+        if name is not None:
+            scorings[name].append(file)
+        elif _SCORING_WORD.search(file.stem) and names:
+            left.append(file.name)
     pairs, problems = {}, []
     for name, of in sorted(recordings.items()):
-        found = scorings.pop(name, [])
-        names = ", ".join(file.name for file in [*of, *found])
+        found = scorings[name]
+        listed = ", ".join(file.name for file in [*of, *found])
         if len(of) > 1:
-            problems.append(f"{names}: {len(of)} recordings of one name. Leave one of them.")
+            problems.append(f"{listed}: {len(of)} recordings of one name. Leave one of them.")
         elif len(found) > 1:
-            problems.append(f"{names}: {len(found)} scorings of one recording. Leave one, or say which by --scoring.")
+            problems.append(f"{listed}: {len(found)} scorings of one recording. Leave one, or say which by --scoring.")
         elif not found and not _may_hold_annotations(of[0]):
             problems.append(_without_scoring(of[0], name, scoring_end))
         else:
             pairs[name] = (of[0], found[0] if found else of[0])
-    left = [file.name for of in scorings.values() for file in of if _SCORING_WORDS.search(file.stem)]
     shown = ", ".join(left[:N_SHOWN]) + (", ..." if len(left) > N_SHOWN else "")
     return pairs, problems, [f"Scorings without a recording ({len(left)}): {shown}"] if left else []
 
 
-def _scored_name(file: Path, scoring_end: str | None) -> str | None:
-    """Return the name of the recording that `file` is the scoring of by its own name; None if it is no scoring."""
-    if scoring_end is not None:
-        return _without_words(file.name.removesuffix(scoring_end)) if file.name.endswith(scoring_end) else None
-    suffix = file.suffix.casefold()
-    if suffix not in SCORING_SUFFIXES:
-        return None
-    name = _SCORING_WORDS.sub("", file.stem)
-    return None if name == file.stem and suffix in INSIDE else _without_words(name)
+def _scored_by_words(file: Path) -> list[str]:
+    """Return the names of recordings that `file` may be the scoring of, the longest first; none if it is no scoring."""
+    suffix, name = file.suffix.casefold(), file.stem
+    names = [] if suffix in INSIDE else [name]
+    while suffix in SCORING_SUFFIXES and (shorter := _SCORING_WORD.sub("", name)) != name:
+        names.append(name := shorter)
+    return [_without_word(name) for name in names] if suffix in SCORING_SUFFIXES else []
+
+
+def _scored_by_end(file: Path, end: str) -> list[str]:
+    """Return the name of the recording that `file` is the scoring of; none if its own does not end in `end`."""
+    return [_without_word(file.name.removesuffix(end))] if file.name.endswith(end) else []
 
 
 def _bare(file: Path) -> str:
     """Return the name of a recording, without its ending and what says that it is one."""
     suffix = max((suffix for suffix in SUFFIXES if file.name.casefold().endswith(suffix)), key=len)
-    return _without_words(file.name[: -len(suffix)])
+    return _without_word(file.name[: -len(suffix)])
 
 
-def _without_words(name: str) -> str:
+def _without_word(name: str) -> str:
     """Take from a name what says that it is a recording."""
-    return _RECORDING_WORDS.sub("", name)
+    return _RECORDING_WORD.sub("", name)
 
 
 def _may_hold_annotations(recording: Path) -> bool:
@@ -101,7 +109,7 @@ def _may_hold_annotations(recording: Path) -> bool:
         return False
     try:
         return any(signal.label in ANNOTATIONS for signal in read_header(recording).signals)
-    except UserError:
+    except (UserError, OSError):
         return True
 
 

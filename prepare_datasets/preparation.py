@@ -136,7 +136,7 @@ def run(
     tasks, problems = shard.part(in_turn), shard.part(problems)
     share = f", shard {shard.number}/{shard.of}" if shard.of > 1 else ""
     if share and not tasks and not problems:
-        tell(f"No recording is in shard {shard.number}/{shard.of}: there are {len(in_turn)}.")
+        tell(f"No recording is in shard {shard.number}/{shard.of} (recordings: {len(in_turn)}).")
         return 0
     try:
         output_dir.mkdir(parents=True, exist_ok=True)

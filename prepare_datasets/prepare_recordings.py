@@ -33,8 +33,9 @@ TRAINING_FS = (100, 125)
 def main() -> int:
     """Prepare the recordings of a folder; return the exit code."""
     arguments = parse_arguments()
-    folders = [arguments.data_dir, *([arguments.ann_dir] if arguments.ann_dir else [])]
-    pairs, problems, notes = pair_files([list_files(folder, "*") for folder in folders], arguments.scoring)
+    files = list_files(arguments.data_dir, "*")
+    scoring_files = list_files(arguments.ann_dir, "*") if arguments.ann_dir else files
+    pairs, problems, notes = pair_files(files, scoring_files, arguments.scoring)
     if not pairs and not problems:
         raise UserError(f"{arguments.data_dir}: no recording in it. Pass the folder that holds them.")
     notes += tell_subjects(list(pairs), arguments.subject_pattern)

@@ -26,6 +26,8 @@ ONSET_COLUMNS = ("recording_onset", "onset", "init", "start", "begin", "time")
 DURATION_COLUMNS = ("duration",)
 """Names of columns in lower case, without units; the first that is there is taken."""
 
+N_SHOWN = 3
+
 DESCRIPTION = "_description.txt"
 """Ends the name of the file beside a list of Visbrain's that says what its codes stand for."""
 
@@ -159,9 +161,9 @@ def _onsets_s(path: Path, cells: list[str], n_sleep_epochs: int, start_time: str
     try:
         dates = [datetime.fromisoformat(cell).replace(tzinfo=None) for cell in cells]
     except ValueError:
-        odd = next(cell for cell in cells if _number(cell) is None and clock_s(cell) is None)
+        forms = {re.sub("[0-9]+", "0", cell): cell for cell in reversed(cells)}
         raise UserError(
-            f"{path.name}: onset {odd!r} among others such as {cells[0]!r}. "
+            f"{path.name}: onsets such as {', '.join(map(repr, list(forms.values())[:N_SHOWN]))}. "
             "All must be seconds, or clock times hh:mm:ss, or dates with times yyyy-mm-ddThh:mm:ss."
         ) from None
     return onsets_from_dates(dates, start, path.name)

@@ -53,12 +53,6 @@ def test_bytes_of_the_signal_are_taken_for_no_annotations(tmp_path):
     assert read_scoring(path, 10, START.isoformat()).tolist() == [2] * 10
 
 
-def test_annotations_in_latin_1_are_read_too(tmp_path):
-    path = write_annotations(tmp_path / "h.edf", [(0, 60, "Sleep stage 2"), (30, 0, "Gerät an ??")])
-    path.write_bytes(path.read_bytes().replace("Gerät an ??".encode(), "Gerät an !!!".encode("latin-1")))
-    assert read_scoring(path, 2, stage_names={"Gerät an !!!": None}).tolist() == [2, 2]
-
-
 def test_a_start_that_differs_from_the_recordings_is_refused(tmp_path):
     path = write_annotations(tmp_path / "h.edf", [(0, 60, "Sleep stage 2")], start=START.replace(minute=14))
     with pytest.raises(UserError, match="h.edf: starts at 1989-04-24T16:14:00, but its recording at 1989-04-24T16:13"):
