@@ -257,8 +257,9 @@ def get(url: str, path: Path, sha1: str) -> str:
         except UserError as error:
             problem = str(error)
         except requests.HTTPError as error:
-            problem = f"the server answers {error}"
-            if error.response is not None and error.response.status_code < 500:
+            status = error.response.status_code if error.response is not None else 0
+            problem = f"the server answers {status}"
+            if status < 500:
                 break  # what is not there, or not allowed, will not be a moment later
         except requests.RequestException as error:
             problem = f"broke off ({_reason(error)})"
