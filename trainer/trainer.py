@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
+from model.folding import folded
 from utils.errors import UserError
 from utils.logs import LOG
 
@@ -56,7 +57,7 @@ class Trainer(BaseTrainer):
         losses, predictions, stages = [], [], []
         begin = time.perf_counter()
         for signal, y_true in _with_progress(self.train_batches, f"train epoch {train_epoch}/{self.epochs}"):
-            logits = self._forward(signal)
+            logits = self._forward(self.model, signal)
             loss = self.criterion(logits, y_true)
             self.optimizer.zero_grad()
             loss.backward()
@@ -90,14 +91,14 @@ class Trainer(BaseTrainer):
 
     def logits(self, batches: Batches) -> Tensor:
         """Logits of all sleep epochs of `batches`, in their order, shape (n, 5), on the CPU."""
-        self.model.eval()
+        network = folded(self.model)
         with torch.inference_mode():
-            return torch.cat([self._forward(signal) for signal, _ in batches]).cpu()
+            return torch.cat([self._forward(network, signal) for signal, _ in batches]).cpu()
 
-    def _forward(self, signal: Tensor) -> Tensor:
+    def _forward(self, network: torch.nn.Module, signal: Tensor) -> Tensor:
         """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model(signal).float()
+            return network(signal).float()
 
     def _scores(self, name: str, loss: float, y_true: np.ndarray, y_pred: np.ndarray) -> Row:
         """Loss and metrics of one pass, the columns prefixed with the set's name."""
