@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     from trainer.experiment import check_same_fold, claim, fold_directory, is_finished, start_afresh
     from trainer.fold import checksums, plan, read_config, train_in_turn
     from trainer.side_by_side import train_side_by_side
+    from utils.board import require_tensorboard
     from utils.device import choose_device
     from utils.heap import keep_freed_memory
     from utils.logs import LOG, SUMMARY, log_to_console
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     # The experiment
     default = arguments.resume.parent if arguments.resume else HERE
     config = read_config(arguments.config or default / "config.json", arguments.set)
+    if config["trainer.tensorboard"]:
+        require_tensorboard()
     log_to_console(config["trainer.verbosity"])
     device, remarks = choose_device(arguments.device, config["n_gpu"])
 
