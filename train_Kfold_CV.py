@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     # The recordings, by fold
     outlines = find_recordings(arguments.np_data_dir)
-    check_sampling_rate(outlines, config["arch"].get("args", {}).get("fs"))
+    check_sampling_rate(outlines, config.argument("arch", "fs"))
     settings = config["data_loader.args"]
     all_folds = make_folds(
         [outline.name for outline in outlines], settings["num_folds"], config["seed"], settings["subject_pattern"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from parse_config import differences
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
 from utils.files import replacing, write_text
+from utils.nested import differences
 
 CONFIG, DATA, METRICS, PREDICTIONS = "config.json", "data.json", "metrics.csv", "predictions.npz"
 

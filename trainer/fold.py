@@ -16,6 +16,7 @@ from data_loader.folds import Fold
 from parse_config import ConfigParser
 from trainer.experiment import Predictions, fold_directory, write_predictions
 from trainer.trainer import Trainer
+from trainer.trials import try_out
 from utils.errors import UserError
 from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
@@ -44,7 +45,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
         "loss": [model.loss, torch.nn],
         "metrics": [model.metric],
     }
-    return ConfigParser(path, overrides, modules)
+    return ConfigParser(path, overrides, modules, try_out)
 
 
 def train_in_turn(
