@@ -438,6 +438,19 @@ def test_a_checkpoint_of_another_fold_is_refused_because_it_saw_what_is_tested(n
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("changes", [["optimizer.args.lr=0.01"], ["optimizer.type=SGD", "optimizer.args.lr=0.001"]])
+def test_a_checkpoint_of_another_optimizer_is_refused_because_its_own_would_go_on(
+    nights, fold, tmp_path, call, changes
+):
+    overrides = [
+        word for change in ["name=Other", f"trainer.save_dir={tmp_path}", *changes] for word in ("--set", change)
+    ]
+    code, _, err = call(*train(nights, "-r", fold / "checkpoint-epoch2.pth", trainer__epochs=4), *overrides)
+    assert code == 1
+    assert f"  {changes[0].partition('=')[0]}: " in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_that_is_missing_or_none_is_refused(nights, tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.pth").write_bytes(b"no checkpoint")

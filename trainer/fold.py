@@ -51,7 +51,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
 def train_in_turn(
     config: ConfigParser, folds: Sequence[Fold], data: SleepEpochs, remarks: Sequence[str], checkpoint: Path | None
 ) -> None:
-    """Train folds one after the other, each with its log in its folder; see `train_fold`.
+    """Train folds one after the other, each with its log, which the remarks open, in its folder; see `train_fold`.
 
     Raises
     ------
@@ -59,9 +59,7 @@ def train_in_turn(
         A fold failed, and the log says why. Those after it are not trained.
     """
     for fold in folds:
-        with log_to_file(fold_directory(config.experiment_dir, fold.number) / "info.log"):
-            for remark in remarks:
-                LOG.warning(remark)
+        with log_to_file(fold_directory(config.experiment_dir, fold.number) / "info.log", remarks):
             try:
                 train_fold(config, fold, data, checkpoint)
             except (UserError, OSError) as error:
