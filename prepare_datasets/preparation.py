@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from prepare_datasets.processes import n_cores, results
+from prepare_datasets.processes import results
+from utils.cores import n_cores
 from utils.errors import UserError
 from utils.recording import Recording, read_outline, write_recording
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
