@@ -7,7 +7,8 @@ if [ $# -lt 2 ]; then
     exit 2
 fi
 here=$(cd "$(dirname "$0")" && pwd)
-if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$here/.venv/bin/python" ]; then
+# The .venv beside this script, unless another environment is active; conda's base, which many shells begin in, is none.
+if [ -z "${VIRTUAL_ENV:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" = base ] && [ -x "$here/.venv/bin/python" ]; then
     PATH="$here/.venv/bin:$PATH"
 fi
 exec python "$here/train_Kfold_CV.py" --fold_id all --device "$1" --np_data_dir "$2" "${@:3}"

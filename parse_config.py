@@ -3,98 +3,20 @@
 import difflib
 import inspect
 import json
-import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
+from utils.config_fields import ARGUMENT_FIELDS, FIELDS
 from utils.errors import UserError
+from utils.nested import merge, no_number, read_json
 from utils.stages import N_STAGES
-from utils.subjects import is_pattern
 
 Problem = tuple[str, str]
 """A key of the configuration, and what is wrong there."""
 
-
-class Field(NamedTuple):
-    """What a key of the configuration may hold."""
-
-    accepts: Callable[[Any], bool]
-    description: str
-
-
-def _whole(low: int, high: int | None = None) -> Field:
-    """Accept a whole number within bounds."""
-    text = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-    return Field(lambda value: type(value) is int and low <= value and (high is None or value <= high), text)
-
-
-def _or_null(field: Field) -> Field:
-    """Accept null as well."""
-    return Field(lambda value: value is None or field.accepts(value), f"{field.description}, or null")
-
-
-_COMPONENT = Field(
-    lambda value: isinstance(value, dict) and isinstance(value.get("type"), str),
-    'an object {"type": class name, "args": {...}}',
-)
-_FILE_NAME = Field(
-    lambda value: (
-        isinstance(value, str) and value not in {"", ".", ".."} and not re.search(r'[\\/\x00-\x1f:*?"<>|]', value)
-    ),
-    "a name that can be a folder's",
-)
-
-_FLAG = Field(lambda value: type(value) is bool, "true or false")
-
-FIELDS: dict[str, Field] = {
-    "name": _FILE_NAME,
-    "n_gpu": _whole(0),
-    "seed": _whole(0),
-    "arch": _COMPONENT,
-    "data_loader.args.batch_size": _whole(1),
-    "data_loader.args.num_folds": _whole(2),
-    "data_loader.args.subject_pattern": _or_null(Field(is_pattern, "a regular expression with one group")),
-    "data_loader.args.context": Field(
-        lambda value: isinstance(value, list) and len(value) == 2 and all(_whole(0).accepts(n) for n in value),
-        "two whole numbers from 0: sleep epochs before and after the one that is scored",
-    ),
-    "optimizer": _COMPONENT,
-    "lr_scheduler": _or_null(_COMPONENT),
-    "loss": _COMPONENT,
-    "evaluation.protocol": Field(lambda value: value in ("released", "holdout"), '"released" or "holdout"'),
-    "evaluation.valid_subjects": Field(
-        lambda value: _whole(1).accepts(value) or (type(value) is float and 0 < value < 1),
-        "a number of subjects from 1, or a fraction between 0 and 1",
-    ),
-    "metrics": Field(
-        lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
-        "a list of names of functions",
-    ),
-    "trainer.epochs": _whole(1),
-    "trainer.save_dir": Field(lambda value: isinstance(value, str) and value != "", "a folder"),
-    "trainer.save_period": _whole(1),
-    "trainer.verbosity": _whole(0, 2),
-    "trainer.monitor": Field(
-        lambda value: isinstance(value, str) and re.fullmatch(r"(max|min) \w+", value) is not None,
-        '"max" or "min" and a metric or "loss", such as "max accuracy"',
-    ),
-    "trainer.precision": Field(lambda value: value in ("fp32", "bf16"), '"fp32" or "bf16"'),
-    "trainer.compile": _FLAG,
-    "trainer.tensorboard": _FLAG,
-    "trainer.early_stop": _or_null(_whole(1)),
-}
-"""Every key of a configuration. A component's `args` are checked against the signature of its class."""
-
-_ARGUMENT_FIELDS = {
-    "bool": Field(lambda value: type(value) is bool, "true or false"),
-    "int": Field(lambda value: type(value) is int, "a whole number"),
-    "float": Field(lambda value: type(value) in {int, float} and math.isfinite(value), "a number"),
-    "str": Field(lambda value: type(value) is str, "a text"),
-}
-"""What an argument that a class annotates with one of these types may hold."""
+Trial = Callable[[Mapping[str, Any], int], Iterable[Problem]]
 
 RUNTIME_ARGUMENTS = {
     "arch": "n_sleep_epochs",
@@ -116,6 +38,8 @@ class ConfigParser:
         `key.path=value` each, the value as JSON or, failing that, as text.
     modules : mapping of str to sequence of modules
         For `arch`, `optimizer`, `lr_scheduler`, `loss` and `metrics`: where to look the names up, in order.
+    trial : callable
+        Is given the objects that could be made, by key, and the number of training epochs; yields problems of use.
 
     Attributes
     ----------
@@ -128,8 +52,10 @@ class ConfigParser:
         All problems of the configuration at once, a line each.
     """
 
-    def __init__(self, path: Path, overrides: Sequence[str], modules: Mapping[str, Sequence[ModuleType]]) -> None:
-        self._modules = modules
+    def __init__(
+        self, path: Path, overrides: Sequence[str], modules: Mapping[str, Sequence[ModuleType]], trial: Trial
+    ) -> None:
+        self._modules, self._trial = modules, trial
         self.values = merge(read_json(path), _nested(overrides))
         problems = list(_problems(self.values))
         problems += [problem for key in self._sound(problems) for problem in self._name_problems(key)]
@@ -172,6 +98,11 @@ class ConfigParser:
         if name in inspect.signature(made).parameters:
             arguments[str(name)] = runtime_argument
         return made(**arguments)
+
+    def argument(self, key: str, name: str) -> Any:
+        """Argument `name` of component `key`: the configuration's, else the default of its class, else None."""
+        parameter = inspect.signature(self._look_up(key, self[key]["type"])).parameters.get(name)
+        return self[key].get("args", {}).get(name, parameter.default if parameter else None)
 
     def functions(self, key: str) -> dict[str, Callable[..., Any]]:
         """Functions that the list at `key` names, by name, in its order."""
@@ -224,73 +155,8 @@ class ConfigParser:
                 made[key] = self.init_obj(key, runtime_argument)
             except Exception as error:  # classes of torch raise many kinds on odd arguments
                 yield key, str(error)
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `changes` over `base`, key by key; a component of another type replaces the old one whole."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if (
-            isinstance(old, dict)
-            and isinstance(value, dict)
-            and value.get("type", old.get("type")) == old.get("type", value.get("type"))
-        ):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines `key: old -> new` for each value in which two nested mappings differ."""
-    lines = []
-    for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            lines.append(f"{prefix}{key}: {json.dumps(before)} -> {json.dumps(after)}")
-    return lines
-
-
-def read_json(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a configuration file and what it extends.
-
-    Raises
-    ------
-    UserError
-        The file is missing, no JSON object, has a key twice, or extends itself.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_number)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Name a configuration with -c.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no valid JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: holds no JSON object {{...}}.")
-    if "extends" not in values:
-        return values
-    base = path.parent / str(values.pop("extends"))
-    if base.resolve() in seen:
-        raise UserError(f"{path}: extends {base}, which extends it in turn.")
-    return merge(read_json(base, (*seen, path.resolve())), values)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a key that stands twice in one object."""
-    keys = [key for key, _ in pairs]
-    repeated = {key for key in keys if keys.count(key) > 1}
-    if repeated:
-        raise ValueError(f"the key {sorted(repeated)[0]!r} stands twice")
-    return dict(pairs)
-
-
-def _no_number(text: str) -> None:
-    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
-    raise ValueError(f"{text} is no number")
+        train_epochs: Any = dict(_leaves(self.values)).get("trainer.epochs")
+        yield from self._trial(made, train_epochs if FIELDS["trainer.epochs"].accepts(train_epochs) else 0)
 
 
 def _nested(overrides: Sequence[str]) -> dict[str, Any]:
@@ -301,7 +167,7 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
         if not key or not equals:
             raise UserError(f"--set {override}: write key.path=value, such as --set trainer.epochs=5.")
         try:
-            value = json.loads(text, parse_constant=_no_number)
+            value = json.loads(text, parse_constant=no_number)
         except ValueError:
             value = text
         if key in FIELDS and FIELDS[key].accepts(text) and not FIELDS[key].accepts(value):
@@ -322,7 +188,7 @@ def _problems(values: Mapping[str, Any]) -> Iterable[Problem]:
             yield key, f'missing; it takes {field.description}. With "extends": "config.json" it need not be there.'
         elif not field.accepts(given[key]):
             yield key, f"{json.dumps(given[key])} will not do; it takes {field.description}."
-        elif field.description.startswith(_COMPONENT.description) and given[key] is not None:
+        elif key in RUNTIME_ARGUMENTS and given[key] is not None:
             for extra in given[key].keys() - {"type", "args"}:
                 yield f"{key}.{extra}", f"unknown key.{_meant(extra, ['type', 'args'])}"
             if not isinstance(given[key].get("args", {}), dict):
@@ -349,7 +215,7 @@ def _argument_problems(key: str, made: Callable[..., Any], arguments: Mapping[st
         yield f"{key}.args.{name}", f"unknown key.{_meant(name, known)}"
     for name in known:
         annotation = parameters[name].annotation  # a class, or a text in modules that put off its evaluation
-        field = _ARGUMENT_FIELDS.get(getattr(annotation, "__name__", annotation))
+        field = ARGUMENT_FIELDS.get(getattr(annotation, "__name__", annotation))
         value = arguments.get(name, parameters[name].default)
         if field and name in arguments and value is not parameters[name].default and not field.accepts(value):
             yield f"{key}.args.{name}", f"{json.dumps(value)} will not do; it takes {field.description}."

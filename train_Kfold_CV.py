@@ -33,9 +33,10 @@ def run(arguments: argparse.Namespace) -> None:
     # Imported here because they load torch, for which --help does not wait.
     from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
     from data_loader.folds import choose_folds, make_folds, set_aside
-    from trainer.experiment import check_same_fold, claim, fold_directory, is_finished, start_afresh
+    from trainer.experiment import check_checkpoint, claim, fold_directory, is_finished, start_afresh
     from trainer.fold import checksums, plan, read_config, train_in_turn
     from trainer.side_by_side import train_side_by_side
+    from utils.board import require_tensorboard
     from utils.device import choose_device
     from utils.heap import keep_freed_memory
     from utils.logs import LOG, SUMMARY, log_to_console
@@ -45,12 +46,14 @@ def run(arguments: argparse.Namespace) -> None:
     # The experiment
     default = arguments.resume.parent if arguments.resume else HERE
     config = read_config(arguments.config or default / "config.json", arguments.set)
+    if config["trainer.tensorboard"]:
+        require_tensorboard()
     log_to_console(config["trainer.verbosity"])
     device, remarks = choose_device(arguments.device, config["n_gpu"])
 
     # The recordings, by fold
     outlines = find_recordings(arguments.np_data_dir)
-    check_sampling_rate(outlines, config["arch"].get("args", {}).get("fs"))
+    check_sampling_rate(outlines, config.argument("arch", "fs"))
     settings = config["data_loader.args"]
     all_folds = make_folds(
         [outline.name for outline in outlines], settings["num_folds"], config["seed"], settings["subject_pattern"]
@@ -69,12 +72,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     # Their folders
     if arguments.resume:
-        check_same_fold(arguments.resume, folds[0].number, config.values)
+        check_checkpoint(arguments.resume, folds[0].number, config.values)
     if arguments.overwrite and arguments.fold_id == "all":
         start_afresh(config.experiment_dir)
     for fold in folds:
         claim(directories[fold.number], config.values, checksums(fold, outlines), arguments.overwrite)
     unfinished = [fold for fold in folds if not is_finished(directories[fold.number])]
+    if unfinished and not arguments.one_of_several:
+        for remark in remarks:
+            LOG.warning(remark)
     if len(unfinished) < len(folds):
         finished = ", ".join(str(fold.number) for fold in folds if fold not in unfinished)
         LOG.log(SUMMARY, f"Finished already and skipped: fold {finished}.")

@@ -234,8 +234,14 @@ class BaseTrainer(ABC):
     def _line(self, row: Row) -> str:
         """Say in one line what a training epoch gave."""
         parts = [f"train epoch {row['train_epoch']}/{self.epochs}", f"{row['seconds']:.1f} s"]
+        parts += [_speed(column, value) for column, value in row.items() if column.endswith("_per_s")]
         for name in ("train", self.evaluated_set):
             columns = (column for column in row if column.startswith(f"{name}_") and column != "train_epoch")
             scores = (f"{column.removeprefix(f'{name}_').replace('_', ' ')} {row[column]:.3f}" for column in columns)
             parts.append(f"{name}: {', '.join(scores)}")
         return " | ".join([*parts, *(["best so far"] if self.best() is row else [])])
+
+
+def _speed(column: str, value: float) -> str:
+    """Say a column such as `things_per_s` as `120 things/s`."""
+    return f"{value:.0f} {column.removesuffix('_per_s').replace('_', ' ')}/s"

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -137,14 +138,11 @@ class SleepEpochs:
         self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
         _allow_open_files()
-        self._signals = [open_signal(outline) for outline in outlines]
-        problems = [
-            problem
-            for outline, signal in zip(outlines, self._signals, strict=True)
-            for problem in _signal_problems(outline.path.name, signal)
-        ]
-        if problems:
-            raise UserError("\n".join(problems))
+        with ThreadPoolExecutor() as threads:  # checksums and sums let go of Python's lock
+            self._signals = list(threads.map(open_signal, outlines))
+            problems = list(threads.map(_signal_problem, outlines, self._signals))
+        if any(problems):
+            raise UserError("\n".join(problem for problem in problems if problem))
         lengths = [len(outline.stages) for outline in outlines]
         begins = np.cumsum([0, *lengths])
         self._where = {name: range(*begins[k : k + 2]) for k, name in enumerate(self.outlines)}
@@ -229,18 +227,20 @@ def class_counts(outlines: Sequence[Outline]) -> list[int]:
     return np.bincount(np.concatenate([outline.stages for outline in outlines]), minlength=N_STAGES).tolist()
 
 
-def _signal_problems(name: str, signal: np.ndarray) -> Iterator[str]:
-    """Say why a recording's signal cannot be EEG in microvolts."""
+def _signal_problem(outline: Outline, signal: np.ndarray) -> str:
+    """Say why a recording's signal cannot be EEG in microvolts; empty if it can."""
+    name = outline.path.name
     mean, std = _mean_and_std(signal)
     if not np.isfinite(std):
-        yield f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
-    elif std <= _ROUNDING * abs(mean):
-        yield f"{name}: the signal is constant. Was the channel recorded? Leave the recording out."
-    elif not MIN_STD_UV <= std <= MAX_STD_UV:
-        yield (
+        return f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
+    if std <= _ROUNDING * abs(mean):
+        return f"{name}: the signal is constant. Was the channel recorded? Leave the recording out."
+    if not MIN_STD_UV <= std <= MAX_STD_UV:
+        return (
             f"{name}: the signal's standard deviation is {std:.3g}; EEG in microvolts has {MIN_STD_UV:g} to "
             f"{MAX_STD_UV:g}. Are the values in volts or raw digits? Prepare the recording again in microvolts."
         )
+    return ""
 
 
 def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:

@@ -137,6 +137,8 @@ class MRCNN(nn.Module):
         # tell torch that the channels are last, and all layers that follow keep it.
         image = signal.contiguous().as_strided((len(signal), 1, 1, n_samples), (n_samples, 1, n_samples, 1))
         joined = torch.cat([self.small(image), self.wide(image)], dim=3)  # (B, 128, 1, L)
+        if joined.requires_grad:  # the gradients of the layers above keep the layout as well
+            joined.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
         return self.dropout(joined.squeeze(2))  # (B, 128, L)
 
     def output_length(self, n_samples: int) -> int:

@@ -16,7 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from prepare_datasets.outcomes import Outcome, tell, tell_end, tell_head, tell_outcome
-from prepare_datasets.processes import n_cores, results
+from prepare_datasets.processes import results
+from utils.cores import n_cores
 from utils.errors import UserError
 from utils.recording import Recording, read_outline, write_recording
 from utils.stages import N_STAGES

@@ -14,13 +14,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def n_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def results(work: Callable[[T], R], tasks: Sequence[T], jobs: int, died: Callable[[T], R]) -> Generator[R, None, None]:
     """Yield `work(task)` for all tasks, as they are finished.
 

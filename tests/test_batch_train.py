@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,13 +24,18 @@ def separate(tmp_path_factory):
 def runs(tmp_path_factory, separate):
     """Run the command twice; the first run fails in fold 1, where a folder stands in the place of a file.
 
-    Neither is in the folder of the code, and no environment is activated.
+    Neither is in the folder of the code, and no environment but conda's base is active.
     """
     place = tmp_path_factory.mktemp("else where")
     saved = place / "saved/Exp1"
     in_the_way = saved / "fold_1/checkpoint-epoch2.pth"
     in_the_way.mkdir(parents=True)
-    environment = {"VIRTUAL_ENV": "", "CONDA_PREFIX": "", "PATH": "/usr/bin:/bin"}
+    environment = {
+        "VIRTUAL_ENV": "",
+        "CONDA_PREFIX": "/opt/conda",
+        "CONDA_DEFAULT_ENV": "base",
+        "PATH": "/usr/bin:/bin",
+    }
     if not (ROOT / ".venv/bin/python").exists():
         environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = [*BATCH, "0", separate[0], *settings(**MONITOR)]
@@ -66,6 +72,28 @@ def test_without_gpu_and_folder_it_says_how_it_is_used(tmp_path):
     assert (code, out) == (2, "")
     assert "usage:" in err
     assert "GPU_ID NPZ_DIR" in err
+
+
+@pytest.mark.parametrize(
+    ("active", "which"),
+    [
+        ({}, "beside"),
+        ({"CONDA_DEFAULT_ENV": "base", "CONDA_PREFIX": "/opt/conda"}, "beside"),
+        ({"CONDA_DEFAULT_ENV": "sleep", "CONDA_PREFIX": "/opt/conda/envs/sleep"}, "active"),
+        ({"VIRTUAL_ENV": "/home/me/venv"}, "active"),
+    ],
+)
+def test_the_environment_beside_the_script_is_used_unless_another_one_is_active(tmp_path, active, which):
+    """Where conda starts its base in every shell, that is no choice of the user's."""
+    place = tmp_path / "the code"
+    for name, folder in (("beside", place / ".venv/bin"), ("active", tmp_path / "bin")):
+        folder.mkdir(parents=True)
+        (folder / "python").write_text(f"#!/bin/sh\necho {name}\n")
+        (folder / "python").chmod(0o755)
+    script = shutil.copy(BATCH[0], place)
+    unset = {"VIRTUAL_ENV": "", "CONDA_PREFIX": "", "CONDA_DEFAULT_ENV": ""}
+    code, out, _ = run([script, "0", "npz"], tmp_path, **unset | active, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert (code, out) == (0, f"{which}\n")
 
 
 def test_it_stops_at_the_fold_that_fails_and_names_it(runs):

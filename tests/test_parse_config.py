@@ -7,9 +7,10 @@ import torch
 from model.loss import ClassAwareLoss, FocalLoss
 from model.metric import accuracy, kappa
 from model.model import AttnSleep
-from parse_config import FIELDS, differences, merge, read_json
 from trainer.fold import read_config
+from utils.config_fields import FIELDS
 from utils.errors import UserError
+from utils.nested import differences
 
 CONFIG = Path(__file__).resolve().parents[1] / "config.json"
 
@@ -363,6 +364,49 @@ def test_what_a_class_has_against_its_arguments_is_told_before_anything_is_read(
     assert problems(CONFIG, *overrides)[0].startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["loss.type=MSELoss"], "loss: MSELoss cannot be a loss of logits (B, 5) and stages (B,) (The size of tensor"),
+        (["loss.type=ReLU"], "loss: ReLU cannot be a loss of logits (B, 5) and stages (B,) ("),
+        (["loss.type=NLLLoss"], "loss: NLLLoss cannot be a loss of logits (B, 5) and stages (B,) (it is -10"),
+        (["loss.type=CrossEntropyLoss", "loss.args.reduction=none"], "loss: CrossEntropyLoss cannot be a loss of"),
+        (["optimizer.type=LBFGS"], "optimizer: LBFGS cannot take a step of training (LBFGS.step() missing"),
+        (["optimizer.type=SparseAdam"], "optimizer: SparseAdam cannot take a step of training (SparseAdam does not"),
+        (
+            ['lr_scheduler={"type": "OneCycleLR", "args": {"max_lr": 0.1, "total_steps": 9}}'],
+            "lr_scheduler: OneCycleLR cannot go through 100 training epochs (",
+        ),
+    ],
+)
+def test_what_can_be_made_but_not_used_is_told_before_anything_is_read(overrides, line):
+    (found,) = problems(CONFIG, *overrides)
+    assert found.startswith(line)
+    assert found.endswith(" can.")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "loss.type=CrossEntropyLoss",
+        "loss.type=MultiMarginLoss",
+        "loss.type=FocalLoss",
+        *(f"optimizer.type={name}" for name in ("AdamW", "SGD", "RMSprop", "NAdam", "Adagrad", "Rprop")),
+        "lr_scheduler.type=ReduceLROnPlateau",
+        'lr_scheduler={"type": "OneCycleLR", "args": {"max_lr": 0.1, "total_steps": 101}}',
+    ],
+)
+def test_what_can_be_used_is_accepted(override):
+    read_config(CONFIG, [override])
+
+
+def test_an_argument_that_the_configuration_leaves_out_is_the_default_of_its_class(write):
+    config = read_config(write(whole(arch={"type": "AttnSleep"})), ["loss.args.b=3"])
+    assert config.argument("arch", "fs") == 100
+    assert config.argument("loss", "b") == 3
+    assert config.argument("arch", "nothing") is None
+
+
 def test_all_problems_are_told_at_once():
     lines = problems(
         CONFIG,
@@ -442,38 +486,3 @@ def test_making_objects_does_not_change_the_configuration():
     config.init_obj("arch", 1)
     config.init_obj("loss", [1] * 5)
     assert json.dumps(config.values) == before
-
-
-# Merging and comparing
-
-
-def test_merging_leaves_both_sides_as_they_were():
-    base, changes = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}
-    assert merge(base, changes) == {"a": {"b": 3, "c": 2}, "d": 4}
-    assert (base, changes) == ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4})
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "merged"),
-    [
-        ({"type": "A", "args": {"x": 1}}, {"type": "B"}, {"type": "B"}),
-        ({"type": "A", "args": {"x": 1}}, {"args": {"y": 2}}, {"type": "A", "args": {"x": 1, "y": 2}}),
-        ({"args": {"x": 1}}, {"type": "B"}, {"type": "B", "args": {"x": 1}}),
-        ({"type": "A"}, None, None),
-        (None, {"type": "A"}, {"type": "A"}),
-        ([1, 2], [3], [3]),
-    ],
-)
-def test_components_are_merged_unless_their_types_differ(old, new, merged):
-    assert merge({"key": old}, {"key": new}) == {"key": merged}
-
-
-def test_differences_are_told_by_key():
-    old = {"a": {"b": 1, "c": [1]}, "d": None, "e": "x", "same": 0}
-    new = {"a": {"b": 2, "c": [1, 2]}, "d": {"f": 1}, "e": "x", "same": 0, "g": True}
-    assert differences(old, new) == ["a.b: 1 -> 2", "a.c: [1] -> [1, 2]", 'd: null -> {"f": 1}', "g: null -> true"]
-    assert differences(old, old) == []
-
-
-def test_reading_does_not_need_a_whole_configuration(write):
-    assert read_json(write({"seed": 1})) == {"seed": 1}

@@ -102,7 +102,7 @@ def test_folds_side_by_side_are_the_folds_one_by_one(nights, tmp_path):
     for jobs in ("1", "2"):
         place = tmp_path / jobs
         place.mkdir()
-        command = [*TRAIN, "--fold_id", "all", "--np_data_dir", nights, "--jobs", jobs, *changes]
+        command = [*TRAIN, "--fold_id", "all", "--np_data_dir", nights, "--jobs", jobs, "--device", "99", *changes]
         code, _, err = run(command, place)
         assert code == 0, err
         runs[jobs] = place / "saved/Exp1", err
@@ -110,6 +110,9 @@ def test_folds_side_by_side_are_the_folds_one_by_one(nights, tmp_path):
         one, other = (runs[jobs][0] / f"fold_{fold}" for jobs in ("1", "2"))
         assert equal(weights(one, "checkpoint-last.pth"), weights(other, "checkpoint-last.pth"))
         assert f"[fold {fold}] Fold {fold} is finished" in runs["2"][1]
+    for experiment, said in runs.values():
+        texts = [said, *((experiment / f"fold_{fold}/info.log").read_text() for fold in (0, 1))]
+        assert [text.count("GPU 99 is not among the") for text in texts] == [1, 1, 1]
     assert (runs["2"][0] / "fold_1/report.json").is_file()
     assert temporary_files(tmp_path) == []
 

@@ -31,8 +31,8 @@ from scripts import (
 import train_Kfold_CV
 from model.metric import accuracy
 from model.model import AttnSleep
-from parse_config import merge
 from trainer.report import main as report_main
+from utils.nested import merge
 
 FILES_OF_A_FOLD = {
     "checkpoint-epoch2.pth",
@@ -438,6 +438,19 @@ def test_a_checkpoint_of_another_fold_is_refused_because_it_saw_what_is_tested(n
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("changes", [["optimizer.args.lr=0.01"], ["optimizer.type=SGD", "optimizer.args.lr=0.001"]])
+def test_a_checkpoint_of_another_optimizer_is_refused_because_its_own_would_go_on(
+    nights, fold, tmp_path, call, changes
+):
+    overrides = [
+        word for change in ["name=Other", f"trainer.save_dir={tmp_path}", *changes] for word in ("--set", change)
+    ]
+    code, _, err = call(*train(nights, "-r", fold / "checkpoint-epoch2.pth", trainer__epochs=4), *overrides)
+    assert code == 1
+    assert f"  {changes[0].partition('=')[0]}: " in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_that_is_missing_or_none_is_refused(nights, tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.pth").write_bytes(b"no checkpoint")
@@ -570,6 +583,16 @@ def test_what_cannot_be_trained_is_refused_with_a_reason(tmp_path, monkeypatch, 
     for text in texts:
         assert text in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "npz"]
+
+
+def test_a_sampling_rate_that_the_configuration_leaves_to_the_network_is_checked_as_well(tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    folder = write_nights(tmp_path / "npz", {"SC4001E0": 5, "SC4011E0": 5, "SC4021E0": 5}, fs=125)
+    values = json.loads((ROOT / "config.json").read_text()) | {"arch": {"type": "AttnSleep"}}
+    (tmp_path / "bare.json").write_text(json.dumps(values))
+    code, _, err = call(*train(folder, "-c", "bare.json"))
+    assert code == 1
+    assert "SC4001E0.npz: 125 Hz, but arch.args.fs is 100." in err
 
 
 def test_a_loss_that_is_no_number_ends_the_fold_with_a_reason(nights, tmp_path, monkeypatch, call):

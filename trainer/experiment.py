@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from parse_config import differences
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
 from utils.files import replacing, write_text
+from utils.nested import differences
 
 CONFIG, DATA, METRICS, PREDICTIONS = "config.json", "data.json", "metrics.csv", "predictions.npz"
 
@@ -79,8 +79,11 @@ def read_predictions(directory: Path) -> Predictions:
         raise UserError(f"{path}: cannot be read ({error}). Remove it and train the fold again.") from error
 
 
-def check_same_fold(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> None:
-    """Refuse to go on from a checkpoint of another fold: it may have been trained on what this one tests on.
+def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that does not fit.
+
+    One of another fold may have been trained on what this one tests on. One of another optimizer or scheduler brings
+    its state along, so that the configuration would say what is not so.
 
     Parameters
     ----------
@@ -93,15 +96,22 @@ def check_same_fold(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> N
     Raises
     ------
     UserError
-        What differs in the fold's number or in how the subjects were cut into folds.
+        What differs in the fold's number, in how the subjects were cut into folds, in optimizer or scheduler.
     """
     about = load_checkpoint(checkpoint)["about"]
-    changed = differences(_cut(about.get("fold"), about.get("config", {})), _cut(fold, config))
-    if changed:
+    before = about.get("config", {})
+    if changed := differences(_cut(about.get("fold"), before), _cut(fold, config)):
         raise UserError(
             f"{checkpoint} is of another fold; it may have been trained on recordings that this one tests on:\n  "
             + "\n  ".join(changed)
             + "\nPass a checkpoint of the same fold."
+        )
+    stateful = ("optimizer", "lr_scheduler")
+    if changed := differences({key: before.get(key) for key in stateful}, {key: config.get(key) for key in stateful}):
+        raise UserError(
+            f"{checkpoint} brings along the state of its own optimizer and scheduler, which are other ones:\n  "
+            + "\n  ".join(changed)
+            + "\nGo on with those of the checkpoint, or train afresh without --resume."
         )
 
 

@@ -16,6 +16,7 @@ from data_loader.folds import Fold
 from parse_config import ConfigParser
 from trainer.experiment import Predictions, fold_directory, write_predictions
 from trainer.trainer import Trainer
+from trainer.trials import try_out
 from utils.errors import UserError
 from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
@@ -44,13 +45,13 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
         "loss": [model.loss, torch.nn],
         "metrics": [model.metric],
     }
-    return ConfigParser(path, overrides, modules)
+    return ConfigParser(path, overrides, modules, try_out)
 
 
 def train_in_turn(
     config: ConfigParser, folds: Sequence[Fold], data: SleepEpochs, remarks: Sequence[str], checkpoint: Path | None
 ) -> None:
-    """Train folds one after the other, each with its log in its folder; see `train_fold`.
+    """Train folds one after the other, each with its log, which the remarks open, in its folder; see `train_fold`.
 
     Raises
     ------
@@ -58,9 +59,7 @@ def train_in_turn(
         A fold failed, and the log says why. Those after it are not trained.
     """
     for fold in folds:
-        with log_to_file(fold_directory(config.experiment_dir, fold.number) / "info.log"):
-            for remark in remarks:
-                LOG.warning(remark)
+        with log_to_file(fold_directory(config.experiment_dir, fold.number) / "info.log", remarks):
             try:
                 train_fold(config, fold, data, checkpoint)
             except (UserError, OSError) as error:

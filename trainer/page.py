@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from trainer.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS
 from trainer.experiment import Predictions
-from trainer.plots import HYPNOGRAM_ORDER, STAGE_COLOURS, main_protocol, typical_recording
+from trainer.results import folds_note, main_protocol, typical_recording
 from utils.files import write_text
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
@@ -81,6 +82,7 @@ def write_page(
         seconds=_seconds(report),
         main=main_protocol(report),
         typical=typical_recording(report),
+        partial=folds_note(report),
         figures={name: _data_uri(path) for name, path in figures.items()},
         config=config,
         nights=_nights(predictions),

@@ -1,78 +1,32 @@
-"""Figures of a report, for papers (PDF, PNG) and for its page (SVG); the only importer of matplotlib.
+"""The figures of a report."""
 
-The same input gives the same bytes. Nothing hangs on colour alone: what differs in colour differs in lightness too,
-and in marker or line style.
-"""
-
-import csv
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from trainer.drawing import (
+    BLUE,
+    GREY,
+    INK,
+    VERMILION,
+    draw_hypnodensity,
+    draw_hypnogram,
+    new_figure,
+    styled,
+    write_figure,
+)
 from trainer.experiment import Predictions
-from utils.files import replacing
-from utils.stages import N1, N2, N3, N_STAGES, REM, SLEEP_EPOCH_S, STAGE_NAMES, W
-
-HYPNOGRAM_ORDER = (W, REM, N1, N2, N3)
-"""Stages from top to bottom."""
-
-STAGE_COLOURS = {W: "#f9edbe", REM: "#efa33a", N1: "#5596ba", N2: "#22608c", N3: "#0b2343"}
-"""Darker from stage to stage in the order of hypnograms, so that they differ in grey too."""
-
-INK, BLUE, VERMILION, GREY = "#1b2733", "#005a8c", "#c04a00", "#6b7680"
+from trainer.results import folds_note, main_protocol, typical_recording
+from utils.stages import N_STAGES, STAGE_NAMES
 
 AGREEMENT = {"total_sleep_time_min": ("Total sleep time", "min", 1), "sleep_efficiency": ("Sleep efficiency", "%", 100)}
 """Title, unit, and the factor that gives this unit, of the statistics that are compared as Bland and Altman do."""
-
-_METADATA: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
-    "png": {"Software": None},
-}
-_STYLE: list[Any] = [
-    "default",
-    {
-        "svg.hashsalt": "attnsleep",
-        "svg.fonttype": "path",
-        "pdf.fonttype": 42,
-        "figure.constrained_layout.use": True,
-        "font.size": 9,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": GREY,
-        "axes.labelcolor": INK,
-        "text.color": INK,
-        "text.parse_math": False,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "grid.color": "#dde2e6",
-        "grid.linewidth": 0.6,
-        "axes.axisbelow": True,
-        "legend.frameon": False,
-    },
-]
-
-
-def main_protocol(report: Mapping[str, Any]) -> str:
-    """Name the protocol that selected the training epoch: `released` or `holdout`."""
-    return next((name for name in report["protocols"] if name != "last_epoch"), "last_epoch")
-
-
-def typical_recording(report: Mapping[str, Any]) -> str:
-    """Name the recording of median accuracy (the lower of two)."""
-    protocol = main_protocol(report)
-    rows = sorted(report["per_recording"], key=lambda row: (row[protocol]["accuracy"], row["recording"]))
-    return rows[(len(rows) - 1) // 2]["recording"]
 
 
 def write_figures(
@@ -105,7 +59,8 @@ def write_figures(
     """
     protocol = main_protocol(report)
     scores = report["protocols"][protocol]
-    with matplotlib.style.context(_STYLE):
+    note = " | ".join(filter(None, [f"Protocol {protocol}: {scores['label']}", folds_note(report)]))
+    with styled():
         figures = {
             "confusion_matrix": confusion_matrix(scores["confusion_matrix"]),
             "learning_curves": learning_curves(metrics, selected),
@@ -115,7 +70,7 @@ def write_figures(
             "reliability": reliability(scores.get("calibration")),
         }
         return {
-            name: _write(directory, name, figure, f"{protocol}: {scores['label']}" if name != "f1" else None)
+            name: write_figure(directory, name, figure, note if name != "f1" else folds_note(report))
             for name, figure in figures.items()
             if figure is not None
         }
@@ -133,7 +88,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
     for (row, column), n in np.ndenumerate(matrix):
-        colour = "white" if percent[row, column] > 45 else INK
+        colour = "white" if percent[row, column] > 52 else INK
         position: dict[str, Any] = {"ha": "center", "color": colour}
         axes.text(column, row - 0.04, f"{percent[row, column]:.1f} %", va="bottom", weight="bold", **position)
         axes.text(column, row + 0.06, f"{n:,}", va="top", size=8, **position)
@@ -146,17 +101,17 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
 
 def learning_curves(metrics: Mapping[int, Path], selected: Mapping[int, int]) -> Figure:
     """Draw loss, accuracy and macro F1 over training epochs, a line per fold, the selected epoch marked."""
-    histories = {fold: _read_metrics(path) for fold, path in metrics.items()}
+    histories = {fold: pd.read_csv(path) for fold, path in metrics.items()}
     columns = {column for history in histories.values() for column in history}
     scored_on = "valid" if "valid_loss" in columns else "test"
     shown = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
     titles = {name: title for name, title in shown.items() if f"train_{name}" in columns}
-    figure = _new_figure(1.2 + 2.6 * len(titles), 3.2)
+    figure = new_figure(1.2 + 2.6 * len(titles), 3.2)
     row = figure.subplots(1, len(titles), squeeze=False)[0] if titles else []
     for axes, (name, title) in zip(row, titles.items(), strict=True):
         factor = 1 if name == "loss" else 100
         for fold, history in histories.items():
-            _draw_fold(axes, history, name, scored_on, factor, selected.get(fold), 1 if len(histories) == 1 else 0.6)
+            _draw_fold(axes, history, name, scored_on, factor, selected.get(fold), 1 if len(histories) == 1 else 0.75)
         axes.set(xlabel="Training epoch", title=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
@@ -169,7 +124,7 @@ def learning_curves(metrics: Mapping[int, Path], selected: Mapping[int, int]) ->
 
 def _draw_fold(
     axes: Axes,
-    history: Mapping[str, np.ndarray],
+    history: pd.DataFrame,
     name: str,
     scored_on: str,
     factor: float,
@@ -210,12 +165,8 @@ def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
                 f"{f1:.1f}", (x, f1), (6 * side, 0), textcoords="offset points", size=7.5, va="center",
                 ha="right" if side < 0 else "left",
             )  # fmt: skip
-    axes.set(
-        ylabel="F1 (%)",
-        ylim=(0, 103),
-        xlim=(-0.6, N_STAGES - 0.4),
-        title="F1 of each stage, 95 % interval over subjects",
-    )
+    axes.set(ylabel="F1 (%)", ylim=(0, 103), xlim=(-0.6, N_STAGES - 0.4))
+    axes.set_title("F1 of each stage, 95 % interval over subjects")
     axes.set_xticks(range(N_STAGES), STAGE_NAMES)
     axes.grid(axis="y")
     figure.legend(loc="outside lower left")
@@ -228,46 +179,16 @@ def hypnogram(predictions: Predictions, recording: str) -> Figure:
     order = np.argsort(predictions.sleep_epoch[of], kind="stable")
     position = predictions.sleep_epoch[of][order].astype(np.int64)
     y_true, y_pred = predictions.y_true[of][order], predictions.y_pred[of][order]
-    figure = _new_figure(7.2, 4.8)
+    figure = new_figure(7.2, 4.8)
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.1])
     accuracy = 100 * (y_true == y_pred).mean()
-    _draw_hypnogram(top, position, y_true, INK)
-    _draw_hypnogram(middle, position, y_pred, BLUE)
+    draw_hypnogram(top, position, y_true, INK)
+    draw_hypnogram(middle, position, y_pred, BLUE)
+    draw_hypnodensity(bottom, position, predictions.probabilities[of][order])
     top.set_title(f"Recording {recording}: true stages")
     middle.set_title(f"Predicted stages (as the true ones in {accuracy:.1f} % of {len(position):,} sleep epochs)")
-    lower = np.zeros(position.max() - position.min() + 1)
-    edges = np.append(np.arange(position.min(), position.max() + 1), position.max() + 1) * SLEEP_EPOCH_S / 3600
-    for stage in reversed(HYPNOGRAM_ORDER):
-        layer = np.full(len(lower), np.nan)
-        layer[position - position.min()] = predictions.probabilities[of][order, stage]
-        upper = lower + layer
-        bottom.stairs(100 * upper, edges, baseline=100 * lower, fill=True, color=STAGE_COLOURS[stage], lw=0,
-                      label=STAGE_NAMES[stage])  # fmt: skip
-        lower = upper
-    bottom.set(ylim=(0, 100), ylabel="Probability (%)", xlabel="Time since the start of the recording (h)")
     bottom.set_title("Hypnodensity: probability of each stage")
-    bottom.set_xlim(edges[0], edges[-1])
-    handles, labels = bottom.get_legend_handles_labels()
-    for handle in handles:
-        handle.set(edgecolor=GREY)
-    bottom.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour: str) -> None:
-    """Draw stages as a staircase that breaks where sleep epochs are missing, REM as a thick bar."""
-    height = np.empty(N_STAGES)
-    height[list(HYPNOGRAM_ORDER)] = range(N_STAGES)
-    breaks = np.flatnonzero(np.diff(position) != 1) + 1
-    for run in np.split(np.arange(len(position)), breaks):
-        edges = np.append(position[run], position[run[-1]] + 1) * SLEEP_EPOCH_S / 3600
-        levels = height[stages[run]]
-        axes.step(edges, np.append(levels, levels[-1]), where="post", color=colour, lw=0.7)
-        in_rem = stages[run] == REM
-        axes.hlines(levels[in_rem], edges[:-1][in_rem], edges[1:][in_rem], color=colour, lw=2.8)
-    axes.set_yticks(range(N_STAGES), [STAGE_NAMES[stage] for stage in HYPNOGRAM_ORDER])
-    axes.set_ylim(N_STAGES - 0.6, -0.4)
-    axes.grid(axis="y")
 
 
 def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure | None:
@@ -276,17 +197,18 @@ def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure | None:
     points = {name: _sleep_pairs(report["per_recording"], protocol, name) for name in AGREEMENT}
     if not any(len(pairs) for pairs in points.values()):
         return None
-    figure = _new_figure(7.2, 3.3)
+    figure = new_figure(7.2, 3.3)
     for axes, (name, (title, unit, factor)) in zip(figure.subplots(1, 2), AGREEMENT.items(), strict=True):
         pairs = factor * points[name]
         axes.axhline(0, color=GREY, lw=0.8)
         axes.plot(pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0], "o", mfc="none", mec=BLUE, mew=1.2, ms=5, alpha=0.8)
-        for key, words, style in (("mean", "mean", "-"), ("low", "lower limit", "--"), ("high", "upper limit", "--")):
+        for key, words, style in (("mean", "mean", "-"), ("low", "−1.96 SD", "--"), ("high", "+1.96 SD", "--")):
             value = (agreement.get(name) or {}).get(key)
             if value is not None:
                 value *= factor
                 axes.axhline(value, color=VERMILION, ls=style, lw=1.2)
-                axes.annotate(f"{words} {value:+.1f}", (1, value), (3, 0), xycoords=("axes fraction", "data"),
+                text = f"{words}\n{value:+.1f}".replace("-", "−")
+                axes.annotate(text, (1, value), (3, 0), xycoords=("axes fraction", "data"),
                               textcoords="offset points", ha="left", va="center", size=7)  # fmt: skip
         axes.set(title=f"{title} ({len(pairs)} recordings)", xlabel=f"Mean of true and predicted ({unit})")
         axes.set_ylabel(f"Predicted minus true ({unit})")
@@ -305,12 +227,12 @@ def reliability(calibration: Mapping[str, Any] | None) -> Figure | None:
     bins = [bin_ for bin_ in (calibration or {}).get("bins") or [] if bin_["n"]]
     if not bins or calibration is None:
         return None
-    figure = _new_figure(4.2, 4.6)
+    figure = new_figure(4.2, 4.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="perfect calibration")
     confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))
     top.vlines(confidence, confidence, accuracy, color=VERMILION, lw=1.4, label="gap")
-    top.plot(confidence, accuracy, "o-", color=BLUE, lw=1.2, ms=5, label="accuracy")
+    top.plot(confidence, accuracy, "o-", color=BLUE, lw=1.2, ms=5, clip_on=False, label="accuracy")
     ece = calibration.get("ece")
     top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100), title="Reliability")
     if ece is not None:
@@ -326,45 +248,5 @@ def reliability(calibration: Mapping[str, Any] | None) -> Figure | None:
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = _new_figure(width, height)
+    figure = new_figure(width, height)
     return figure, figure.subplots()
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    """Make a figure (inches) that no global state knows of."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """Read a metrics.csv by column; what is no number becomes NaN."""
-
-    def number(text: str | None) -> float:
-        try:
-            return float(text or "nan")
-        except ValueError:
-            return float("nan")
-
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {column: np.array([number(row[column]) for row in rows]) for column in (rows[0] if rows else [])}
-
-
-def _write(directory: Path, name: str, figure: Figure, protocol: str | None) -> Path:
-    """Save a figure in the three formats, the protocol named on it, and return the SVG's path."""
-    if protocol is not None:
-        figure.suptitle(f"Protocol {protocol}", x=0.01, ha="left", size=7.5, color=GREY)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out now, once for all formats
-    for suffix, metadata in _METADATA.items():
-        with replacing(directory / f"{name}.{suffix}") as temporary:
-            figure.savefig(temporary, format=suffix, dpi=300, metadata=metadata)
-            if suffix == "svg":
-                temporary.write_text(_shorten(temporary.read_text(encoding="utf-8")), encoding="utf-8")
-    return directory / f"{name}.svg"
-
-
-def _shorten(svg: str) -> str:
-    """Round the coordinates of paths to a hundredth of a point, which halves the file."""
-    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)

@@ -64,6 +64,7 @@ def make_report(
     protocol: str = "released",
     subject_pattern: str | None = None,
     seconds: Mapping[int, float] | None = None,
+    missing: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Compute the metrics on the pooled predictions of all folds, per fold, and per recording.
 
@@ -77,11 +78,14 @@ def make_report(
         See `utils.subjects.subject_of`.
     seconds : mapping of int to float or None
         How long each fold trained, where that is known.
+    missing : sequence of int
+        Folds of the experiment that are not here.
 
     Returns
     -------
     dict
-        Plain values; metrics are fractions from 0 to 1: `protocols`, `per_fold`, `per_recording`, `timing`.
+        Plain values; metrics are fractions from 0 to 1: `folds` (`finished`, `missing`), `protocols`, `per_fold`,
+        `per_recording`, `timing`.
     """
     folds = dict(sorted(folds.items()))
     everything = pooled(list(folds.values()))
@@ -98,6 +102,7 @@ def make_report(
         row["subject"] = subject_of(row["recording"], subject_pattern)
         row["sleep"] = _sleep(everything, everything.recording == row["recording"], y_pred)
     return {
+        "folds": {"finished": list(folds), "missing": list(missing)},
         "protocols": {
             name: _scores(name, everything.y_true, y_pred[name], subjects)
             | {
@@ -117,7 +122,7 @@ def make_report(
 
 def _write(results: Results) -> dict[str, Any]:
     """Write the report of the folds in `results`; see `write_report`."""
-    report = make_report(results.folds, results.protocol, results.subject_pattern, results.seconds)
+    report = make_report(results.folds, results.protocol, results.subject_pattern, results.seconds, results.missing)
     directory = fold_directory(results.experiment, max(results.folds))
     workbook = directory / f"{results.name}_classification_report.xlsx"
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
@@ -226,7 +231,7 @@ def main() -> int:
     log_to_console(0)
     try:
         if len(paths) == 1:
-            _report_on(paths[0])
+            _write(read_results(paths[0]))
         else:
             experiments = read_experiments(paths)
             print(experiments_table(experiments))
@@ -236,17 +241,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def _report_on(experiment: Path) -> None:
-    """Write the report of the folds that are finished, and say which are not."""
-    results = read_results(experiment)
-    if results.missing:
-        LOG.warning(
-            f"{len(results.folds)} of {results.num_folds} folds are finished; "
-            f"missing: {', '.join(map(str, results.missing))}."
-        )
-    _write(results)
 
 
 if __name__ == "__main__":

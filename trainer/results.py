@@ -1,7 +1,7 @@
 """What an experiment gave: the predictions of its finished folds and what is needed to report on them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,29 @@ def subjects_of(recording: np.ndarray, pattern: str | None) -> np.ndarray:
     """
     names, position = np.unique(recording, return_inverse=True)
     return np.array([subject_of(name, pattern) for name in names.tolist()])[position]
+
+
+def main_protocol(report: Mapping[str, Any]) -> str:
+    """Name the protocol of a report that selected the training epoch: `released` or `holdout`."""
+    return next((name for name in report["protocols"] if name != "last_epoch"), "last_epoch")
+
+
+def typical_recording(report: Mapping[str, Any]) -> str:
+    """Name the recording of median accuracy (the lower of two) in a report."""
+    protocol = main_protocol(report)
+    rows = sorted(report["per_recording"], key=lambda row: (row[protocol]["accuracy"], row["recording"]))
+    return rows[(len(rows) - 1) // 2]["recording"]
+
+
+def folds_note(report: Mapping[str, Any]) -> str | None:
+    """Say of which folds a report is, if not of all of the experiment."""
+    finished, missing = report["folds"]["finished"], report["folds"]["missing"]
+    if not missing:
+        return None
+    return (
+        f"Partial: {len(finished)} of {len(finished) + len(missing)} folds "
+        f"({', '.join(map(str, finished))}); missing: {', '.join(map(str, missing))}"
+    )
 
 
 def _settings(experiment: Path) -> tuple[dict[str, Any], int, str, str | None]:

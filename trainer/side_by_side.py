@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from utils.cores import n_cores
 from utils.logs import LOG
 
 
@@ -30,7 +31,7 @@ def train_side_by_side(script: Path, arguments: Sequence[str], folds: Sequence[i
     list of int
         Folds that failed, ascending. One that fails stops no other.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, _n_cores() // jobs))}
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, n_cores() // jobs))}
     running: set[subprocess.Popen[str]] = set()
     stopped = threading.Event()
 
@@ -59,8 +60,3 @@ def train_side_by_side(script: Path, arguments: Sequence[str], folds: Sequence[i
             LOG.warning("Stopping the folds that are being trained.")
             raise
     return [fold for fold, well in zip(folds, results, strict=True) if not well]
-
-
-def _n_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from trainer.results import folds_note
 from trainer.statistics import HEADLINE, LEVEL
 from utils.stages import STAGE_NAMES
 
@@ -27,10 +28,10 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Turn a report into the sheets of the workbook, by title; metrics in percent but for kappa."""
     protocols = report["protocols"]
     labels = {name: _label(name, scores) for name, scores in protocols.items()}
+    overall = pd.DataFrame({labels[name]: _overall(scores) for name, scores in protocols.items()}).T
+    overall["folds"] = folds_note(report) or f"all {len(report['per_fold'])}"
     return {
-        "overall": pd.DataFrame({labels[name]: _overall(scores) for name, scores in protocols.items()}).T.rename_axis(
-            "protocol"
-        ),
+        "overall": overall.rename_axis("protocol"),
         "per class": pd.concat(
             {labels[name]: _class_table(scores["per_class"]) for name, scores in protocols.items()},
             names=["protocol", "stage"],
@@ -53,7 +54,8 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
 
 def summary(report: Mapping[str, Any]) -> str:
     """Say the headline of a report in a few lines of text."""
-    lines = []
+    partial = folds_note(report)
+    lines = [f"{partial}."] if partial else []
     for name, scores in report["protocols"].items():
         lines.append(f"Protocol {_label(name, scores)}: {scores['n']} sleep epochs")
         between = scores["intervals"] or {}

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,8 +12,13 @@ from tqdm import tqdm
 
 from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
+from model.folding import folded
+from model.metric import confusion_matrix
 from utils.errors import UserError
 from utils.logs import LOG
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -56,7 +61,7 @@ class Trainer(BaseTrainer):
         losses, predictions, stages = [], [], []
         begin = time.perf_counter()
         for signal, y_true in _with_progress(self.train_batches, f"train epoch {train_epoch}/{self.epochs}"):
-            logits = self._forward(signal)
+            logits = self._forward(self.model, signal)
             loss = self.criterion(logits, y_true)
             self.optimizer.zero_grad()
             loss.backward()
@@ -86,18 +91,29 @@ class Trainer(BaseTrainer):
         with torch.inference_mode():
             loss = self.criterion.cpu()(logits, y_true).item()
         self.criterion.to(self.device)
-        return self._scores(self.evaluated_set, loss, y_true.numpy(), logits.argmax(dim=1).numpy())
+        y_pred = logits.argmax(dim=1)
+        self.confusion = confusion_matrix(y_true.numpy(), y_pred.numpy())
+        return self._scores(self.evaluated_set, loss, y_true.numpy(), y_pred.numpy())
+
+    def show(self, board: "SummaryWriter", row: Row) -> None:
+        """Write figures and confusion matrix of a training epoch to TensorBoard."""
+        from trainer import drawing, plots  # these load matplotlib, for which other runs do not wait
+
+        super().show(board, row)
+        with drawing.styled():
+            figure = plots.confusion_matrix(self.confusion.tolist())
+            board.add_figure(f"{self.evaluated_set}_confusion_matrix", figure, len(self.history))
 
     def logits(self, batches: Batches) -> Tensor:
         """Logits of all sleep epochs of `batches`, in their order, shape (n, 5), on the CPU."""
-        self.model.eval()
+        network = folded(self.model)
         with torch.inference_mode():
-            return torch.cat([self._forward(signal) for signal, _ in batches]).cpu()
+            return torch.cat([self._forward(network, signal) for signal, _ in batches]).cpu()
 
-    def _forward(self, signal: Tensor) -> Tensor:
+    def _forward(self, network: torch.nn.Module, signal: Tensor) -> Tensor:
         """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model(signal).float()
+            return network(signal).float()
 
     def _scores(self, name: str, loss: float, y_true: np.ndarray, y_pred: np.ndarray) -> Row:
         """Loss and metrics of one pass, the columns prefixed with the set's name."""

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def open_board(directory: Path, next_step: int) -> "SummaryWriter":
-    """Write to TensorBoard's files in `directory`; what an earlier run wrote from `next_step` on is hidden.
+def require_tensorboard() -> "type[SummaryWriter]":
+    """Return the class that writes TensorBoard's files.
 
     Raises
     ------
@@ -23,4 +23,9 @@ def open_board(directory: Path, next_step: int) -> "SummaryWriter":
         raise UserError(
             "trainer.tensorboard is true, but the package tensorboard is not installed. Run: pip install tensorboard"
         ) from error
-    return SummaryWriter(str(directory), purge_step=next_step)
+    return SummaryWriter
+
+
+def open_board(directory: Path, next_step: int) -> "SummaryWriter":
+    """Write to TensorBoard's files in `directory`; what an earlier run wrote from `next_step` on is hidden."""
+    return require_tensorboard()(str(directory), purge_step=next_step)

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,11 +28,13 @@ def log_to_console(verbosity: int) -> None:
 
 
 @contextmanager
-def log_to_file(path: Path) -> Iterator[None]:
-    """Append the log to `path` as well, with time stamps."""
+def log_to_file(path: Path, remarks: Sequence[str] = ()) -> Iterator[None]:
+    """Append the log to `path` as well, with time stamps, after remarks that the console has had already."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for remark in remarks:
+        handler.handle(LOG.makeRecord(LOG.name, logging.WARNING, __file__, 0, remark, (), None))
     LOG.addHandler(handler)
     try:
         yield

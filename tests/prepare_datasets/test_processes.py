@@ -3,9 +3,7 @@ import signal
 import time
 from functools import partial
 
-import pytest
-
-from prepare_datasets.processes import n_cores, results
+from prepare_datasets.processes import results
 
 
 def where(task):
@@ -64,8 +62,3 @@ def test_closing_the_iterator_ends_the_processes_at_once():
     running.close()
     assert time.monotonic() - begin < 30
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that binds processes to cores")
-def test_the_cores_are_those_that_may_be_used():
-    assert n_cores() == len(os.sched_getaffinity(0))

@@ -6,7 +6,7 @@ import torch
 
 from trainer.experiment import (
     Predictions,
-    check_same_fold,
+    check_checkpoint,
     claim,
     fold_directory,
     is_finished,
@@ -222,7 +222,7 @@ def test_results_that_nothing_tells_the_origin_of_are_refused(fold, name):
         claim(fold, CONFIG, DATA, overwrite=False)
 
 
-# Checkpoints of other folds
+# Checkpoints that do not fit
 
 
 @pytest.mark.parametrize(
@@ -237,6 +237,24 @@ def test_results_that_nothing_tells_the_origin_of_are_refused(fold, name):
 def test_a_checkpoint_that_may_have_seen_the_test_set_is_refused(tmp_path, fold, key, value, line):
     path = tmp_path / LAST
     save_checkpoint(path, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": {"fold": 3, "config": CONFIG}})
-    check_same_fold(path, 3, changed("trainer.epochs", 9))
+    check_checkpoint(path, 3, changed("trainer.epochs", 9))
     with pytest.raises(UserError, match=f"{LAST} is of another fold; it may have been trained on(.|\n)*{line}"):
-        check_same_fold(path, fold, changed(key, value))
+        check_checkpoint(path, fold, changed(key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("optimizer.args.lr", 0.01, r"optimizer\.args\.lr: 0\.001 -> 0\.01"),
+        ("optimizer", {"type": "SGD", "args": {"lr": 0.001}}, 'optimizer.type: "Adam" -> "SGD"'),
+        ("lr_scheduler", {"type": "StepLR", "args": {"step_size": 3}}, "lr_scheduler: null -> "),
+    ],
+)
+def test_a_checkpoint_of_another_optimizer_or_scheduler_is_refused_because_its_own_would_go_on(
+    tmp_path, key, value, line
+):
+    path = tmp_path / LAST
+    save_checkpoint(path, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": {"fold": 3, "config": CONFIG}})
+    check_checkpoint(path, 3, changed("lr_scheduler", None))
+    with pytest.raises(UserError, match=f"{LAST} brings along the state of its own optimizer(.|\n)*{line}"):
+        check_checkpoint(path, 3, changed(key, value))

@@ -157,7 +157,8 @@ def rows(sheet):
 
 def test_the_report_lands_in_the_last_folds_folder(experiment):
     made = write_report(experiment, [0, 1])
-    assert json.loads((experiment / "fold_1" / "report.json").read_text()) == made == make_report(folds())
+    expected = make_report(folds(), missing=[2])
+    assert json.loads((experiment / "fold_1" / "report.json").read_text()) == made == expected
     assert {path.name for path in (experiment / "fold_1").iterdir()} == {
         "predictions.npz",
         "config.json",
@@ -220,7 +221,7 @@ def test_the_sheets_of_folds_and_recordings_have_both_protocols_side_by_side(wor
 
 def test_the_headline_goes_to_the_log(experiment, log):
     write_report(experiment, [0, 1])
-    assert summary(make_report(folds())) in log.messages
+    assert summary(make_report(folds(), missing=[2])) in log.messages
     assert "Exp 1_classification_report.xlsx" in log.text
 
 
@@ -246,23 +247,34 @@ def command(monkeypatch, capsys):
     return run
 
 
-def test_on_demand_the_report_is_made_of_the_folds_that_are_there_and_says_which_are_missing(experiment, command):
+def test_on_demand_the_report_of_the_folds_that_are_there_says_in_every_file_of_which(experiment, command):
     code, said = command(experiment)
     assert code == 0
-    assert said.splitlines()[0] == "2 of 3 folds are finished; missing: 2."
-    assert json.loads((experiment / "fold_1" / "report.json").read_text()) == make_report(folds())
+    note = "Partial: 2 of 3 folds (0, 1); missing: 2"
+    assert said.splitlines()[0] == f"{note}."
+    directory = experiment / "fold_1"
+    made = json.loads((directory / "report.json").read_text())
+    assert made == make_report(folds(), missing=[2])
+    assert made["folds"] == {"finished": [0, 1], "missing": [2]}
+    assert f"{note}." in (directory / "report.html").read_text()
+    overall = rows(load_workbook(directory / "Exp 1_classification_report.xlsx")["overall"])
+    assert [row["folds"] for row in overall] == [note, note]
 
 
 def test_on_demand_the_folds_need_not_be_the_first_ones(experiment, command):
     (experiment / "fold_0" / "predictions.npz").unlink()
     code, said = command(experiment)
-    assert (code, said.splitlines()[0]) == (0, "1 of 3 folds are finished; missing: 0, 2.")
+    assert (code, said.splitlines()[0]) == (0, "Partial: 1 of 3 folds (1); missing: 0, 2.")
     assert [row["fold"] for row in json.loads((experiment / "fold_1" / "report.json").read_text())["per_fold"]] == [1]
 
 
 def test_when_none_is_missing_nothing_is_said_of_it(experiment, command):
     write_predictions(fold_directory(experiment, 2), folds()[0])
-    assert "are finished; missing" not in command(experiment)[1]
+    assert "Partial" not in command(experiment)[1]
+    directory = experiment / "fold_2"
+    assert "Partial" not in (directory / "report.html").read_text()
+    overall = rows(load_workbook(directory / "Exp 1_classification_report.xlsx")["overall"])
+    assert [row["folds"] for row in overall] == ["all 3", "all 3"]
 
 
 def test_an_experiment_without_a_finished_fold_is_told(experiment, command):

@@ -1,7 +1,7 @@
 import pytest
 from written_experiments import predictions, write_experiment
 
-from trainer.results import PROTOCOLS, read_results, subjects_of
+from trainer.results import PROTOCOLS, read_results, subjects_of, typical_recording
 from utils.errors import UserError
 
 
@@ -71,3 +71,9 @@ def test_each_sleep_epoch_has_the_subject_of_its_recording():
     recordings = predictions({"SC4012E0": ([0], [0]), "SC4001E0": ([0, 0], [0, 0]), "SC4011E0": ([0], [0])}).recording
     assert subjects_of(recordings, None).tolist() == ["01", "00", "00", "01"]
     assert subjects_of(recordings, "SC40.(.)").tolist() == ["2", "1", "1", "1"]
+
+
+def test_the_typical_recording_is_that_of_median_accuracy():
+    rows = [{"recording": name, "holdout": {"accuracy": value}} for name, value in [("a", 0.9), ("b", 0.2), ("c", 0.5)]]
+    report = {"protocols": {"holdout": {}, "last_epoch": {}}, "per_recording": rows}
+    assert typical_recording(report) == "c"

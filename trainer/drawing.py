@@ -1,0 +1,144 @@
+"""How figures look and are written: style, colours, hypnograms, files for papers (PDF, PNG) and for pages (SVG).
+
+The same input gives the same bytes. Nothing hangs on colour alone: what differs in colour differs in lightness too,
+and in marker or line style.
+"""
+
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from utils.files import replacing
+from utils.stages import N1, N2, N3, N_STAGES, REM, SLEEP_EPOCH_S, STAGE_NAMES, W
+
+HYPNOGRAM_ORDER = (W, REM, N1, N2, N3)
+"""Stages from top to bottom."""
+
+STAGE_COLOURS = {W: "#f9edbe", REM: "#efa33a", N1: "#5596ba", N2: "#22608c", N3: "#0b2343"}
+"""Darker from stage to stage in the order of hypnograms, so that they differ in grey too."""
+
+INK, BLUE, VERMILION, GREY = "#1b2733", "#005a8c", "#c04a00", "#6b7680"
+
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+_STYLE: list[Any] = [
+    "default",
+    {
+        "svg.hashsalt": "attnsleep",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": INK,
+        "text.color": INK,
+        "text.parse_math": False,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "grid.color": "#dde2e6",
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+    },
+]
+
+
+def styled() -> AbstractContextManager[None]:
+    """Within it figures are drawn and written in the style of this project, whatever the user's own is."""
+    return matplotlib.style.context(_STYLE)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make a figure (inches) that no global state knows of."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_figure(directory: Path, name: str, figure: Figure, note: str | None = None) -> Path:
+    """Write a figure as SVG, PDF and PNG (300 dpi), a note above it, and return the SVG's path."""
+    if note is not None:
+        figure.suptitle(note, x=0.01, ha="left", size=7.5, color=GREY)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is laid out now, once for all formats
+    for suffix, metadata in _METADATA.items():
+        with replacing(directory / f"{name}.{suffix}") as temporary:
+            figure.savefig(temporary, format=suffix, dpi=300, metadata=metadata)
+            if suffix == "svg":
+                temporary.write_text(_shorten(temporary.read_text(encoding="utf-8")), encoding="utf-8")
+    return directory / f"{name}.svg"
+
+
+def draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour: str) -> None:
+    """Draw stages over hours as a staircase that breaks where sleep epochs are missing, REM as a thick bar.
+
+    Parameters
+    ----------
+    axes : Axes
+    position : ndarray of shape (n,), int
+        Of each sleep epoch in the night, ascending.
+    stages : ndarray of shape (n,), int
+        0 to 4.
+    colour : str
+    """
+    height = np.empty(N_STAGES)
+    height[list(HYPNOGRAM_ORDER)] = range(N_STAGES)
+    breaks = np.flatnonzero(np.diff(position) != 1) + 1
+    for run in np.split(np.arange(len(position)), breaks):
+        edges = np.append(position[run], position[run[-1]] + 1) * SLEEP_EPOCH_S / 3600
+        levels = height[stages[run]]
+        bars = np.where(stages[run] == REM, levels, np.nan)
+        axes.step(edges, np.append(levels, levels[-1]), where="post", color=colour, lw=0.7)
+        axes.step(edges, np.append(bars, bars[-1]), where="post", color=colour, lw=2.8, solid_capstyle="butt")
+    axes.set_yticks(range(N_STAGES), [STAGE_NAMES[stage] for stage in HYPNOGRAM_ORDER])
+    axes.set_ylim(N_STAGES - 0.6, -0.4)
+    axes.grid(axis="y")
+
+
+def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarray) -> None:
+    """Draw the probabilities of the stages over hours, stacked, with a legend to the right; gaps stay blank.
+
+    Parameters
+    ----------
+    axes : Axes
+    position : ndarray of shape (n,), int
+        Of each sleep epoch in the night, ascending.
+    probabilities : ndarray of shape (n, 5)
+        Of W, N1, N2, N3, REM.
+    """
+    begin, end = position[0], position[-1] + 1
+    lower = np.zeros(end - begin)
+    edges = np.arange(begin, end + 1) * SLEEP_EPOCH_S / 3600
+    for stage in reversed(HYPNOGRAM_ORDER):
+        layer = np.full(len(lower), np.nan)
+        layer[position - begin] = probabilities[:, stage]
+        upper = lower + layer
+        axes.stairs(100 * upper, edges, baseline=100 * lower, fill=True, color=STAGE_COLOURS[stage], lw=0,
+                    label=STAGE_NAMES[stage])  # fmt: skip
+        lower = upper
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 100))
+    axes.set(ylabel="Probability (%)", xlabel="Time since the start of the recording (h)")
+    handles, labels = axes.get_legend_handles_labels()
+    legend = axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
+    for box in legend.legend_handles:
+        if box is not None:
+            box.set(edgecolor=GREY, linewidth=0.6)
+
+
+def _shorten(svg: str) -> str:
+    """Round the coordinates of paths to a hundredth of a point, which halves the file."""
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
