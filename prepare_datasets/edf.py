@@ -5,6 +5,7 @@ checked before, here and in `edf_header`.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ _TO_MICROVOLTS = {
     "V": 1e6,
     "nV": 1e-3,
 }
+
+# Onset, duration and texts of a list of annotations (Kemp and Olivan, Clin Neurophysiol 2003), without its final zero.
+_ANNOTATION = re.compile(rb"[+-]\d+(\.\d*)?(\x15\d+(\.\d*)?)?\x14(.*\x14)?", re.DOTALL)
 
 
 def resolve_channel(header: Header, name: str, aliases: Mapping[str, Sequence[str]] | None = None) -> str:
@@ -124,10 +128,23 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
         raise _unreadable(path, error) from error
     if len(found) == 0:
         raise UserError(f"{path.name}: no annotations in it. It should be an EDF+ file with sleep stages.")
+    _require_whole(path)
     return [
         (float(onset_s), float(duration_s), str(text))
         for onset_s, duration_s, text in zip(found.onset, found.duration, found.description, strict=True)
     ]
+
+
+def _require_whole(path: Path) -> None:
+    """Refuse a file of annotations alone with one that MNE, which looks for what it knows, passes over in silence."""
+    content = path.read_bytes()
+    n_signals = int(content[252:256])
+    labels = {content[256 + 16 * k : 272 + 16 * k].decode("latin1").strip() for k in range(n_signals)}
+    if labels != {ANNOTATIONS}:
+        return
+    for annotation in content[256 * (1 + n_signals) :].split(b"\0"):
+        if annotation and not _ANNOTATION.fullmatch(annotation):
+            raise UserError(f"{path.name}: cannot be read as an annotation: {annotation[:60]!r}. Get the file again.")
 
 
 def _require_sense(header: Header, signal: Signal) -> None:
