@@ -1,7 +1,6 @@
 """Subjects and folds: which recordings train and which test."""
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
-
-SLEEP_EDF_PATTERNS = (r"SC4(\d\d)\d[A-Z]\w", r"(ST7\d\d)\d[A-Z]\w")
-"""Names of Sleep-EDF recordings, the group being the subject: cassette SC4ssNEx and telemetry ST7ssNJx."""
+from utils.subjects import subject_of
 
 PUBLISHED = Path(__file__).with_name("published_folds.json")
 
@@ -33,34 +30,6 @@ class Fold:
     test: tuple[str, ...]
 
 
-def subject_of(recording: str, pattern: str | None = None) -> str:
-    """Name the subject of a recording.
-
-    Parameters
-    ----------
-    recording : str
-        Name without suffix, such as `SC4001E0`.
-    pattern : str or None
-        Regular expression, searched in the name; its one group is the subject. None: Sleep-EDF names give their
-        subject number, any other recording is a subject of its own.
-
-    Raises
-    ------
-    UserError
-        The name does not match `pattern`.
-    """
-    if pattern is not None:
-        found = re.search(pattern, recording)
-        if found is None or found[1] is None:
-            raise UserError(
-                f"{recording}: data_loader.args.subject_pattern {pattern!r} finds no subject in this name. "
-                "Mend the pattern, or set it to null to take every recording as a subject."
-            )
-        return found[1]
-    matches = (re.fullmatch(sleep_edf, recording) for sleep_edf in SLEEP_EDF_PATTERNS)
-    return next((match[1] for match in matches if match), recording)
-
-
 def make_folds(recordings: Sequence[str], num_folds: int, seed: int, pattern: str | None = None) -> list[Fold]:
     """Cut the subjects into folds: fold k tests on the k-th run of subjects and trains on the others.
 
@@ -76,7 +45,7 @@ def make_folds(recordings: Sequence[str], num_folds: int, seed: int, pattern: st
     seed : int
         Of the shuffle.
     pattern : str or None
-        See `subject_of`.
+        See `utils.subjects.subject_of`.
 
     Returns
     -------
@@ -125,7 +94,7 @@ def set_aside(fold: Fold, valid_subjects: float, seed: int, pattern: str | None 
     seed : int
         Chooses the subjects, together with the fold's number.
     pattern : str or None
-        See `subject_of`.
+        See `utils.subjects.subject_of`.
 
     Raises
     ------

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prepare_datasets.edf_header import ANNOTATIONS, Header, Signal, require_no_gaps
+from prepare_datasets.channels import find_channel
+from prepare_datasets.edf_header import Header, Signal, read_header, record_onsets, require_no_gaps
 from utils.errors import UserError
 
 # From what MNE returns to microvolts, by the header's dimension (bytes read as Latin-1). MNE turns uV and mV into
@@ -37,9 +38,8 @@ def resolve_channel(header: Header, name: str, aliases: Mapping[str, Sequence[st
     ----------
     header : Header
     name : str
-        An exact label of the file, or a key of `aliases`.
     aliases : mapping of str to sequence of str, optional
-        Labels under which a data set stores a channel, in upper or lower case. `name` itself goes before them.
+        See `channels.find_channel`.
 
     Returns
     -------
@@ -51,24 +51,10 @@ def resolve_channel(header: Header, name: str, aliases: Mapping[str, Sequence[st
     UserError
         There is no such channel (shows those that are), or more than one.
     """
-    labels = [signal.label for signal in header.signals if signal.label != ANNOTATIONS]
-    others = {alias.casefold() for alias in (aliases or {}).get(name, ())}
-    found = [label for label in labels if label == name] or [label for label in labels if label.casefold() in others]
-    if not found:
-        known_as = f" (nor {', '.join(map(repr, aliases[name]))})" if others and aliases else ""
-        there = ", ".join(map(repr, labels)) or "none at all"
-        raise UserError(
-            f"{header.path.name}: no channel {name!r}{known_as}. The file has {there}. Pass one with --select_ch."
-        )
-    if len(found) > 1:
-        raise UserError(
-            f"{header.path.name}: {len(found)} channels go by {name!r} ({', '.join(map(repr, found))}). "
-            "Give them different labels, or pass another with --select_ch."
-        )
-    return found[0]
+    return find_channel(header.labels, name, header.path.name, aliases)
 
 
-def read_channel(header: Header, label: str) -> np.ndarray:
+def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndarray:
     """Read one channel, and nothing else, as it was recorded: not filtered, not resampled.
 
     Parameters
@@ -77,11 +63,13 @@ def read_channel(header: Header, label: str) -> np.ndarray:
         From `read_header`.
     label : str
         From `resolve_channel`.
+    keep_gaps : bool
+        Whether gaps between the data records come back as NaN; otherwise a recording that has one is refused.
 
     Returns
     -------
     ndarray of shape (n,), float32
-        Microvolts at `header.fs(label)` Hz, to the last data record.
+        Microvolts at `header.fs(label)` Hz, from the start of the file to the end of the last data record.
 
     Raises
     ------
@@ -90,30 +78,33 @@ def read_channel(header: Header, label: str) -> np.ndarray:
     """
     path, signal = header.path, header.signal(label)
     _require_sense(header, signal)
-    require_no_gaps(header)
+    if not keep_gaps:
+        require_no_gaps(header)
     import mne  # here, so that --help need not wait for it
 
     try:
         # Latin-1 decodes whatever annotations the file may have; they are not used
-        raw = mne.io.read_raw_edf(path, include=[label], stim_channel=None, encoding="latin1", verbose="ERROR")
+        read = mne.io.read_raw_bdf if header.sample_bytes == 3 else mne.io.read_raw_edf
+        raw = read(path, include=[label], stim_channel=None, encoding="latin1", verbose="ERROR")
         values = raw.get_data(verbose="ERROR")[0]
     except MemoryError:
         raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if len(values) != header.n_records * signal.n_per_record:
         raise UserError(f"{path.name}: MNE read {len(values)} samples of {label!r}, not all. Get the file again.")
     values *= _TO_MICROVOLTS[signal.dimension]
-    return values.astype(np.float32)
+    microvolts = values.astype(np.float32)
+    return _with_gaps(header, microvolts, signal.n_per_record) if keep_gaps and header.discontinuous else microvolts
 
 
 def read_annotations(path: Path) -> list[tuple[float, float, str]]:
-    """Read the annotations of an EDF+ file.
+    """Read the annotations of an EDF+ or BDF+ file.
 
     Returns
     -------
     list of tuple
-        Onset in s from the start of the file, duration in s, text; in the order of their onsets.
+        Onset in s from the start of the file, duration in s (0 if it does not say), text; in the order of their onsets.
 
     Raises
     ------
@@ -122,15 +113,23 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     """
     import mne  # here, so that --help need not wait for it
 
+    header = read_header(path)
+    read = mne.io.read_raw_bdf if header.sample_bytes == 3 else mne.io.read_raw_edf
     try:
-        found = mne.read_annotations(path)
+        if header.labels:
+            found = read(path, stim_channel=None, encoding="latin1", verbose="ERROR").annotations
+        else:  # MNE looks among all bytes of the file, which is safe where there is nothing else
+            found = mne.read_annotations(path, encoding="latin1")
+    except MemoryError:
+        raise
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if len(found) == 0:
         raise UserError(f"{path.name}: no annotations in it. It should be an EDF+ file with sleep stages.")
-    _require_whole(path)
+    if not header.labels:
+        _require_whole(path)
     return [
-        (float(onset_s), float(duration_s), str(text))
+        (float(onset_s), float(duration_s), _decoded(str(text)).strip())
         for onset_s, duration_s, text in zip(found.onset, found.duration, found.description, strict=True)
     ]
 
@@ -138,13 +137,33 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
 def _require_whole(path: Path) -> None:
     """Refuse a file of annotations alone with one that MNE, which looks for what it knows, passes over in silence."""
     content = path.read_bytes()
-    n_signals = int(content[252:256])
-    labels = {content[256 + 16 * k : 272 + 16 * k].decode("latin1").strip() for k in range(n_signals)}
-    if labels != {ANNOTATIONS}:
-        return
-    for annotation in content[256 * (1 + n_signals) :].split(b"\0"):
+    header_bytes = 256 * (1 + int(content[252:256]))
+    for annotation in content[header_bytes:].split(b"\0"):
         if annotation and not _ANNOTATION.fullmatch(annotation):
             raise UserError(f"{path.name}: cannot be read as an annotation: {annotation[:60]!r}. Get the file again.")
+
+
+def _decoded(latin1: str) -> str:
+    """Decode an annotation as UTF-8, as EDF+ wants it; where that fails, it was written in Latin-1."""
+    try:
+        return latin1.encode("latin1").decode("utf-8")
+    except UnicodeDecodeError:
+        return latin1
+
+
+def _with_gaps(header: Header, signal: np.ndarray, n_per_record: int) -> np.ndarray:
+    """Lay data records, (n_records * n_per_record,), out in time, NaN between them."""
+    fs, onsets_s = n_per_record / header.record_s, record_onsets(header)
+    late_s = onsets_s - onsets_s[0] % 1 - np.arange(len(onsets_s)) * header.record_s  # a file may start within a second
+    begins, gap_s = np.empty(len(onsets_s), int), late_s[0]
+    for record, late in enumerate(late_s):
+        if late - gap_s >= 1 / fs:  # less is the rounding of a clock
+            gap_s = late
+        begins[record] = record * n_per_record + round(gap_s * fs)
+    laid_out = np.full(begins[-1] + n_per_record, np.nan, np.float32)
+    for begin, samples in zip(begins, signal.reshape(-1, n_per_record), strict=True):
+        laid_out[begin : begin + n_per_record] = samples
+    return laid_out
 
 
 def _require_sense(header: Header, signal: Signal) -> None:
@@ -165,7 +184,7 @@ def _require_sense(header: Header, signal: Signal) -> None:
             raise UserError(f"{name} has a {kind} range from {low:g} to {high:g}. Correct the header.")
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def unreadable(path: Path, error: Exception) -> UserError:
     """Return what MNE raised as one line."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"{path.name}: MNE cannot read it ({reason}). Get the file again.")

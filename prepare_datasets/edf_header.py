@@ -1,19 +1,27 @@
-"""The header of an EDF file, held against the file it heads.
+"""The header of an EDF or BDF file, held against the file it heads.
 
 MNE reads a damaged file as far as it goes and warns; here it is refused, by name and with what is wrong.
 """
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from utils.errors import UserError
 
-ANNOTATIONS = "EDF Annotations"
-"""Label of the signal that holds the annotations of an EDF+ file."""
+ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+"""Labels of the signal that holds the annotations of an EDF+ or BDF+ file."""
+
+_NO_GAP_S = 1e-3
+"""Difference in the time of a data record that comes of rounding."""
+
+_LONGEST_S = 7 * 24 * 3600
+"""Data records that lie farther apart are not of one recording."""
 
 _FIXED_BYTES = _SIGNAL_BYTES = 256
 _SIGNAL_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes: label, transducer, dimension, ranges, filter, samples, -
@@ -51,13 +59,15 @@ class Header:
     start : datetime or None
         None if the header has no valid date and time.
     discontinuous : bool
-        EDF+D: the data records may have gaps between them.
+        EDF+D or BDF+D: the data records may have gaps between them.
     n_records : int
         At least 1.
     record_s : float
         Seconds in one data record; 0 in files of annotations.
     signals : tuple of Signal
         In the order of the file, annotations included.
+    sample_bytes : int
+        Of one digital value: 2 in EDF, 3 in BDF.
     """
 
     path: Path
@@ -66,6 +76,12 @@ class Header:
     n_records: int
     record_s: float
     signals: tuple[Signal, ...]
+    sample_bytes: int
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of all signals but the annotations."""
+        return [signal.label for signal in self.signals if signal.label not in ANNOTATIONS]
 
     @property
     def start_time(self) -> str:
@@ -82,19 +98,22 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of an EDF or EDF+ file and hold it against the file's size.
+    """Read the header of an EDF, EDF+ or BDF file and hold it against the file's size.
 
     Raises
     ------
     UserError
-        The file is empty, no EDF, cut off, without data records, or of another size than its header promises.
+        The file is empty, not what its name ends in, cut off, without data records, or of another size than its
+        header promises.
     """
+    is_bdf = path.suffix.lower() == ".bdf"
     with path.open("rb") as file:
         fixed, size = file.read(_FIXED_BYTES), path.stat().st_size
         if not fixed:
             raise UserError(f"{path.name}: the file is empty. Get it again.")
-        if fixed[:8].strip(b" \0") != b"0":
-            raise UserError(f"{path.name}: not an EDF file (it begins with {_text(fixed[:8])!r}). Get it again.")
+        if fixed[:8].strip(b" \0") != (b"\xffBIOSEMI" if is_bdf else b"0"):
+            kind = "a BDF" if is_bdf else "an EDF"
+            raise UserError(f"{path.name}: not {kind} file (it begins with {_text(fixed[:8])!r}). Get it again.")
         n_signals = _count(path, "number of signals", fixed[252:256]) if len(fixed) == _FIXED_BYTES else 1
         header_bytes = _FIXED_BYTES + n_signals * _SIGNAL_BYTES
         if size < header_bytes:
@@ -110,8 +129,11 @@ def read_header(path: Path) -> Header:
     if not record_s >= 0:
         raise UserError(f"{path.name}: data records of {_text(fixed[244:252])!r} s. Get the file again.")
     signals = _signals(path, described, n_signals)
-    n_records = _n_records(path, fixed[236:244], size - header_bytes, signals)
-    return Header(path, _start(fixed), fixed[192:197] == b"EDF+D", n_records, record_s, signals)
+    sample_bytes = 3 if is_bdf else 2
+    record_bytes = sample_bytes * sum(signal.n_per_record for signal in signals)
+    n_records = _n_records(path, fixed[236:244], size - header_bytes, record_bytes)
+    discontinuous = fixed[192:197] in (b"EDF+D", b"BDF+D")
+    return Header(path, _start(fixed), discontinuous, n_records, record_s, signals, sample_bytes)
 
 
 def require_no_gaps(header: Header) -> None:
@@ -124,24 +146,64 @@ def require_no_gaps(header: Header) -> None:
     """
     if not header.discontinuous:
         return
+    onsets_s = _onsets(header)
+    expected_s = onsets_s[0] + np.arange(header.n_records) * header.record_s
+    gap = np.flatnonzero(np.abs(onsets_s - expected_s) >= _NO_GAP_S)
+    if len(gap):
+        raise UserError(
+            f"{header.path.name}: {_plus_d(header)} with a gap before data record {gap[0] + 1} of {header.n_records}. "
+            "Only recordings without gaps can be prepared: cut it into files that have none."
+        )
+
+
+def record_onsets(header: Header) -> np.ndarray:
+    """Read when each data record of an EDF+D file begins.
+
+    Returns
+    -------
+    ndarray of shape (n_records,), float64
+        Seconds from the start of the file, ascending by at least the duration of a data record.
+
+    Raises
+    ------
+    UserError
+        The times are missing, run back, or are too far apart to be of one recording.
+    """
+    onsets_s, name = _onsets(header), header.path.name
+    for number, (before_s, onset_s) in enumerate(pairwise(onsets_s), 2):
+        if not onset_s - before_s > header.record_s - _NO_GAP_S:
+            raise UserError(
+                f"{name}: data record {number} of {header.n_records} begins at {onset_s:g} s, but the one before it "
+                f"at {before_s:g} s lasts {header.record_s:g} s. Get the file again."
+            )
+    if not (onsets_s[0] >= 0 and onsets_s[-1] < _LONGEST_S):
+        raise UserError(f"{name}: its data records begin at {onsets_s[0]:g} to {onsets_s[-1]:g} s. Get it again.")
+    return onsets_s
+
+
+def _onsets(header: Header) -> np.ndarray:
+    """Read the time in s that each data record of an EDF+D file says, NaN where it says none."""
     labels = [signal.label for signal in header.signals]
-    if ANNOTATIONS not in labels:
-        raise UserError(f"{header.path.name}: EDF+D without {ANNOTATIONS!r}: its times are not known. Get it again.")
-    n_samples = [signal.n_per_record for signal in header.signals]
-    before = 2 * sum(n_samples[: labels.index(ANNOTATIONS)])
-    n_bytes = 2 * n_samples[labels.index(ANNOTATIONS)]
-    first_s = None
-    with header.path.open("rb") as file:
-        for record in range(header.n_records):
-            file.seek(_FIXED_BYTES + len(labels) * _SIGNAL_BYTES + record * 2 * sum(n_samples) + before)
-            onset = re.match(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14", file.read(n_bytes))
-            onset_s = float(onset[1]) if onset else math.nan
-            first_s = onset_s if first_s is None else first_s
-            if not abs(onset_s - first_s - record * header.record_s) < 1e-3:
-                raise UserError(
-                    f"{header.path.name}: EDF+D with a gap before data record {record + 1} of {header.n_records}. "
-                    "Only recordings without gaps can be prepared: cut it into files that have none."
-                )
+    times = next((number for number, label in enumerate(labels) if label in ANNOTATIONS), None)
+    if times is None:
+        raise UserError(
+            f"{header.path.name}: {_plus_d(header)} without {ANNOTATIONS[0]!r}: its times are not known. Get it again."
+        )
+    sizes = [header.sample_bytes * signal.n_per_record for signal in header.signals]
+    begin, shape = _FIXED_BYTES + len(labels) * _SIGNAL_BYTES, (header.n_records, sum(sizes))
+    records = np.memmap(header.path, np.uint8, "r", begin, shape)[:, sum(sizes[:times]) :][:, : sizes[times]]
+    return np.array([_onset(record.tobytes()) for record in records])
+
+
+def _onset(annotations: bytes) -> float:
+    """Return the time in s that the annotations of a data record begin with, NaN if there is none."""
+    onset = re.match(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14", annotations)
+    return float(onset[1]) if onset else math.nan
+
+
+def _plus_d(header: Header) -> str:
+    """Name the kind of file whose data records may have gaps between them."""
+    return "BDF+D" if header.sample_bytes == 3 else "EDF+D"
 
 
 def _text(field: bytes) -> str:
@@ -196,9 +258,8 @@ def _signals(path: Path, described: bytes, n_signals: int) -> tuple[Signal, ...]
     )
 
 
-def _n_records(path: Path, field: bytes, data_bytes: int, signals: Sequence[Signal]) -> int:
+def _n_records(path: Path, field: bytes, data_bytes: int, record_bytes: int) -> int:
     """Return the number of data records, which must be what the file's size makes it."""
-    record_bytes = 2 * sum(signal.n_per_record for signal in signals)
     if _text(field) == "-1":
         raise UserError(
             f"{path.name}: the number of data records in its header is -1: the recording was never closed. "

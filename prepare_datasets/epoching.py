@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prepare_datasets.hypnograms import UNSCORED
+from prepare_datasets.stage_names import UNSCORED
 from utils.errors import UserError
 from utils.stages import SLEEP_EPOCH_S, W
 
@@ -32,13 +32,13 @@ def cut_sleep_epochs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut a night into sleep epochs and keep those that count.
 
-    What has no signal, or no stage, is dropped at the tail; then what is not scored; then, of the rest, what is
-    farther than 60 sleep epochs from sleep at either end.
+    What has no signal, or no stage, is dropped at the tail; then what is not scored, or has gaps in its signal; then,
+    of the rest, what is farther than 60 sleep epochs from sleep at either end.
 
     Parameters
     ----------
     signal : ndarray of shape (n,), float32
-        Microvolts, from the start of the night.
+        Microvolts, from the start of the night; NaN where nothing was recorded.
     stages : ndarray of shape (m,), int32
         Stage of each sleep epoch from the start of the night: 0 to 4, or -1 where not scored.
     n_samples : int
@@ -59,7 +59,9 @@ def cut_sleep_epochs(
         There is no sleep in it.
     """
     n_sleep_epochs = min(len(signal) // n_samples, len(stages))
-    scored = np.flatnonzero(stages[:n_sleep_epochs] != UNSCORED)
+    sleep_epochs = signal[: n_sleep_epochs * n_samples].reshape(n_sleep_epochs, n_samples)
+    recorded = ~np.isnan(sleep_epochs.min(axis=1))  # one NaN makes the minimum NaN
+    scored = np.flatnonzero(recorded & (stages[:n_sleep_epochs] != UNSCORED))
     asleep = np.flatnonzero(stages[scored] != W)
     if len(asleep) == 0:
         raise UserError(
@@ -67,5 +69,4 @@ def cut_sleep_epochs(
             "Leave this recording out."
         )
     kept = scored[max(asleep[0] - N_WAKE, 0) : asleep[-1] + N_WAKE + 1]
-    sleep_epochs = signal[: n_sleep_epochs * n_samples].reshape(n_sleep_epochs, n_samples)
     return sleep_epochs[kept], stages[kept].astype(np.int32), kept.astype(np.int32)

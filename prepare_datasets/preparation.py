@@ -2,24 +2,28 @@
 
 import argparse
 import errno
+import re
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
+from prepare_datasets.outcomes import Outcome, tell, tell_end, tell_head, tell_outcome
 from prepare_datasets.processes import results
 from utils.arguments import positive
 from utils.cores import n_cores
 from utils.errors import UserError
 from utils.recording import Recording, read_outline, write_recording
-from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
+from utils.stages import N_STAGES
+
+T = TypeVar("T")
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error
@@ -36,46 +40,49 @@ class Task:
         Of the recording; the file becomes `<name>.npz`.
     read : callable
         Reads it. It may go to another process: a function of a module, or a `functools.partial` of one.
+    fs : float or None
+        Sampling rate in Hz that was asked for, if one was.
     """
 
     name: str
     read: Callable[[], Recording]
+    fs: float | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one recording.
+class Shard(NamedTuple):
+    """The part of a list that one of several runs does; all of them together do it all, each recording once."""
 
-    Attributes
-    ----------
-    name : str
-        Of the recording.
-    state : str
-        "prepared", "kept" (was there already), "left out" (by rule) or "problem".
-    counts : tuple of int
-        Sleep epochs of each stage, if prepared or kept.
-    seconds : float
-        That it took, if prepared.
-    text : str
-        What is wrong, or the rule, if a problem or left out.
-    """
+    number: int
+    of: int
 
-    name: str
-    state: str
-    counts: tuple[int, ...] = ()
-    seconds: float = 0.0
-    text: str = ""
+    def part(self, everything: Sequence[T]) -> Sequence[T]:
+        """Return every `of`-th from the `number`-th on."""
+        return everything[self.number - 1 :: self.of]
 
 
-def argument_parser(description: str, output_dir: str, channel: str) -> argparse.ArgumentParser:
+def argument_parser(description: str, output_dir: str, channel: str | None = None) -> argparse.ArgumentParser:
     """Return a parser of the arguments that all preparation scripts take; `output_dir` and `channel` are defaults."""
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add("--data_dir", type=Path, required=True, metavar="DIR", help="folder of the EDF files")
+    add("--data_dir", type=Path, required=True, metavar="DIR", help="folder of the recordings")
     add("--output_dir", type=Path, default=Path(output_dir), metavar="DIR", help="of the npz files (%(default)s)")
-    add("--select_ch", nargs="+", default=[channel], metavar="CHANNEL", help=f"EEG channel by its name ({channel})")
+    add(
+        "--select_ch",
+        nargs="+",
+        default=channel and [channel],
+        required=channel is None,
+        metavar="CHANNEL",
+        help=f"EEG channel by its name{f' ({channel})' if channel else ''}",
+    )
     add("--jobs", type=positive, default=n_cores(), metavar="N", help="recordings at once (the cores: %(default)s)")
     add("--overwrite", action="store_true", help="prepare recordings again whose npz is there")
+    add(
+        "--shard",
+        type=_shard,
+        default=Shard(1, 1),
+        metavar="K/N",
+        help="only the K-th of N parts of the list of recordings; N runs, at once if you like, prepare them all",
+    )
     return parser
 
 
@@ -126,15 +133,21 @@ def run(
     UserError
         The output folder cannot be made.
     """
-    output_dir, channel = arguments.output_dir, channel_name(arguments.select_ch)
+    output_dir, channel, shard = arguments.output_dir, channel_name(arguments.select_ch), arguments.shard
+    in_turn = sorted(tasks, key=lambda task: task.name)
+    tasks, problems = shard.part(in_turn), shard.part(problems)
+    share = f", shard {shard.number}/{shard.of}" if shard.of > 1 else ""
+    if share and not tasks and not problems:
+        tell(f"No recording is in shard {shard.number}/{shard.of} (recordings: {len(in_turn)}).")
+        return 0
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{output_dir}: {error.strerror}. Pass another --output_dir.") from error
     work = partial(prepare, output_dir=output_dir, channel=channel, overwrite=arguments.overwrite)
     width = max((len(task.name) for task in tasks), default=0)
-    _tell(f"{channel} of {len(tasks)} recordings to {output_dir}\n")
-    _tell(_row("", [*STAGE_NAMES, "all", "hours"], width))
+    of = f" of {len(in_turn)}" if share else ""
+    tell_head(f"{channel} of {len(tasks)}{of} recordings to {output_dir}{share}", width)
     outcomes = []
     # disable=None: a bar on a terminal only
     with tqdm(total=len(tasks), unit=" recordings", leave=False, disable=None) as bar:
@@ -142,8 +155,11 @@ def run(
             for outcome in finished:
                 outcomes.append(outcome)
                 bar.update()
-                _tell_outcome(outcome, width)
-    return _tell_end(sorted(outcomes, key=lambda outcome: outcome.name), output_dir, width, problems, notes)
+                tell_outcome(outcome, width)
+    outcomes.sort(key=lambda outcome: outcome.name)
+    if not share and not problems and all(outcome.state == "left out" for outcome in outcomes):
+        problems = [f"{output_dir}: nothing was prepared."]
+    return tell_end(outcomes, f"{output_dir}{share}", width, problems, notes)
 
 
 def exit_code(main: Callable[[], int]) -> int:
@@ -163,10 +179,11 @@ def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outc
     path, begin = output_dir / f"{task.name}.npz", time.perf_counter()
     try:
         if path.exists() and not overwrite:
-            return Outcome(task.name, "kept", _finished_counts(path, channel))
+            return Outcome(task.name, "kept", _finished_counts(path, channel, task.fs))
         recording = task.read()
         write_recording(path, recording)
-        return Outcome(task.name, "prepared", _counts(recording.stages), time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        return Outcome(task.name, "prepared", _counts(recording.stages), seconds, remarks=recording.remarks)
     except LeftOut as rule:
         return Outcome(task.name, "left out", text=str(rule))
     except UserError as error:
@@ -181,17 +198,21 @@ def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outc
     return Outcome(task.name, "problem", text=text)
 
 
-def _finished_counts(path: Path, channel: str) -> tuple[int, ...]:
-    """Return the sleep epochs of each stage in a prepared recording, which must be of this channel."""
+def _finished_counts(path: Path, channel: str, fs: float | None) -> tuple[int, ...]:
+    """Return the sleep epochs of each stage in a prepared recording, which must be of this channel and rate."""
     try:
         outline = read_outline(path)
     except UserError as error:
         raise UserError(f"{error} Pass --overwrite to do so.") from error
-    if outline.channel != channel:
-        raise UserError(
-            f"{path.name}: is there already, but of channel {outline.channel!r}, not {channel!r}. "
-            "Pass --overwrite to replace it, or another --output_dir."
-        )
+    for what, found, asked in (
+        ("of channel", outline.channel, channel),
+        ("at", f"{outline.fs:g} Hz", fs and f"{fs:g} Hz"),
+    ):
+        if asked and found != asked:
+            raise UserError(
+                f"{path.name}: is there already, but {what} {found!r}, not {asked!r}. "
+                "Pass --overwrite to replace it, or another --output_dir."
+            )
     return _counts(outline.stages)
 
 
@@ -215,54 +236,9 @@ def _died(task: Task) -> Outcome:
     return Outcome(task.name, "problem", text=text)
 
 
-def _tell(text: str) -> None:
-    """Print without disturbing the progress bar, and at once also into a pipe."""
-    tqdm.write(text)
-    sys.stdout.flush()
-
-
-def _row(name: str, cells: Sequence[object], width: int) -> str:
-    """Return a row of the table."""
-    return f"{name:<{width}}" + "".join(f"{cell:>8}" for cell in cells)
-
-
-def _count_cells(counts: Sequence[int]) -> list[object]:
-    """Return the cells of a row of counts: each stage, all of them, hours."""
-    return [*counts, sum(counts), f"{sum(counts) * SLEEP_EPOCH_S / 3600:.1f}"]
-
-
-def _tell_outcome(outcome: Outcome, width: int) -> None:
-    """Print what became of one recording."""
-    if outcome.counts:
-        remark = "kept" if outcome.state == "kept" else f"{outcome.seconds:.1f} s"
-        _tell(f"{_row(outcome.name, _count_cells(outcome.counts), width)}{remark:>9}")
-    else:
-        _tell(f"{outcome.name:<{width}}   {outcome.state}: {outcome.text}")
-
-
-def _tell_end(
-    outcomes: Sequence[Outcome], output_dir: Path, width: int, problems: Sequence[str], notes: Sequence[str]
-) -> int:
-    """Print the totals, the notes, what was left out and the problems; return the exit code."""
-    of = {state: [o for o in outcomes if o.state == state] for state in ("prepared", "kept", "left out", "problem")}
-    totals = [sum(counts) for counts in zip(*(o.counts for o in outcomes if o.counts), strict=True)]
-    problems = [*problems, *(o.text for o in of["problem"])]
-    if totals:
-        shares = [f"{100 * total / sum(totals):.1f}%" for total in totals]
-        _tell(f"\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
-        _tell(_row("total", _count_cells(totals), width))
-        _tell(_row("", shares, width))
-    elif not problems:
-        problems = [f"{output_dir}: nothing was prepared."]
-    for note in notes:
-        _tell("\n" + textwrap.fill(note, 110, subsequent_indent="  "))
-    if of["left out"]:
-        _tell(f"\nLeft out ({len(of['left out'])}):")
-        for outcome in of["left out"]:
-            _tell(f"  {outcome.name}: {outcome.text}")
-    _tell(f"\n{len(of['prepared'])} prepared, {len(of['kept'])} kept, {len(problems)} with problems: {output_dir}")
-    if problems:
-        print(
-            f"\nNot prepared ({len(problems)}):", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr
-        )
-    return 1 if problems else 0
+def _shard(text: str) -> Shard:
+    """Parse `3/16`, the third of 16 parts."""
+    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 3/16, from 1/16 to 16/16")
+    return Shard(int(found[1]), int(found[2]))

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 from prepare_datasets import edf  # noqa: E402
 from prepare_datasets.edf_header import read_header  # noqa: E402
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
-from prepare_datasets.hypnograms import stages_from_annotations  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
+from prepare_datasets.scorings import read_scoring  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 
@@ -86,17 +86,11 @@ def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
     UserError
         Anything is wrong with one of the files, or with the two together.
     """
-    header, scored = read_header(psg), read_header(hypnogram)
-    if header.start is None or header.start != scored.start:
-        raise UserError(
-            f"{psg.name}: starts at {header.start_time or 'an unknown time'}, but {hypnogram.name} at "
-            f"{scored.start_time or 'an unknown time'}. They must agree: get both files again."
-        )
+    header = read_header(psg)
     label = edf.resolve_channel(header, channel)
     signal, fs = edf.read_channel(header, label), header.fs(label)
     n_samples = samples_per_sleep_epoch(fs, psg.name)
-    annotations = edf.read_annotations(hypnogram)
-    night = stages_from_annotations(annotations, len(signal) // n_samples, hypnogram.name)
+    night = read_scoring(hypnogram, len(signal) // n_samples, header.start_time)
     sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, hypnogram.name)
     return Recording(sleep_epochs, stages, fs, channel, position, header.start_time, psg.name)
 

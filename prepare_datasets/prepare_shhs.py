@@ -16,7 +16,6 @@ import numpy as np  # noqa: E402
 from prepare_datasets import edf  # noqa: E402
 from prepare_datasets.edf_header import read_header  # noqa: E402
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
-from prepare_datasets.hypnograms import UNSCORED, read_profusion_xml  # noqa: E402
 from prepare_datasets.preparation import (  # noqa: E402
     LeftOut,
     Task,
@@ -26,6 +25,8 @@ from prepare_datasets.preparation import (  # noqa: E402
     list_files,
     run,
 )
+from prepare_datasets.scoring_xml import read_profusion_codes  # noqa: E402
+from prepare_datasets.stage_names import UNSCORED, resolve  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 
@@ -113,7 +114,9 @@ def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
     """
     header = read_header(recording)
     label = edf.resolve_channel(header, channel, ALIASES)
-    night = read_profusion_xml(annotation)
+    codes = read_profusion_codes(annotation)
+    stage_of, _ = resolve(codes, annotation.name, rk=True)
+    night = np.array([stage_of[code] for code in codes], np.int32)
     n_unscored = np.count_nonzero(night == UNSCORED)
     if n_unscored:
         raise LeftOut(f"{n_unscored} of {len(night)} sleep epochs have a code above 5 (movement or unscored).")

@@ -93,7 +93,11 @@ def test_the_configuration_is_read_without_torch():
 
 @pytest.mark.parametrize(
     ("library", "doors"),
-    [("mne", {"prepare_datasets.edf"}), ("matplotlib", {"trainer.drawing", "trainer.plots"}), ("pickle", set())],
+    [
+        ("mne", {"prepare_datasets.edf", "prepare_datasets.reader"}),
+        ("matplotlib", {"trainer.drawing", "trainer.plots"}),
+        ("pickle", set()),
+    ],
 )
 def test_a_library_is_imported_behind_its_door_alone(library, doors):
     assert {name for name in MODULES if library in {module.split(".")[0] for module in imported(name)}} <= doors

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_loader.folds import subject_of
 from model import metric
 from trainer import statistics
 from trainer.comparison import comparison, experiments_table, read_experiments
@@ -28,6 +27,7 @@ from utils.files import replacing, write_text
 from utils.lock import locked
 from utils.logs import LOG, SUMMARY, log_to_console, log_to_file
 from utils.stages import STAGE_NAMES
+from utils.subjects import subject_of
 
 HEADLINE = {name: getattr(metric, name) for name in statistics.HEADLINE}
 
@@ -75,7 +75,7 @@ def make_report(
     protocol : str
         How the weights behind `y_pred` were selected: `released` or `holdout`.
     subject_pattern : str or None
-        See `data_loader.folds.subject_of`.
+        See `utils.subjects.subject_of`.
     seconds : mapping of int to float or None
         How long each fold trained, where that is known.
     missing : sequence of int

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_loader.folds import subject_of
 from trainer.experiment import CONFIG, METRICS, Predictions, fold_directory, is_finished, read_predictions
 from utils.errors import UserError
+from utils.subjects import subject_of
 
 PROTOCOLS = {
     "released": "selected on the test fold, optimistic",
@@ -34,7 +34,7 @@ class Results:
     protocol : str
         `released` or `holdout`.
     subject_pattern : str or None
-        See `data_loader.folds.subject_of`.
+        See `utils.subjects.subject_of`.
     folds : dict of int to Predictions
         By number of the fold, ascending.
     seconds : dict of int to float
@@ -116,7 +116,7 @@ def subjects_of(recording: np.ndarray, pattern: str | None) -> np.ndarray:
     ----------
     recording : ndarray of shape (n,), str
     pattern : str or None
-        See `data_loader.folds.subject_of`.
+        See `utils.subjects.subject_of`.
     """
     names, position = np.unique(recording, return_inverse=True)
     return np.array([subject_of(name, pattern) for name in names.tolist()])[position]

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from utils.subjects import is_pattern
+
 
 class Field(NamedTuple):
     """What a key of the configuration may hold."""
@@ -22,14 +24,6 @@ def _whole(low: int, high: int | None = None) -> Field:
 def _or_null(field: Field) -> Field:
     """Accept null as well."""
     return Field(lambda value: value is None or field.accepts(value), f"{field.description}, or null")
-
-
-def _is_pattern(value: object) -> bool:
-    """Tell whether `value` is a regular expression with one group."""
-    try:
-        return isinstance(value, str) and re.compile(value).groups == 1
-    except re.error:
-        return False
 
 
 COMPONENT = Field(
@@ -52,7 +46,7 @@ FIELDS: dict[str, Field] = {
     "arch": COMPONENT,
     "data_loader.args.batch_size": _whole(1),
     "data_loader.args.num_folds": _whole(2),
-    "data_loader.args.subject_pattern": _or_null(Field(_is_pattern, "a regular expression with one group")),
+    "data_loader.args.subject_pattern": _or_null(Field(is_pattern, "a regular expression with one group")),
     "data_loader.args.context": Field(
         lambda value: isinstance(value, list) and len(value) == 2 and all(_whole(0).accepts(n) for n in value),
         "two whole numbers from 0: sleep epochs before and after the one that is scored",

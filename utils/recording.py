@@ -35,6 +35,8 @@ class Recording:
         Start of the recording, ISO 8601; empty if not known.
     source_file : str
         Name of the file that held the signal; empty if not known.
+    remarks : tuple of str
+        What was done to it that its user should know; told, not written.
     """
 
     signal: np.ndarray
@@ -44,6 +46,7 @@ class Recording:
     sleep_epoch: np.ndarray
     start_time: str = ""
     source_file: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Outline:
     channel : str
     checksum : str
         Of signal and stages, as the npz file itself states them (CRC-32).
+    start_time : str
+        Start of the recording, ISO 8601; empty if not known.
     """
 
     path: Path
@@ -72,6 +77,7 @@ class Outline:
     fs: float
     channel: str
     checksum: str
+    start_time: str = ""
 
     @property
     def name(self) -> str:
@@ -118,10 +124,12 @@ def read_outline(path: Path) -> Outline:
         fs = float(np.asarray(npz["fs"]).reshape(-1)[0])
         if not 0 < fs < np.inf:
             raise UserError(f"{path.name}: fs is {fs:g}, which is no sampling rate in Hz. Prepare it again.")
-        channel = str(np.asarray(npz["ch_label"]).reshape(-1)[0]) if "ch_label" in npz else ""
+        channel, start_time = (
+            str(np.asarray(npz[key]).reshape(-1)[0]) if key in npz else "" for key in ("ch_label", "start_time")
+        )
         with zipfile.ZipFile(path) as archive:
             checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in "xy")
-        return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum)
+        return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time)
 
 
 def open_signal(outline: Outline) -> np.ndarray:

@@ -30,7 +30,16 @@ def microvolts(digits, physical_range=PHYSICAL_RANGE, digital_range=DIGITAL_RANG
     return ((digits * gain + offset) * 1e-6 * 1e6).astype(np.float32)
 
 
-def write_psg(path, labels=("EEG Fpz-Cz", "EEG Pz-Oz"), seconds=300, fs=100, dimension="uV", start=START, record_s=30):
+def write_psg(
+    path,
+    labels=("EEG Fpz-Cz", "EEG Pz-Oz"),
+    seconds=300,
+    fs=100,
+    dimension="uV",
+    start=START,
+    record_s=30,
+    annotations=None,
+):
     """Random EEG in each of `labels`, the digits seeded by their positions, and a slow signal without a dimension."""
     signals = [
         EdfSignal.from_digital(
@@ -47,7 +56,15 @@ def write_psg(path, labels=("EEG Fpz-Cz", "EEG Pz-Oz"), seconds=300, fs=100, dim
         np.zeros(seconds, np.int16), sampling_frequency=1, label="Resp oro-nasal", physical_range=(-1.0, 1.0)
     )
     recording = Recording(startdate=start.date())
-    Edf([*signals, slow], recording=recording, starttime=start.time(), data_record_duration=record_s).write(path)
+    if annotations is not None:
+        annotations = [EdfAnnotation(*annotation) for annotation in annotations]
+    Edf(
+        [*signals, slow],
+        recording=recording,
+        starttime=start.time(),
+        data_record_duration=record_s,
+        annotations=annotations,
+    ).write(path)
     return path
 
 

@@ -34,6 +34,17 @@ def test_the_60_are_counted_after_what_is_not_scored_is_gone():
     np.testing.assert_array_equal(position, [*range(10, 70), 90, 91, 97, *range(128, 188)])
 
 
+def test_sleep_epochs_with_gaps_in_their_signal_are_dropped_like_those_that_are_not_scored():
+    signal, stages = night((0, 70), (2, 3), (0, 70))
+    signal[[71 * N_SAMPLES, 74 * N_SAMPLES - 1, 76 * N_SAMPLES]] = np.nan
+    x, y, position = cut_sleep_epochs(signal, stages, N_SAMPLES, "here")
+    np.testing.assert_array_equal(position, [*range(10, 71), 72, 74, 75, *range(77, 135)])
+    np.testing.assert_array_equal(y, stages[position])
+    assert np.isfinite(x).all()
+    with pytest.raises(UserError, match="here: no sleep at all where there is signal"):
+        cut_sleep_epochs(np.full_like(signal, np.nan), stages, N_SAMPLES, "here")
+
+
 def test_movement_at_the_edge_of_sleep_is_no_sleep():
     signal, stages = night((0, 100), (-1, 1), (1, 1), (-1, 1), (0, 100))
     assert len(cut_sleep_epochs(signal, stages, N_SAMPLES, "here")[1]) == 121

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from prepare_datasets.preparation import (
     LeftOut,
+    Shard,
     Task,
     argument_parser,
     channel_name,
@@ -22,6 +24,10 @@ CHANNEL = "EEG Fpz-Cz"
 def night(channel=CHANNEL):
     stages = np.array([0, 1, 2, 2, 4], np.int32)
     return Recording(np.ones((5, 300), np.float32), stages, 10.0, channel, np.arange(5, dtype=np.int32))
+
+
+def remarked(*remarks):
+    return replace(night(), remarks=remarks)
 
 
 def failing(error):
@@ -57,6 +63,51 @@ def test_a_recording_is_prepared_once_and_then_kept(tmp_path, capsys):
         ["total", "2", "2", "4", "0", "2", "10", "0.1"],
     ]
     assert told.err == ""
+
+
+@pytest.mark.parametrize(("n_recordings", "of"), [(7, 3), (3, 3), (2, 3), (0, 2), (5, 1), (100, 16)])
+def test_shards_are_disjoint_and_together_complete(n_recordings, of):
+    everything = list(range(n_recordings))
+    parts = [Shard(number, of).part(everything) for number in range(1, of + 1)]
+    assert sorted(sum(parts, [])) == everything
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "3/0", "-1/3", "1/3/5", "a/b", "", "1.0/3", "1/-3", "/", "²/3"])
+def test_a_shard_that_is_none_is_refused(tmp_path, shard, capsys):
+    with pytest.raises(SystemExit):
+        arguments(tmp_path, f"--shard={shard}")
+    assert f"{shard!r} is no part such as 3/16" in capsys.readouterr().err
+
+
+def test_a_shard_does_its_part_of_the_sorted_list_and_says_so(tmp_path, capsys):
+    tasks = [Task(name, night) for name in "ecabd"]
+    assert run(tasks, arguments(tmp_path, "--shard", "2/3"), ["x: wrong.", "y: wrong."]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith(f"EEG Fpz-Cz of 2 of 5 recordings to {tmp_path / 'npz'}, shard 2/3\n")
+    assert told.out.endswith(f"2 prepared, 0 kept, 1 with problems: {tmp_path / 'npz'}, shard 2/3\n")
+    assert told.err.splitlines() == ["", "Not prepared (1):", "  y: wrong."]
+    assert sorted(path.stem for path in (tmp_path / "npz").iterdir()) == ["b", "e"]
+
+
+def test_a_shard_in_which_there_is_nothing_to_prepare_is_no_problem(tmp_path, capsys):
+    assert run([Task("a", night)], arguments(tmp_path, "--shard", "3/3")) == 0
+    assert capsys.readouterr().out == "No recording is in shard 3/3 (recordings: 1).\n"
+    assert run([Task("a", partial(failing, LeftOut("it snowed.")))], arguments(tmp_path, "--shard", "1/3")) == 0
+
+
+def test_a_recording_that_is_there_at_another_rate_is_refused(tmp_path, capsys):
+    run([Task("a", night)], arguments(tmp_path))
+    assert run([Task("a", night, fs=10.0)], arguments(tmp_path)) == 0
+    assert run([Task("a", night, fs=100.0)], arguments(tmp_path)) == 1
+    assert "a.npz: is there already, but at '10 Hz', not '100 Hz'. Pass --overwrite" in capsys.readouterr().err
+
+
+def test_remarks_are_told_once_with_the_recordings_that_they_hold_for(tmp_path, capsys):
+    tasks = [Task(name, partial(remarked, "resampled", *(["cut"] if name == "c" else []))) for name in "abcd"]
+    assert run(tasks, arguments(tmp_path)) == 0
+    told = capsys.readouterr().out
+    assert "\na, b, c and 1 more: resampled\n\nc: cut\n\n4 prepared" in told
 
 
 def test_overwrite_prepares_again(tmp_path):

@@ -31,10 +31,9 @@ from edf_writer import (
     write_psg,
 )
 
-from prepare_datasets.edf import read_annotations
 from prepare_datasets.epoching import cut_sleep_epochs
-from prepare_datasets.hypnograms import stages_from_annotations
 from prepare_datasets.prepare_physionet import pair_files
+from prepare_datasets.scorings import read_scoring
 
 SCRIPT = "prepare_physionet.py"
 
@@ -129,9 +128,9 @@ BAD = [
     (lambda psg, hypnogram: hypnogram.unlink(), "PSG.edf: no hypnogram .* beside it. Add it, or move the PSG away."),
     (lambda psg, hypnogram: psg.unlink(), "Hypnogram.edf: no PSG .* beside it. Add it, or move the hypnogram away."),
     (two_hypnograms, "PSG.edf, .*EC-Hypnogram.edf, .*EH-Hypnogram.edf: 1 PSG and 2 hypnograms .* Leave one of each."),
-    (other_start, "PSG.edf: starts at 1989-04-24T16:13:00, but .*Hypnogram.edf at 1989-04-24T16:14:00. They must "),
-    (annotated(W, (30, 45, "Sleep stage 2")), "Hypnogram.edf: 'Sleep stage 2' .* lasts 45 s, not multiples of 30 s"),
-    (annotated(W, (30, 30, "Lights off")), "Hypnogram.edf: unknown annotation 'Lights off' at 30 s. Known are"),
+    (other_start, "Hypnogram.edf: starts at 1989-04-24T16:14:00, but its recording at 1989-04-24T16:13:00. They must "),
+    (annotated(W, (30, 45, "Sleep stage 2"), (75, 30, "Sleep stage 1")), "Hypnogram.edf: .* are in one sleep epoch"),
+    (annotated(W, (30, 30, "Lights off")), r"Hypnogram.edf: unknown stages 'Lights off' \(1\)"),
     (annotated((0, 300, "Sleep stage W")), r"Hypnogram.edf: no sleep at all .* \(10 sleep epochs of W\)"),
     (lambda psg, hypnogram: cut(psg, 100), "PSG.edf: cut off in the middle of data record 10 of 10. Get it again."),
     (lambda psg, hypnogram: edit(psg, N_RECORDS_FIELD, "12"), "PSG.edf: the header promises 12 .* but the file has 10"),
@@ -315,9 +314,8 @@ def test_all_real_hypnograms_give_the_stages_of_the_released_preparation():
     assert len(excerpts) == 20
     for path in excerpts:
         excerpt = np.load(path)
-        annotations = read_annotations(next(HYPNOGRAMS.glob(f"{path.stem[:7]}*")))
         n_sleep_epochs = int(excerpt["n_records"])
-        night = stages_from_annotations(annotations, n_sleep_epochs, path.stem)
+        night = read_scoring(next(HYPNOGRAMS.glob(f"{path.stem[:7]}*")), n_sleep_epochs)
         _, stages, _ = cut_sleep_epochs(np.zeros(n_sleep_epochs, np.float32), night, 1, path.stem)
         np.testing.assert_array_equal(stages, excerpt["stage"], err_msg=path.stem)
 

@@ -130,7 +130,7 @@ def test_bad_recordings_get_one_line_each_and_cost_no_other(folders):
         r"shhs1-200002-profusion.xml: not XML that can be read \(no element found: .*\). Get it again.",
         r"shhs1-200003-profusion.xml: declares entities, .* Get it again.",
         r"shhs1-200004-profusion.xml: no SleepStages/SleepStage in it. Get the Profusion file of this recording.",
-        r"shhs1-200005-profusion.xml: sleep epoch 3 has the unknown stage '7'. Known are .*",
+        r"shhs1-200005-profusion.xml: unknown stages '7' \(1\). .*",
         r"shhs1-200006.edf: no channel 'EEG C4-A1' \(nor 'EEG'\). The file has 'ECG', .* Pass one with --select_ch.",
     ]
     lines = not_prepared(err)

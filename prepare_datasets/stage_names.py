@@ -1,0 +1,141 @@
+"""What scorers call the stages, and what a user says of names that are not known."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.stages import N1, N2, N3, REM, W
+
+UNSCORED = -1
+"""Stands for a sleep epoch that is not scored, scored as movement, or absent from the scoring."""
+
+ALL_OTHERS = "*"
+"""Stands in a user's stage names for every name that is not known."""
+
+N_SHOWN = 20
+
+# As `_key` leaves them. Rechtschaffen & Kales: stages 3 and 4 are one in the AASM's stages.
+_NAMES = {
+    **dict.fromkeys(("w", "wake", "awake", "wakefulness", "s0", "n0"), W),
+    **dict.fromkeys(("n1", "s1", "nrem1"), N1),
+    **dict.fromkeys(("n2", "s2", "nrem2"), N2),
+    **dict.fromkeys(("n3", "s3", "nrem3", "n4", "s4", "nrem4", "sws"), N3),
+    **dict.fromkeys(("r", "rem"), REM),
+    **dict.fromkeys(("?", "unscored", "unknown", "undefined", "uns", "outofbounds", "n/a", "nan"), UNSCORED),
+    **dict.fromkeys(("movementtime", "movement", "mt", "artifact", "artefact", "art"), UNSCORED),
+}
+_RK_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: N3, 5: REM, 6: UNSCORED, 9: UNSCORED, -1: UNSCORED, -2: UNSCORED}
+_AASM_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: REM, -1: UNSCORED, -2: UNSCORED}
+
+_CHOICES = "W, N1, N2, N3, REM, ? (not scored) or null (no stage)"
+
+
+def resolve(
+    names: Iterable[str], source: str, stage_names: Mapping[str, int | None] | None = None, *, rk: bool = False
+) -> tuple[dict[str, int | None], tuple[str, ...]]:
+    """Find the stage of each name.
+
+    Case, spaces and a leading `Sleep stage` make no difference. Numbers alone are Rechtschaffen & Kales' codes
+    (4 is N3, 5 REM) where one above 4 occurs, and 0 to 4 in the order of W, N1, N2, N3, REM where none does.
+
+    Parameters
+    ----------
+    names : iterable of str
+        All of a recording, as they stand in its scoring.
+    source : str
+        Name of the scoring, for messages.
+    stage_names : mapping of str to int or None, optional
+        What the user says, see `read_stage_names`; it goes before what is known.
+    rk : bool
+        Numbers are Rechtschaffen & Kales' codes whichever occur.
+
+    Returns
+    -------
+    stages : dict of str to int or None
+        By name: 0 to 4, `UNSCORED` (-1), or None for what is no stage.
+    remarks : tuple of str
+        What was taken for granted.
+
+    Raises
+    ------
+    UserError
+        Names are unknown: lists them with their counts and what to say of them.
+    """
+    said, counts = stage_names or {}, Counter(names)
+    numbers = {number for name in counts if name not in said and (number := _number(name)) is not None}
+    aasm = not rk and 4 in numbers and max(numbers) == 4
+    codes = _AASM_CODES if aasm else _RK_CODES
+    stages, unknown = {}, Counter[str]()
+    for name, count in counts.items():
+        number, key = _number(name), _key(name)
+        if name in said:
+            stages[name] = said[name]
+        elif number in codes:
+            stages[name] = codes[number]
+        elif key in _NAMES:
+            stages[name] = _NAMES[key]
+        elif ALL_OTHERS in said:
+            stages[name] = said[ALL_OTHERS]
+        else:
+            unknown[name] = count
+    if unknown:
+        raise _unknown(source, unknown)
+    return stages, ("code 4 taken for REM",) if aasm else ()
+
+
+def read_stage_names(path: Path) -> dict[str, int | None]:
+    """Read what a user says of stage names: a JSON object such as `{"Stage V": "REM", "Lights off": null}`.
+
+    Returns
+    -------
+    dict of str to int or None
+        Stage by name; None for what is no stage and is passed over.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read or says something else.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}. Pass a JSON file with --stage_names.") from error
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error}). Correct it.") from error
+    if not isinstance(said, dict):
+        raise UserError(f'{path}: no JSON object such as {{"Stage V": "REM", "Lights off": null}}. Correct it.')
+    for name, stage in said.items():
+        if stage is not None and (not isinstance(stage, str) or _key(stage) not in _NAMES):
+            raise UserError(f"{path}: {name!r} is said to be {json.dumps(stage)}. It can be {_CHOICES}.")
+    return {name.strip(): stage if stage is None else _NAMES[_key(stage)] for name, stage in said.items()}
+
+
+def _number(name: str) -> int | None:
+    """Return the whole number that `name` is, also as numpy writes it (2.000000000000000000e+00)."""
+    try:
+        number = float(name)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _key(name: str) -> str:
+    """Leave of a name what tells the stage: `Sleep stage N2`, `stage 2 sleep` and `SLEEP-S2` are n2, n2 and s2."""
+    letters = re.sub(r"[\s_.-]+", "", name.casefold())
+    bare = re.sub("^(sleep)?(stage)?|sleep$", "", letters)
+    return f"n{bare}" if re.fullmatch("[0-4]", bare) and bare != letters else bare
+
+
+def _unknown(source: str, unknown: Counter[str]) -> UserError:
+    """Return what to say of unknown names."""
+    shown = unknown.most_common(N_SHOWN)
+    listed = ", ".join(f"{name!r} ({count})" for name, count in shown)
+    more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
+    answer = json.dumps(dict.fromkeys([name for name, _ in shown]), ensure_ascii=False)
+    return UserError(
+        f"{source}: unknown stages {listed}{more}. Correct them there, or say what they are in a JSON file and pass it "
+        f'to prepare_recordings.py with --stage_names: {answer}, each {_CHOICES}; "{ALL_OTHERS}" stands for all others.'
+    )

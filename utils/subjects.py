@@ -1,0 +1,44 @@
+"""Whose night a recording is, told by its name."""
+
+import re
+
+from utils.errors import UserError
+
+SLEEP_EDF_PATTERNS = (r"SC4(\d\d)\d[A-Z]\w", r"(ST7\d\d)\d[A-Z]\w")
+"""Names of Sleep-EDF recordings, the group being the subject: cassette SC4ssNEx and telemetry ST7ssNJx."""
+
+
+def is_pattern(value: object) -> bool:
+    """Tell whether `value` is a regular expression with one group."""
+    try:
+        return isinstance(value, str) and re.compile(value).groups == 1
+    except re.error:
+        return False
+
+
+def subject_of(recording: str, pattern: str | None = None) -> str:
+    """Name the subject of a recording.
+
+    Parameters
+    ----------
+    recording : str
+        Name without suffix, such as `SC4001E0`.
+    pattern : str or None
+        Regular expression, searched in the name; its one group is the subject. None: Sleep-EDF names give their
+        subject number, any other recording is a subject of its own.
+
+    Raises
+    ------
+    UserError
+        The name does not match `pattern`.
+    """
+    if pattern is not None:
+        found = re.search(pattern, recording)
+        if found is None or found[1] is None:
+            raise UserError(
+                f"{recording}: data_loader.args.subject_pattern {pattern!r} finds no subject in this name. "
+                "Mend the pattern, or set it to null to take every recording as a subject."
+            )
+        return found[1]
+    matches = (re.fullmatch(sleep_edf, recording) for sleep_edf in SLEEP_EDF_PATTERNS)
+    return next((match[1] for match in matches if match), recording)
