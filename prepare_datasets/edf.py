@@ -15,6 +15,9 @@ from prepare_datasets.channels import find_channel
 from prepare_datasets.edf_header import Header, Signal, read_header, record_onsets, require_no_gaps
 from utils.errors import UserError
 
+MAX_SAMPLES = 10**8
+"""Of one channel, which takes 1.2 GB to read: a day at 1000 Hz and more."""
+
 # From what MNE returns to microvolts, by the header's dimension (bytes read as Latin-1). MNE turns uV and mV into
 # volts and takes any other dimension for volts, nanovolts and a micro sign in UTF-8 among them.
 _TO_MICROVOLTS = {
@@ -178,6 +181,11 @@ def _require_sense(header: Header, signal: Signal) -> None:
         raise UserError(
             f"{name} has {signal.n_per_record} samples in data records of {header.record_s:g} s, "
             "which gives no sampling rate. Correct the header."
+        )
+    if header.n_records * signal.n_per_record > MAX_SAMPLES:
+        raise UserError(
+            f"{name} has {header.n_records * signal.n_per_record} samples; at most {MAX_SAMPLES} are read. "
+            "Cut the recording, or resample it."
         )
     for kind, (low, high) in {"physical": signal.physical_range, "digital": signal.digital_range}.items():
         if math.isnan(low) or math.isnan(high) or low == high or (kind == "digital" and low > high):

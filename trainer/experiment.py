@@ -11,9 +11,11 @@ import numpy as np
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
 from utils.files import replacing, write_text
+from utils.lock import held
 from utils.nested import differences
 
 CONFIG, DATA, METRICS, PREDICTIONS = "config.json", "data.json", "metrics.csv", "predictions.npz"
+LOG_FILE = "info.log"
 
 RESULTS = (PREDICTIONS, BEST, LAST, METRICS)
 """Files that hold what a fold gave."""
@@ -132,7 +134,8 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     Raises
     ------
     UserError
-        What differs, in this fold or in another one of the experiment.
+        What differs, in this fold or in another one of the experiment; or another process is at work on the folder
+        that is to be overwritten.
     """
     if not overwrite:
         _refuse_unknown_results(directory)
@@ -140,7 +143,7 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     for other in sorted(directory.parent.glob("fold_*")):
         if other != directory:
             _compare(other, config, data, same_fold=False)
-    if overwrite:
+    if overwrite and directory.is_dir():
         _remove_results(directory)
     for name, value, indent in ((DATA, data, 1), (CONFIG, config, 4)):
         if not (directory / name).exists():
@@ -241,5 +244,6 @@ def _remove_results(directory: Path) -> None:
         DATA,
         CONFIG,
     )
-    for path in [path for pattern in patterns for path in directory.glob(pattern)]:
-        path.unlink()
+    with held(directory / LOG_FILE):
+        for path in [path for pattern in patterns for path in directory.glob(pattern)]:
+            path.unlink()

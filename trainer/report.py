@@ -18,7 +18,7 @@ import pandas as pd
 from model import metric
 from trainer import statistics
 from trainer.comparison import comparison, experiments_table, read_experiments
-from trainer.experiment import METRICS, Predictions, fold_directory, is_finished
+from trainer.experiment import LOG_FILE, METRICS, Predictions, fold_directory, is_finished
 from trainer.results import PROTOCOLS, Results, pooled, read_results, subjects_of
 from trainer.sleep_statistics import sleep_statistics
 from trainer.tables import fit_columns, summary, tables
@@ -37,7 +37,7 @@ def write_report_if_complete(experiment: Path, num_folds: int) -> None:
     last = fold_directory(experiment, num_folds - 1)
     if all(is_finished(fold_directory(experiment, fold)) for fold in range(num_folds)):
         # Folds that are trained side by side may finish at the same time.
-        with locked(last / "info.log"), log_to_file(last / "info.log"):
+        with locked(last / LOG_FILE), log_to_file(last / LOG_FILE):
             write_report(experiment, range(num_folds))
 
 
@@ -237,7 +237,7 @@ def main() -> int:
             print(experiments_table(experiments))
             if len(experiments) == 2:
                 print("\n" + comparison(*experiments))
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

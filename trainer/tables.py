@@ -90,12 +90,17 @@ def in_percent(value: float, between: Sequence[float] | None = None, unit: str =
 
 
 def fit_columns(sheet: Any) -> None:
-    """Make the columns of a sheet of openpyxl as wide as their longest cell and show two decimals."""
+    """Make the columns of a sheet of openpyxl as wide as their longest cell and show two decimals.
+
+    A recording may be called `=1+1`: no cell is a formula.
+    """
     for column in sheet.columns:
         sheet.column_dimensions[column[0].column_letter].width = 2 + max(
             len(f"{cell.value:.2f}" if isinstance(cell.value, float) else str(cell.value or "")) for cell in column
         )
         for cell in column:
+            if cell.data_type == "f":
+                cell.data_type = "s"
             if isinstance(cell.value, float):
                 cell.number_format = "0.000" if abs(cell.value) <= 1 else "0.00"
     sheet.freeze_panes = "B2"

@@ -1,5 +1,6 @@
 """One training pass and one evaluation pass over sleep epochs."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -75,8 +76,10 @@ class Trainer(BaseTrainer):
         loss_by_step = torch.stack(losses).cpu()
         if not loss_by_step.isfinite().all():
             step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
+            recordings = ", ".join(self.train_batches.recordings(step - 1))
             raise UserError(
                 f"training epoch {train_epoch}, step {step} of {len(losses)}: the loss is {loss_by_step[step - 1]:g}. "
+                f"The batch is of {recordings}. {self.last_good()} "
                 "Lower optimizer.args.lr, or look for odd values in the recordings."
             )
         true, predicted = torch.cat(stages).cpu().numpy(), torch.cat(predictions).cpu().numpy()
@@ -91,6 +94,11 @@ class Trainer(BaseTrainer):
         with torch.inference_mode():
             loss = self.criterion.cpu()(logits, y_true).item()
         self.criterion.to(self.device)
+        if not math.isfinite(loss):  # the last step may have spoiled the weights without a sign in its own loss
+            raise UserError(
+                f"training epoch {len(self.history) + 1}, after its last step: the loss of the {self.evaluated_set} "
+                f"set is {loss:g}. {self.last_good()} Lower optimizer.args.lr."
+            )
         y_pred = logits.argmax(dim=1)
         self.confusion = confusion_matrix(y_true.numpy(), y_pred.numpy())
         return self._scores(self.evaluated_set, loss, y_true.numpy(), y_pred.numpy())
