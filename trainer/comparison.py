@@ -172,7 +172,7 @@ def _in_order(predictions: Predictions, recordings: Sequence[str]) -> Prediction
     """Take the sleep epochs of `recordings`, sorted by recording and position."""
     chosen = np.flatnonzero(np.isin(predictions.recording, recordings))
     chosen = chosen[np.lexsort((predictions.sleep_epoch[chosen], predictions.recording[chosen]))]
-    return Predictions(**{name: values[chosen] for name, values in vars(predictions).items()})
+    return Predictions(**{name: values[chosen] for name, values in predictions.arrays.items()})
 
 
 def _check_subjects(one: np.ndarray, other: np.ndarray) -> None:

@@ -106,7 +106,7 @@ def read_results(experiment: Path, folds: Sequence[int] | None = None) -> Result
 
 def pooled(results: Sequence[Predictions]) -> Predictions:
     """Lay the predictions of several folds one after the other."""
-    return Predictions(**{name: np.concatenate([getattr(fold, name) for fold in results]) for name in vars(results[0])})
+    return Predictions(**{name: np.concatenate([fold.arrays[name] for fold in results]) for name in results[0].arrays})
 
 
 def subjects_of(recording: np.ndarray, pattern: str | None) -> np.ndarray:
