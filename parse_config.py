@@ -23,7 +23,7 @@ RUNTIME_ARGUMENTS = {
     "optimizer": "params",
     "lr_scheduler": "optimizer",
     "loss": "class_counts",
-    "context": "n_inputs",
+    "context.model": "n_inputs",
     "context.optimizer": "params",
 }
 """What a component is handed by the program, besides its `args`."""
@@ -149,8 +149,8 @@ class ConfigParser:
             "optimizer": lambda: made["arch"].parameters(),
             "lr_scheduler": lambda: made["optimizer"],
             "loss": lambda: [1] * N_STAGES,
-            "context": lambda: N_STAGES,
-            "context.optimizer": lambda: made["context"].parameters(),
+            "context.model": lambda: N_STAGES,
+            "context.optimizer": lambda: made["context.model"].parameters(),
         }
         for key in (key for key in handed if key in keys):
             try:

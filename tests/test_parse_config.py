@@ -421,14 +421,14 @@ def test_the_night_context_may_be_missing_or_null():
     [
         ("context.windo=7", "context.windo: unknown key. Did you mean 'context.window'?"),
         ("context.window=0", "context.window: 0 will not do; it takes a whole number of at least 1."),
-        ("context.type=NightGru", "context: nothing is named 'NightGru'. Did you mean 'NightGRU'?"),
-        ("context.args.widht=3", "context.args.widht: unknown key. Did you mean 'width'?"),
-        ("context.args.width=wide", 'context.args.width: "wide" will not do; it takes a whole number.'),
-        ("context.args.n_inputs=3", "context.args.n_inputs: unknown key."),
+        ("context.model.type=NightGru", "context.model: nothing is named 'NightGru'. Did you mean 'NightGRU'?"),
+        ("context.model.args.widht=3", "context.model.args.widht: unknown key. Did you mean 'width'?"),
+        ("context.model.args.width=wide", 'context.model.args.width: "wide" will not do; it takes a whole number.'),
+        ("context.model.args.n_inputs=3", "context.model.args.n_inputs: unknown key."),
         ("context.optimizer.type=Adm", "context.optimizer: nothing is named 'Adm'. Did you mean 'Adam'?"),
         ("context.optimizer.lr=1", "context.optimizer.lr: unknown key."),
         ("context.optimizer.type=LBFGS", "context.optimizer: LBFGS cannot take a step of training"),
-        ("context.args.dropout=2.0", "context: dropout probability has to be between 0 and 1, but got 2.0"),
+        ("context.model.args.dropout=2.0", "context.model: dropout probability has to be between 0 and 1, but got 2.0"),
         ("context=7", "context: "),
     ],
 )
@@ -439,7 +439,7 @@ def test_what_is_wrong_with_the_night_context_is_told(override, line):
 def test_a_night_context_that_is_begun_must_be_whole():
     said = problems(CONFIG, "context.window=7")
     missing = {line.partition(":")[0] for line in said}
-    assert missing == {f"context.{key}" for key in ("type", "args", "epochs", "batch_size", "optimizer")}
+    assert missing == {f"context.{key}" for key in ("model", "epochs", "batch_size", "optimizer")}
 
 
 def test_all_problems_are_told_at_once():

@@ -74,7 +74,7 @@ def make_context_trainer(
 ) -> Trainer:
     """Make model of the night, optimizer, loss and windows of a fold; it selects as the single sleep epochs did."""
     seed_train_epoch(config["seed"], 0)
-    network = config.init_obj("context", inputs.shape[1]).to(data.device)
+    network = config.init_obj("context.model", inputs.shape[1]).to(data.device)
     network.standardise(inputs[data.indices(fold.train).to(data.device)])
     settings = config["context"]
     return Trainer(

@@ -46,7 +46,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
         "lr_scheduler": [torch.optim.lr_scheduler],
         "loss": [model.loss, torch.nn],
         "metrics": [model.metric],
-        "context": [model.context],
+        "context.model": [model.context],
         "context.optimizer": [torch.optim],
     }
     return ConfigParser(path, overrides, modules, try_out)
