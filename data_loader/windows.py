@@ -51,7 +51,9 @@ class Windows:
         self.data, self.inputs, self.length, self.batch_size = data, inputs, length, batch_size
         self.indices = data.indices(recordings)
         self._runs = [
-            data.indices([name])[run] for name in recordings for run in runs(data.outlines[name].sleep_epoch)
+            data.indices([name])[run].to(data.device)
+            for name in recordings
+            for run in runs(data.outlines[name].sleep_epoch)
         ]
 
     def __iter__(self) -> Iterator[tuple[PackedSequence, Tensor]]:
@@ -63,11 +65,11 @@ class Windows:
         stages = self.data.stages.to(self.data.device)
         for begin in range(0, len(windows), self.batch_size):
             chosen = pack_sequence(windows[begin : begin + self.batch_size], enforce_sorted=False)
-            order = chosen.data.to(self.data.device)
-            packed = PackedSequence(
-                self.inputs[order], chosen.batch_sizes, chosen.sorted_indices, chosen.unsorted_indices
-            ).to(self.data.device)
-            yield packed, stages[order]
+            inputs = self.inputs[chosen.data]
+            yield (
+                PackedSequence(inputs, chosen.batch_sizes, chosen.sorted_indices, chosen.unsorted_indices),
+                stages[chosen.data],
+            )
 
 
 def _cut(run: Tensor, length: int) -> list[Tensor]:

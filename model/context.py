@@ -1,7 +1,7 @@
 """Models of a whole night: they read what a network found in each sleep epoch, and the sleep epochs around it.
 
-A class named in `__all__` can stand in the configuration's `context.model`. It is handed `n_inputs`, the numbers that come in
-for each sleep epoch, and maps windows of consecutive sleep epochs to the logits of each of them.
+A class named in `__all__` can stand in the configuration's `context.model`. It is handed `n_inputs`, how many numbers
+come in for each sleep epoch, and maps windows of consecutive sleep epochs to the logits of each of them.
 """
 
 import torch

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from data_loader.data_loaders import Batches, SleepEpochs
 from data_loader.folds import Fold
 from data_loader.windows import Windows
 from model.context import Summary
+from model.model import AttnSleep
 from parse_config import ConfigParser
 from trainer.experiment import CONTEXT, Predictions
 from trainer.trainer import Trainer
@@ -63,7 +65,7 @@ def night_inputs(trainer: Trainer, data: SleepEpochs, recordings: list[str]) -> 
     """
     indices = data.indices(recordings)
     batches = Batches(data, indices, trainer.train_batches.batch_size, shuffle=False)
-    found = trainer.outputs(Summary(trainer.model), batches)
+    found = trainer.outputs(Summary(cast(AttnSleep, trainer.model)), batches)
     inputs = torch.zeros(len(data.stages), found.shape[1])
     inputs[indices] = found
     return inputs.to(data.device)

@@ -55,7 +55,7 @@ class Predictions:
     probabilities_context: np.ndarray | None = None
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """Those that there are, by name."""
         return {name: values for name, values in vars(self).items() if values is not None}
 

@@ -112,7 +112,7 @@ class Trainer(BaseTrainer):
         return self.outputs(self.model, batches)
 
     def outputs(self, network: torch.nn.Module, batches: Batches | Windows) -> Tensor:
-        """What `network` gives in evaluation for all sleep epochs of `batches`, in their order, on the CPU."""
+        """Compute what `network` gives in evaluation for all sleep epochs of `batches`, in order, on the CPU."""
         network = folded(network)
         with torch.inference_mode():
             return torch.cat([self._forward(network, inputs) for inputs, _ in batches]).cpu()

@@ -207,7 +207,9 @@ def test_subjects_and_seconds_come_from_the_folders_of_the_folds(tmp_path):
 def with_context(folds):
     """Add a model of the night that is always right and always sure."""
     return {
-        number: replace(fold, y_pred_context=fold.y_true, probabilities_context=np.eye(5, dtype=np.float32)[fold.y_true])
+        number: replace(
+            fold, y_pred_context=fold.y_true, probabilities_context=np.eye(5, dtype=np.float32)[fold.y_true]
+        )
         for number, fold in folds.items()
     }
 
