@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+import model.context
 import model.loss
 import model.metric
 import model.model
 from data_loader.data_loaders import Batches, SleepEpochs, class_counts
 from data_loader.folds import Fold
 from parse_config import ConfigParser
+from trainer.context import add_context
 from trainer.experiment import LOG_FILE, Predictions, fold_directory, write_predictions
 from trainer.trainer import Trainer
 from trainer.trials import try_out
@@ -45,6 +47,8 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
         "lr_scheduler": [torch.optim.lr_scheduler],
         "loss": [model.loss, torch.nn],
         "metrics": [model.metric],
+        "context.model": [model.context],
+        "context.optimizer": [torch.optim],
     }
     return ConfigParser(path, overrides, modules, try_out)
 
@@ -103,6 +107,8 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
         LOG.warning(f"Stopped after training epoch {len(trainer.history)}.")
         raise
     predictions = predict_test_set(trainer, fold, data)
+    if "context" in config.values:
+        predictions = add_context(config, fold, data, trainer, predictions)
     write_predictions(directory, predictions)
     LOG.log(
         SUMMARY,

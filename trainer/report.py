@@ -20,7 +20,7 @@ from trainer import statistics
 from trainer.comparison import comparison, experiments_table, read_experiments
 from trainer.experiment import LOG_FILE, METRICS, Predictions, fold_directory, is_finished
 from trainer.results import PROTOCOLS, Results, pooled, read_results, subjects_of
-from trainer.sleep_statistics import sleep_statistics
+from trainer.sleep_statistics import sleep_statistics, transitions
 from trainer.tables import fit_columns, summary, tables
 from utils.errors import UserError
 from utils.files import replacing, write_text
@@ -85,7 +85,8 @@ def make_report(
     -------
     dict
         Plain values; metrics are fractions from 0 to 1: `folds` (`finished`, `missing`), `protocols`, `per_fold`,
-        `per_recording`, `timing`.
+        `per_recording`, `transitions` (of the true hypnograms and by protocol), `context_difference` (what the model of
+        the night adds to the single sleep epochs, over subjects; None without one), `timing`.
     """
     folds = dict(sorted(folds.items()))
     everything = pooled(list(folds.values()))
@@ -93,6 +94,8 @@ def make_report(
         protocol: (everything.y_pred, everything.probabilities),
         "last_epoch": (everything.y_pred_last_epoch, everything.probabilities_last_epoch),
     }
+    if everything.y_pred_context is not None and everything.probabilities_context is not None:
+        predicted["context"] = (everything.y_pred_context, everything.probabilities_context)
     subjects = subjects_of(everything.recording, subject_pattern)
     y_pred = {name: by_name[0] for name, by_name in predicted.items()}
     fold = np.repeat(list(folds), [len(predictions.y_true) for predictions in folds.values()])
@@ -116,6 +119,15 @@ def make_report(
         },
         "per_fold": per_fold,
         "per_recording": per_recording,
+        "transitions": {
+            name: transitions(everything.recording, everything.sleep_epoch, stages)
+            for name, stages in {"true": everything.y_true, **y_pred}.items()
+        },
+        "context_difference": statistics.differences_by_subject(
+            subjects, everything.y_true, everything.y_pred, everything.y_pred_context
+        )
+        if everything.y_pred_context is not None
+        else None,
         "timing": _timing(list(folds), seconds or {}),
     }
 

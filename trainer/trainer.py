@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from tqdm import tqdm
 
 from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
+from data_loader.windows import Windows
 from model.folding import folded
 from model.metric import confusion_matrix
 from utils.errors import UserError
@@ -33,7 +35,8 @@ class Trainer(BaseTrainer):
         Loss of logits (B, 5) and stages (B,).
     metrics : mapping of str to function
         Computed on all predictions of a pass pooled, see `model.metric`.
-    train_batches, evaluation_batches : Batches
+    train_batches, evaluation_batches : Batches or Windows
+        The latter for a network that maps windows of sleep epochs to the logits of each of them.
     bf16 : bool
         Compute convolutions and matrix products in bfloat16; weights, batch norm's statistics, layer norms and the
         loss stay in float32.
@@ -46,8 +49,8 @@ class Trainer(BaseTrainer):
         *args: Any,
         criterion: torch.nn.Module,
         metrics: Mapping[str, Metric],
-        train_batches: Batches,
-        evaluation_batches: Batches,
+        train_batches: Batches | Windows,
+        evaluation_batches: Batches | Windows,
         bf16: bool,
         **kwargs: Any,
     ) -> None:
@@ -112,16 +115,20 @@ class Trainer(BaseTrainer):
             figure = plots.confusion_matrix(self.confusion.tolist())
             board.add_figure(f"{self.evaluated_set}_confusion_matrix", figure, len(self.history))
 
-    def logits(self, batches: Batches) -> Tensor:
+    def logits(self, batches: Batches | Windows) -> Tensor:
         """Logits of all sleep epochs of `batches`, in their order, shape (n, 5), on the CPU."""
-        network = folded(self.model)
-        with torch.inference_mode():
-            return torch.cat([self._forward(network, signal) for signal, _ in batches]).cpu()
+        return self.outputs(self.model, batches)
 
-    def _forward(self, network: torch.nn.Module, signal: Tensor) -> Tensor:
+    def outputs(self, network: torch.nn.Module, batches: Batches | Windows) -> Tensor:
+        """Compute what `network` gives in evaluation for all sleep epochs of `batches`, in order, on the CPU."""
+        network = folded(network)
+        with torch.inference_mode():
+            return torch.cat([self._forward(network, inputs) for inputs, _ in batches]).cpu()
+
+    def _forward(self, network: torch.nn.Module, inputs: Tensor | PackedSequence) -> Tensor:
         """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return network(signal).float()
+            return network(inputs).float()
 
     def _scores(self, name: str, loss: float, y_true: np.ndarray, y_pred: np.ndarray) -> Row:
         """Loss and metrics of one pass, the columns prefixed with the set's name."""
@@ -129,7 +136,7 @@ class Trainer(BaseTrainer):
         return {f"{name}_{column}": value for column, value in ({"loss": loss} | scores).items()}
 
 
-def _with_progress(batches: Batches, title: str) -> Iterable[tuple[Tensor, Tensor]]:
+def _with_progress(batches: Batches | Windows, title: str) -> Iterable[tuple[Tensor | PackedSequence, Tensor]]:
     """Show a progress bar on a terminal, unless the log is at its tersest."""
     shown = sys.stderr.isatty() and LOG.isEnabledFor(20)
     return tqdm(batches, desc=title, unit="batch", leave=False, disable=not shown)
