@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from utils.config_fields import ARGUMENT_FIELDS, FIELDS
+from utils.config_fields import ARGUMENT_FIELDS, FIELDS, OPTIONAL
 from utils.errors import UserError
 from utils.nested import merge, no_number, read_json
 from utils.stages import N_STAGES
@@ -23,6 +23,8 @@ RUNTIME_ARGUMENTS = {
     "optimizer": "params",
     "lr_scheduler": "optimizer",
     "loss": "class_counts",
+    "context.model": "n_inputs",
+    "context.optimizer": "params",
 }
 """What a component is handed by the program, besides its `args`."""
 
@@ -37,7 +39,7 @@ class ConfigParser:
     overrides : sequence of str
         `key.path=value` each, the value as JSON or, failing that, as text.
     modules : mapping of str to sequence of modules
-        For `arch`, `optimizer`, `lr_scheduler`, `loss` and `metrics`: where to look the names up, in order.
+        For `metrics` and each key of RUNTIME_ARGUMENTS: where to look the names up, in order.
     trial : callable
         Is given the objects that could be made, by key, and the number of training epochs; yields problems of use.
 
@@ -57,6 +59,8 @@ class ConfigParser:
     ) -> None:
         self._modules, self._trial = modules, trial
         self.values = merge(read_json(path), _nested(overrides))
+        if self.values.get(OPTIONAL, {}) is None:
+            del self.values[OPTIONAL]
         problems = list(_problems(self.values))
         problems += [problem for key in self._sound(problems) for problem in self._name_problems(key)]
         problems += self._object_problems(self._sound(problems))
@@ -86,7 +90,7 @@ class ConfigParser:
         Parameters
         ----------
         key : str
-            `arch`, `optimizer`, `lr_scheduler` or `loss`.
+            One of RUNTIME_ARGUMENTS.
         runtime_argument : object
             What RUNTIME_ARGUMENTS names for this component; a class that does not ask for it does not get it.
         """
@@ -109,9 +113,9 @@ class ConfigParser:
         return {name: self._look_up(key, name) for name in self[key]}
 
     def _sound(self, problems: Sequence[Problem]) -> list[str]:
-        """List the keys with names to look up in which no problem was found so far."""
-        faulty = {key.split(".")[0] for key, _ in problems}
-        return [key for key in self._modules if key not in faulty]
+        """List the keys with names to look up that are there and in which no problem was found so far."""
+        sound = self.values.keys() - {key.split(".")[0] for key, _ in problems}
+        return [key for key in self._modules if key.split(".")[0] in sound]
 
     def _choices(self, key: str) -> list[str]:
         names = ((module, name) for module in self._modules[key] for name in getattr(module, "__all__", vars(module)))
@@ -145,6 +149,8 @@ class ConfigParser:
             "optimizer": lambda: made["arch"].parameters(),
             "lr_scheduler": lambda: made["optimizer"],
             "loss": lambda: [1] * N_STAGES,
+            "context.model": lambda: N_STAGES,
+            "context.optimizer": lambda: made["context.model"].parameters(),
         }
         for key in (key for key in handed if key in keys):
             try:
@@ -184,6 +190,8 @@ def _problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     for key in sorted(given.keys() - FIELDS.keys()):
         yield key, f"unknown key.{_meant(key, FIELDS)}"
     for key, field in FIELDS.items():
+        if key.split(".")[0] == OPTIONAL and OPTIONAL not in values:
+            continue
         if key not in given:
             yield key, f'missing; it takes {field.description}. With "extends": "config.json" it need not be there.'
         elif not field.accepts(given[key]):

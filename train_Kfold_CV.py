@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from utils.arguments import positive
 from utils.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -114,7 +115,11 @@ def parse_arguments() -> argparse.Namespace:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key: --set trainer.epochs=5"
     )
     parser.add_argument(
-        "--jobs", type=_jobs, default=1, metavar="N", help="train so many folds at once, each with a share of the cores"
+        "--jobs",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="train so many folds at once, each with a share of the cores",
     )
     parser.add_argument("--dry_run", action="store_true", help="print as JSON what would be done, and do nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
@@ -134,12 +139,6 @@ def _fold_id(text: str) -> str:
     if text != "all" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 up nor all")
     return text
-
-
-def _jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _device(text: str) -> str:

@@ -101,6 +101,7 @@ class BaseTrainer(ABC):
         UserError
             The loss is no longer a finite number.
         """
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._write_metrics()
         board = open_board(self.directory / "tensorboard", len(self.history) + 1) if self.tensorboard else None
         while len(self.history) < self.epochs and not self._stale():
@@ -147,6 +148,7 @@ class BaseTrainer(ABC):
         for path in [checkpoint] if checkpoint else newest_first(self.directory):
             try:
                 state = load_checkpoint(path)
+                self._require_history(path, state)
                 if checkpoint is None:
                     self._require_best(state["history"])
             except UserError as error:
@@ -168,6 +170,14 @@ class BaseTrainer(ABC):
                 self._take_over_best(path)
             return
 
+    def _require_history(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that does not tell what each training epoch up to it gave."""
+        column = f"{self.evaluated_set}_{self.monitored}"
+        rows = state["history"] if isinstance(state.get("history"), list) else []
+        told = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
+        if not told or told != list(range(1, state["train_epoch"] + 1)):
+            raise UserError(f"{path}: no {column} of each training epoch in it; it is of no run like this one.")
+
     def _require_best(self, history: list[Row]) -> None:
         """Refuse a checkpoint if the best weights up to it are lost; training from an older one gives them again."""
         best, wanted = load_checkpoint(self.directory / BEST), self.best(history)["train_epoch"]
@@ -187,6 +197,11 @@ class BaseTrainer(ABC):
             f"{state['train_epoch']}. Go on from {LAST} there."
         )
 
+    def last_good(self) -> str:
+        """Say, in a sentence, which the newest checkpoint is: for when training cannot go on."""
+        newest = next(newest_first(self.directory), None)
+        return f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
+
     def load_best(self) -> int:
         """Put the weights of the best training epoch into the model and return its number."""
         state = load_checkpoint(self.directory / BEST)
@@ -205,6 +220,8 @@ class BaseTrainer(ABC):
 
     def _save(self) -> None:
         """Write what a later run needs; checkpoint-last comes last, so it never knows of a file that is not there."""
+        if not self.directory.is_dir():
+            raise UserError(f"{self.directory}: the folder is gone. The same command trains this fold from the start.")
         train_epoch = len(self.history)
         state = {
             "train_epoch": train_epoch,

@@ -161,6 +161,11 @@ class SleepEpochs:
         """Give the numbers of all sleep epochs of `recordings`, in their order, shape (n,), int64."""
         return torch.cat([torch.arange(self._where[name].start, self._where[name].stop) for name in recordings])
 
+    def recordings(self, indices: Tensor) -> list[str]:
+        """Name the recordings, sorted, of the sleep epochs `indices`."""
+        names = list(self.outlines)
+        return sorted({names[number] for number in self._recording[indices.cpu().numpy()]})
+
     def class_counts(self, recordings: Iterable[str]) -> list[int]:
         """Count the sleep epochs of W, N1, N2, N3, REM in `recordings`."""
         return class_counts([self.outlines[name] for name in recordings])
@@ -284,11 +289,16 @@ class Batches:
 
     def __init__(self, data: SleepEpochs, indices: Tensor, batch_size: int, shuffle: bool) -> None:
         self.data, self.indices, self.batch_size, self.shuffle = data, indices, batch_size, shuffle
+        self._order = indices
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield signal (B, 1, T) and stages (B,), on the device."""
-        order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
-        return self.data.batches(order, self.batch_size)
+        self._order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
+        return self.data.batches(self._order, self.batch_size)
+
+    def recordings(self, number: int) -> list[str]:
+        """Name the recordings of a batch (0-based) of the last time the batches were gone through."""
+        return self.data.recordings(self._order.split(self.batch_size)[number])

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from prepare_datasets.outcomes import Outcome, tell, tell_end, tell_head, tell_outcome
 from prepare_datasets.processes import results
+from utils.arguments import positive
 from utils.cores import n_cores
 from utils.errors import UserError
 from utils.recording import Recording, read_outline, write_recording
@@ -73,7 +74,7 @@ def argument_parser(description: str, output_dir: str, channel: str | None = Non
         metavar="CHANNEL",
         help=f"EEG channel by its name{f' ({channel})' if channel else ''}",
     )
-    add("--jobs", type=_positive, default=n_cores(), metavar="N", help="recordings at once (the cores: %(default)s)")
+    add("--jobs", type=positive, default=n_cores(), metavar="N", help="recordings at once (the cores: %(default)s)")
     add("--overwrite", action="store_true", help="prepare recordings again whose npz is there")
     add(
         "--shard",
@@ -233,13 +234,6 @@ def _died(task: Task) -> Outcome:
     """Return the outcome of a recording that ended its process, also when it had one of its own."""
     text = f"{task.name}: its process was killed, perhaps for want of memory. Free some and run the same command again."
     return Outcome(task.name, "problem", text=text)
-
-
-def _positive(text: str) -> int:
-    """Parse a whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _shard(text: str) -> Shard:

@@ -93,7 +93,7 @@ def start(command, cwd, **environment):
 
 def finish(process):
     """Wait for a script, and refuse a traceback whatever its exit code is; return exit code, stdout, stderr."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert "Traceback" not in err, err
     return process.returncode, out, err
 

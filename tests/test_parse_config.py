@@ -155,7 +155,7 @@ def test_files_that_extend_each_other_are_refused(write, chain):
 
 
 def test_extending_a_file_that_is_not_there_is_refused(write):
-    with pytest.raises(UserError, match=r"nothing.json: cannot be read \(No such file or directory\)"):
+    with pytest.raises(UserError, match="mine.json: extends .*nothing.json', which is no file"):
         read_config(write({"extends": "nothing.json"}), [])
 
 
@@ -405,6 +405,41 @@ def test_an_argument_that_the_configuration_leaves_out_is_the_default_of_its_cla
     assert config.argument("arch", "fs") == 100
     assert config.argument("loss", "b") == 3
     assert config.argument("arch", "nothing") is None
+
+
+NIGHT = CONFIG.parent / "configs/night_context.json"
+
+
+def test_the_night_context_may_be_missing_or_null():
+    assert "context" not in read_config(CONFIG, []).values
+    assert "context" not in read_config(NIGHT, ["context=null"]).values
+    assert read_config(NIGHT, ["context.window=7"])["context.window"] == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("context.windo=7", "context.windo: unknown key. Did you mean 'context.window'?"),
+        ("context.window=0", "context.window: 0 will not do; it takes a whole number of at least 1."),
+        ("context.model.type=NightGru", "context.model: nothing is named 'NightGru'. Did you mean 'NightGRU'?"),
+        ("context.model.args.widht=3", "context.model.args.widht: unknown key. Did you mean 'width'?"),
+        ("context.model.args.width=wide", 'context.model.args.width: "wide" will not do; it takes a whole number.'),
+        ("context.model.args.n_inputs=3", "context.model.args.n_inputs: unknown key."),
+        ("context.optimizer.type=Adm", "context.optimizer: nothing is named 'Adm'. Did you mean 'Adam'?"),
+        ("context.optimizer.lr=1", "context.optimizer.lr: unknown key."),
+        ("context.optimizer.type=LBFGS", "context.optimizer: LBFGS cannot take a step of training"),
+        ("context.model.args.dropout=2.0", "context.model: dropout probability has to be between 0 and 1, but got 2.0"),
+        ("context=7", "context: "),
+    ],
+)
+def test_what_is_wrong_with_the_night_context_is_told(override, line):
+    assert problems(NIGHT, override)[0].startswith(line)
+
+
+def test_a_night_context_that_is_begun_must_be_whole():
+    said = problems(CONFIG, "context.window=7")
+    missing = {line.partition(":")[0] for line in said}
+    assert missing == {f"context.{key}" for key in ("model", "epochs", "batch_size", "optimizer")}
 
 
 def test_all_problems_are_told_at_once():

@@ -93,16 +93,13 @@ def compare(first: Results, second: Results) -> dict[str, Any]:
     for key in ("own", "last_epoch"):
         chosen = [_choose(first, one, key == "own"), _choose(second, other, key == "own")]
         matrices = [statistics.matrices_by_group(subjects, one.y_true, y_pred)[1] for _, y_pred in chosen]
-        before, after = (statistics.scores(by_subject) for by_subject in matrices)
         result[key] = {
             "protocols": [protocol for protocol, _ in chosen],
             **{
                 side: {name: statistics.scores(by_subject.sum(0))[name].item() for name in statistics.HEADLINE}
                 for side, by_subject in zip(("first", "second"), matrices, strict=True)
             },
-            "difference": {
-                name: statistics.paired_difference(before[name], after[name]) for name in statistics.HEADLINE
-            },
+            "difference": statistics.differences_by_subject(subjects, one.y_true, *(y_pred for _, y_pred in chosen)),
         }
     return result
 
@@ -143,7 +140,9 @@ def _figures(results: Results, recording: np.ndarray, y_true: np.ndarray, y_pred
 
 
 def _choose(results: Results, predictions: Predictions, own: bool) -> tuple[str, np.ndarray]:
-    """Pick the protocol and its predictions."""
+    """Pick the protocol and its predictions; an experiment's own are those with the night around, if it has them."""
+    if own and predictions.y_pred_context is not None:
+        return f"{results.protocol}, context", predictions.y_pred_context
     return (results.protocol, predictions.y_pred) if own else ("last_epoch", predictions.y_pred_last_epoch)
 
 
@@ -172,7 +171,7 @@ def _in_order(predictions: Predictions, recordings: Sequence[str]) -> Prediction
     """Take the sleep epochs of `recordings`, sorted by recording and position."""
     chosen = np.flatnonzero(np.isin(predictions.recording, recordings))
     chosen = chosen[np.lexsort((predictions.sleep_epoch[chosen], predictions.recording[chosen]))]
-    return Predictions(**{name: values[chosen] for name, values in vars(predictions).items()})
+    return Predictions(**{name: values[chosen] for name, values in predictions.arrays.items()})
 
 
 def _check_subjects(one: np.ndarray, other: np.ndarray) -> None:

@@ -11,11 +11,16 @@ import numpy as np
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
 from utils.files import replacing, write_text
+from utils.lock import held
 from utils.nested import differences
 
 CONFIG, DATA, METRICS, PREDICTIONS = "config.json", "data.json", "metrics.csv", "predictions.npz"
+LOG_FILE = "info.log"
 
-RESULTS = (PREDICTIONS, BEST, LAST, METRICS)
+CONTEXT = "context"
+"""Folder, in that of a fold, of the model that reads the night around each sleep epoch."""
+
+RESULTS = (PREDICTIONS, BEST, LAST, METRICS, *(f"{CONTEXT}/{name}" for name in (BEST, LAST, METRICS)))
 """Files that hold what a fold gave."""
 
 UNIMPORTANT = ("name", "n_gpu", "trainer.save_dir", "trainer.tensorboard", "trainer.verbosity")
@@ -36,6 +41,9 @@ class Predictions:
         By the weights that the protocol selected, and by those after the last training epoch.
     probabilities, probabilities_last_epoch : ndarray of shape (n, 5), float32
         Of W, N1, N2, N3, REM.
+    y_pred_context, probabilities_context : ndarray or None
+        The same with the night around each sleep epoch, by the weights that the protocol selected, where the
+        experiment has such a model.
     """
 
     recording: np.ndarray
@@ -45,6 +53,13 @@ class Predictions:
     probabilities: np.ndarray
     y_pred_last_epoch: np.ndarray
     probabilities_last_epoch: np.ndarray
+    y_pred_context: np.ndarray | None = None
+    probabilities_context: np.ndarray | None = None
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """Those that there are, by name."""
+        return {name: values for name, values in vars(self).items() if values is not None}
 
 
 def fold_directory(experiment: Path, fold: int) -> Path:
@@ -60,7 +75,7 @@ def is_finished(directory: Path) -> bool:
 def write_predictions(directory: Path, predictions: Predictions) -> None:
     """Write `predictions.npz`, without pickles, in one move."""
     with replacing(directory / PREDICTIONS) as temporary, temporary.open("wb") as file:
-        np.savez(file, **vars(predictions))
+        np.savez(file, **predictions.arrays)
 
 
 def read_predictions(directory: Path) -> Predictions:
@@ -132,7 +147,8 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     Raises
     ------
     UserError
-        What differs, in this fold or in another one of the experiment.
+        What differs, in this fold or in another one of the experiment; or another process is at work on the folder
+        that is to be overwritten.
     """
     if not overwrite:
         _refuse_unknown_results(directory)
@@ -140,7 +156,7 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     for other in sorted(directory.parent.glob("fold_*")):
         if other != directory:
             _compare(other, config, data, same_fold=False)
-    if overwrite:
+    if overwrite and directory.is_dir():
         _remove_results(directory)
     for name, value, indent in ((DATA, data, 1), (CONFIG, config, 4)):
         if not (directory / name).exists():
@@ -233,7 +249,9 @@ def _remove_results(directory: Path) -> None:
     patterns = (
         *RESULTS,
         "checkpoint-epoch*.pth",
+        f"{CONTEXT}/checkpoint-epoch*.pth",
         ".writing-*",
+        f"{CONTEXT}/.writing-*",
         "report.json",
         "report.html",
         "figures/*",
@@ -241,5 +259,6 @@ def _remove_results(directory: Path) -> None:
         DATA,
         CONFIG,
     )
-    for path in [path for pattern in patterns for path in directory.glob(pattern)]:
-        path.unlink()
+    with held(directory / LOG_FILE):
+        for path in [path for pattern in patterns for path in directory.glob(pattern)]:
+            path.unlink()

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
+import model.context
 import model.loss
 import model.metric
 import model.model
 from data_loader.data_loaders import Batches, SleepEpochs, class_counts
 from data_loader.folds import Fold
 from parse_config import ConfigParser
-from trainer.experiment import Predictions, fold_directory, write_predictions
+from trainer.context import add_context
+from trainer.experiment import LOG_FILE, Predictions, fold_directory, write_predictions
 from trainer.trainer import Trainer
 from trainer.trials import try_out
 from utils.errors import UserError
+from utils.lock import held
 from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
 from utils.seed import seed_train_epoch
@@ -44,6 +47,8 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
         "lr_scheduler": [torch.optim.lr_scheduler],
         "loss": [model.loss, torch.nn],
         "metrics": [model.metric],
+        "context.model": [model.context],
+        "context.optimizer": [torch.optim],
     }
     return ConfigParser(path, overrides, modules, try_out)
 
@@ -57,9 +62,12 @@ def train_in_turn(
     ------
     SystemExit
         A fold failed, and the log says why. Those after it are not trained.
+    UserError
+        Another process is at work on a fold.
     """
     for fold in folds:
-        with log_to_file(fold_directory(config.experiment_dir, fold.number) / "info.log", remarks):
+        log = fold_directory(config.experiment_dir, fold.number) / LOG_FILE
+        with held(log), log_to_file(log, remarks):
             try:
                 train_fold(config, fold, data, checkpoint)
             except (UserError, OSError) as error:
@@ -86,6 +94,11 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
         + (f"{len(fold.valid)} to select on, " if fold.valid else "")
         + f"{len(fold.test)} to test on; on {data.device}.",
     )
+    for name, use in (("train", "train on"), ("valid", "select on"), ("test", "test on")):
+        counts = data.class_counts(recordings) if (recordings := getattr(fold, name)) else []
+        missing = [stage for stage, n in zip(STAGE_NAMES, counts, strict=bool(counts)) if n == 0]
+        if missing:
+            LOG.warning(f"No {', '.join(missing)} in the recordings to {use}.")
     trainer = make_trainer(config, fold, data, directory)
     trainer.resume(checkpoint)
     try:
@@ -94,6 +107,8 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
         LOG.warning(f"Stopped after training epoch {len(trainer.history)}.")
         raise
     predictions = predict_test_set(trainer, fold, data)
+    if "context" in config.values:
+        predictions = add_context(config, fold, data, trainer, predictions)
     write_predictions(directory, predictions)
     LOG.log(
         SUMMARY,

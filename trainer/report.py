@@ -18,9 +18,9 @@ import pandas as pd
 from model import metric
 from trainer import statistics
 from trainer.comparison import comparison, experiments_table, read_experiments
-from trainer.experiment import METRICS, Predictions, fold_directory, is_finished
+from trainer.experiment import LOG_FILE, METRICS, Predictions, fold_directory, is_finished
 from trainer.results import PROTOCOLS, Results, pooled, read_results, subjects_of
-from trainer.sleep_statistics import sleep_statistics
+from trainer.sleep_statistics import sleep_statistics, transitions
 from trainer.tables import fit_columns, summary, tables
 from utils.errors import UserError
 from utils.files import replacing, write_text
@@ -37,7 +37,7 @@ def write_report_if_complete(experiment: Path, num_folds: int) -> None:
     last = fold_directory(experiment, num_folds - 1)
     if all(is_finished(fold_directory(experiment, fold)) for fold in range(num_folds)):
         # Folds that are trained side by side may finish at the same time.
-        with locked(last / "info.log"), log_to_file(last / "info.log"):
+        with locked(last / LOG_FILE), log_to_file(last / LOG_FILE):
             write_report(experiment, range(num_folds))
 
 
@@ -85,7 +85,8 @@ def make_report(
     -------
     dict
         Plain values; metrics are fractions from 0 to 1: `folds` (`finished`, `missing`), `protocols`, `per_fold`,
-        `per_recording`, `timing`.
+        `per_recording`, `transitions` (of the true hypnograms and by protocol), `context_difference` (what the model of
+        the night adds to the single sleep epochs, over subjects; None without one), `timing`.
     """
     folds = dict(sorted(folds.items()))
     everything = pooled(list(folds.values()))
@@ -93,6 +94,8 @@ def make_report(
         protocol: (everything.y_pred, everything.probabilities),
         "last_epoch": (everything.y_pred_last_epoch, everything.probabilities_last_epoch),
     }
+    if everything.y_pred_context is not None and everything.probabilities_context is not None:
+        predicted["context"] = (everything.y_pred_context, everything.probabilities_context)
     subjects = subjects_of(everything.recording, subject_pattern)
     y_pred = {name: by_name[0] for name, by_name in predicted.items()}
     fold = np.repeat(list(folds), [len(predictions.y_true) for predictions in folds.values()])
@@ -116,6 +119,15 @@ def make_report(
         },
         "per_fold": per_fold,
         "per_recording": per_recording,
+        "transitions": {
+            name: transitions(everything.recording, everything.sleep_epoch, stages)
+            for name, stages in {"true": everything.y_true, **y_pred}.items()
+        },
+        "context_difference": statistics.differences_by_subject(
+            subjects, everything.y_true, everything.y_pred, everything.y_pred_context
+        )
+        if everything.y_pred_context is not None
+        else None,
         "timing": _timing(list(folds), seconds or {}),
     }
 
@@ -237,7 +249,7 @@ def main() -> int:
             print(experiments_table(experiments))
             if len(experiments) == 2:
                 print("\n" + comparison(*experiments))
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -1,10 +1,10 @@
-"""Sleep statistics of a night from its hypnogram, as the AASM manual defines them."""
+"""Sleep statistics of a night from its hypnogram, as the AASM manual defines them, and its changes of stage."""
 
 from typing import Any
 
 import numpy as np
 
-from utils.stages import REM, SLEEP_EPOCH_S, STAGE_NAMES, W
+from utils.stages import N_STAGES, REM, SLEEP_EPOCH_S, STAGE_NAMES, W
 
 MINUTES = SLEEP_EPOCH_S / 60
 """Minutes in one sleep epoch."""
@@ -64,3 +64,27 @@ def sleep_statistics(sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, A
             if name != STAGE_NAMES[W]
         },
     }
+
+
+def transitions(recording: np.ndarray, sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, Any]:
+    """Count how often each stage follows each other one.
+
+    Parameters
+    ----------
+    recording : ndarray of shape (n,), str
+    sleep_epoch : ndarray of shape (n,), int
+        Position in the night, ascending within a recording. Two sleep epochs with a gap between do not count.
+    stages : ndarray of shape (n,)
+        0 to 4.
+
+    Returns
+    -------
+    dict
+        `counts` of shape (5, 5), rows by the stage that goes before; `changes_per_night`, the mean over recordings of
+        the number of times that the stage changes.
+    """
+    adjacent = (recording[1:] == recording[:-1]) & (np.diff(sleep_epoch) == 1)
+    pairs = N_STAGES * stages[:-1][adjacent] + stages[1:][adjacent]
+    counts = np.bincount(pairs, minlength=N_STAGES**2).reshape(N_STAGES, N_STAGES)
+    changes = counts.sum() - counts.trace()
+    return {"counts": counts.tolist(), "changes_per_night": changes.item() / len(np.unique(recording))}

@@ -146,6 +146,22 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     return result
 
 
+def differences_by_subject(
+    subjects: np.ndarray, y_true: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Compare two predictions of the same sleep epochs: the `paired_difference` of each metric over the subjects.
+
+    Parameters
+    ----------
+    subjects : ndarray of shape (n,)
+        Name of each sleep epoch's subject.
+    y_true, before, after : ndarray of shape (n,)
+        Stages 0 to 4.
+    """
+    one, other = (scores(matrices_by_group(subjects, y_true, y_pred)[1]) for y_pred in (before, after))
+    return {name: paired_difference(one[name], other[name]) for name in HEADLINE}
+
+
 def mean_and_sd(values: Sequence[float]) -> dict[str, float | None]:
     """Mean and standard deviation (n - 1 in the denominator) of a sample; the latter None for a single value."""
     sd = np.std(values, ddof=1).item() if len(values) > 1 else None

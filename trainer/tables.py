@@ -49,6 +49,10 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
             {labels[name]: _calibration_table(scores["calibration"]) for name, scores in protocols.items()},
             names=["protocol", "bin"],
         ),
+        "transitions": pd.concat(
+            {name: _transition_table(found) for name, found in report["transitions"].items()},
+            names=["hypnogram", "stage"],
+        ),
     }
 
 
@@ -67,6 +71,8 @@ def summary(report: Mapping[str, Any]) -> str:
         )
         f1 = (f"{stage} {100 * scores['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
         lines.append(f"  F1 in percent: {'   '.join(f1)}")
+    if report["context_difference"] is not None:
+        lines.append(_context_line(report))
     n_subjects = len({row["subject"] for row in report["per_recording"]})
     if n_subjects > 1:
         few = " So few give intervals that are too narrow." if n_subjects < FEW_SUBJECTS else ""
@@ -77,6 +83,18 @@ def summary(report: Mapping[str, Any]) -> str:
     if timing["mean"] is not None:
         lines.append(f"Training took {timing['mean']:.0f} s per fold, {timing['total']:.0f} s in all.")
     return "\n".join(lines)
+
+
+def _context_line(report: Mapping[str, Any]) -> str:
+    """Say what the model of the night adds to the single sleep epochs."""
+    difference = report["context_difference"]["macro_f1"]
+    between = difference["interval"] and [100 * end for end in difference["interval"]]
+    changes = {name: f"{found['changes_per_night']:.0f}" for name, found in report["transitions"].items()}
+    single = next(iter(report["protocols"]))
+    return (
+        f"Night context: macro F1 {with_interval(100 * difference['mean'], between, '+.1f')} points by subject; "
+        f"changes of stage a night: {changes['true']} true, {changes[single]} without it, {changes['context']} with it."
+    )
 
 
 def with_interval(value: float, between: Sequence[float] | None, form: str, unit: str = "") -> str:
@@ -90,12 +108,17 @@ def in_percent(value: float, between: Sequence[float] | None = None, unit: str =
 
 
 def fit_columns(sheet: Any) -> None:
-    """Make the columns of a sheet of openpyxl as wide as their longest cell and show two decimals."""
+    """Make the columns of a sheet of openpyxl as wide as their longest cell and show two decimals.
+
+    A recording may be called `=1+1`: no cell is a formula.
+    """
     for column in sheet.columns:
         sheet.column_dimensions[column[0].column_letter].width = 2 + max(
             len(f"{cell.value:.2f}" if isinstance(cell.value, float) else str(cell.value or "")) for cell in column
         )
         for cell in column:
+            if cell.data_type == "f":
+                cell.data_type = "s"
             if isinstance(cell.value, float):
                 cell.number_format = "0.000" if abs(cell.value) <= 1 else "0.00"
     sheet.freeze_panes = "B2"
@@ -155,6 +178,13 @@ def _confusion_table(matrix: Sequence[Sequence[int]]) -> pd.DataFrame:
     percent = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     percent.columns = pd.Index([f"{stage} (% of row)" for stage in STAGE_NAMES])
     return counts.join(percent)
+
+
+def _transition_table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Lay the transitions out as a confusion matrix is, and beside them how often the stage changes in a night."""
+    table = _confusion_table(found["counts"])
+    table.columns = pd.Index([f"then {column}" for column in table.columns])
+    return table.assign(**{"changes per night": found["changes_per_night"]})
 
 
 def _rows_table(rows: Iterable[Mapping[str, Any]], key: str, protocols: Iterable[str]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """One training pass and one evaluation pass over sleep epochs."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from tqdm import tqdm
 
 from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
+from data_loader.windows import Windows
 from model.folding import folded
 from model.metric import confusion_matrix
 from utils.errors import UserError
@@ -32,7 +35,8 @@ class Trainer(BaseTrainer):
         Loss of logits (B, 5) and stages (B,).
     metrics : mapping of str to function
         Computed on all predictions of a pass pooled, see `model.metric`.
-    train_batches, evaluation_batches : Batches
+    train_batches, evaluation_batches : Batches or Windows
+        The latter for a network that maps windows of sleep epochs to the logits of each of them.
     bf16 : bool
         Compute convolutions and matrix products in bfloat16; weights, batch norm's statistics, layer norms and the
         loss stay in float32.
@@ -45,8 +49,8 @@ class Trainer(BaseTrainer):
         *args: Any,
         criterion: torch.nn.Module,
         metrics: Mapping[str, Metric],
-        train_batches: Batches,
-        evaluation_batches: Batches,
+        train_batches: Batches | Windows,
+        evaluation_batches: Batches | Windows,
         bf16: bool,
         **kwargs: Any,
     ) -> None:
@@ -75,8 +79,10 @@ class Trainer(BaseTrainer):
         loss_by_step = torch.stack(losses).cpu()
         if not loss_by_step.isfinite().all():
             step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
+            recordings = ", ".join(self.train_batches.recordings(step - 1))
             raise UserError(
                 f"training epoch {train_epoch}, step {step} of {len(losses)}: the loss is {loss_by_step[step - 1]:g}. "
+                f"The batch is of {recordings}. {self.last_good()} "
                 "Lower optimizer.args.lr, or look for odd values in the recordings."
             )
         true, predicted = torch.cat(stages).cpu().numpy(), torch.cat(predictions).cpu().numpy()
@@ -91,6 +97,11 @@ class Trainer(BaseTrainer):
         with torch.inference_mode():
             loss = self.criterion.cpu()(logits, y_true).item()
         self.criterion.to(self.device)
+        if not math.isfinite(loss):  # the last step may have spoiled the weights without a sign in its own loss
+            raise UserError(
+                f"training epoch {len(self.history) + 1}, after its last step: the loss of the {self.evaluated_set} "
+                f"set is {loss:g}. {self.last_good()} Lower optimizer.args.lr."
+            )
         y_pred = logits.argmax(dim=1)
         self.confusion = confusion_matrix(y_true.numpy(), y_pred.numpy())
         return self._scores(self.evaluated_set, loss, y_true.numpy(), y_pred.numpy())
@@ -104,16 +115,20 @@ class Trainer(BaseTrainer):
             figure = plots.confusion_matrix(self.confusion.tolist())
             board.add_figure(f"{self.evaluated_set}_confusion_matrix", figure, len(self.history))
 
-    def logits(self, batches: Batches) -> Tensor:
+    def logits(self, batches: Batches | Windows) -> Tensor:
         """Logits of all sleep epochs of `batches`, in their order, shape (n, 5), on the CPU."""
-        network = folded(self.model)
-        with torch.inference_mode():
-            return torch.cat([self._forward(network, signal) for signal, _ in batches]).cpu()
+        return self.outputs(self.model, batches)
 
-    def _forward(self, network: torch.nn.Module, signal: Tensor) -> Tensor:
+    def outputs(self, network: torch.nn.Module, batches: Batches | Windows) -> Tensor:
+        """Compute what `network` gives in evaluation for all sleep epochs of `batches`, in order, on the CPU."""
+        network = folded(network)
+        with torch.inference_mode():
+            return torch.cat([self._forward(network, inputs) for inputs, _ in batches]).cpu()
+
+    def _forward(self, network: torch.nn.Module, inputs: Tensor | PackedSequence) -> Tensor:
         """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return network(signal).float()
+            return network(inputs).float()
 
     def _scores(self, name: str, loss: float, y_true: np.ndarray, y_pred: np.ndarray) -> Row:
         """Loss and metrics of one pass, the columns prefixed with the set's name."""
@@ -121,7 +136,7 @@ class Trainer(BaseTrainer):
         return {f"{name}_{column}": value for column, value in ({"loss": loss} | scores).items()}
 
 
-def _with_progress(batches: Batches, title: str) -> Iterable[tuple[Tensor, Tensor]]:
+def _with_progress(batches: Batches | Windows, title: str) -> Iterable[tuple[Tensor | PackedSequence, Tensor]]:
     """Show a progress bar on a terminal, unless the log is at its tersest."""
     shown = sys.stderr.isatty() and LOG.isEnabledFor(20)
     return tqdm(batches, desc=title, unit="batch", leave=False, disable=not shown)

@@ -19,7 +19,7 @@ def try_out(made: Mapping[str, Any], train_epochs: int) -> Iterator[tuple[str, s
     Parameters
     ----------
     made : mapping of str to object
-        `loss`, `optimizer` and `lr_scheduler`, as far as they are there.
+        `loss`, `optimizer`, `context.optimizer` and `lr_scheduler`, as far as they are there.
     train_epochs : int
         How many there will be.
 
@@ -32,6 +32,7 @@ def try_out(made: Mapping[str, Any], train_epochs: int) -> Iterator[tuple[str, s
     trials: dict[str, tuple[Callable[[Any], None], str, str]] = {
         "loss": (_use_loss, "be a loss of logits (B, 5) and stages (B,)", "ClassAwareLoss and CrossEntropyLoss can"),
         "optimizer": (_use_optimizer, "take a step of training", "Adam and SGD can"),
+        "context.optimizer": (_use_optimizer, "take a step of training", "Adam and SGD can"),
         "lr_scheduler": (of_scheduler, f"go through {train_epochs} training epochs", "MultiStepLR and null can"),
     }
     for key, (use, what, remedy) in trials.items():

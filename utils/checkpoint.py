@@ -39,7 +39,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            # A part that unpacks to more than the file holds is no tensor that torch wrote.
+            swollen = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
+            damaged = None if swollen else archive.testzip()
+        if swollen:
+            raise UserError(f"{path}: no checkpoint of this project (its parts claim more bytes than it has).")
         if damaged is not None:
             raise UserError(f"{path}: damaged (its part {damaged} has another checksum).")
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -50,7 +54,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # zipfile, pickle and torch raise many kinds on damaged bytes
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path}: no checkpoint that can be read ({reason}).") from error
-    if not isinstance(state, dict) or not {"train_epoch", "model", "about"} <= state.keys():
+    kinds = {"train_epoch": int, "model": dict, "about": dict}
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
         raise UserError(f"{path}: no checkpoint of this project.")
     return state
 

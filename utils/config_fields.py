@@ -75,8 +75,16 @@ FIELDS: dict[str, Field] = {
     "trainer.compile": _FLAG,
     "trainer.tensorboard": _FLAG,
     "trainer.early_stop": _or_null(_whole(1)),
+    "context.model": COMPONENT,
+    "context.epochs": _whole(1),
+    "context.window": _whole(1),
+    "context.batch_size": _whole(1),
+    "context.optimizer": COMPONENT,
 }
 """Every key of a configuration. A component's `args` are checked against the signature of its class."""
+
+OPTIONAL = "context"
+"""The block that may be missing, or null, with all its keys."""
 
 ARGUMENT_FIELDS = {
     "bool": Field(lambda value: type(value) is bool, "true or false"),

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOG = logging.getLogger("attnsleep")
@@ -27,11 +27,27 @@ def log_to_console(verbosity: int) -> None:
     LOG.addHandler(console)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file; what keeps a line from being written ends the run instead of a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            error.filename = self.baseFilename  # a full disk does not say what could not be written
+            raise error
+        super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file; lines that could not be written were told when they could not."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def log_to_file(path: Path, remarks: Sequence[str] = ()) -> Iterator[None]:
     """Append the log to `path` as well, with time stamps, after remarks that the console has had already."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for remark in remarks:
         handler.handle(LOG.makeRecord(LOG.name, logging.WARNING, __file__, 0, remark, (), None))

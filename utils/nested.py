@@ -56,6 +56,8 @@ def read_json(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if "extends" not in values:
         return values
     base = path.parent / str(values.pop("extends"))
+    if "\0" in str(base) or not base.is_file():
+        raise UserError(f"{path}: extends {str(base)!r}, which is no file. Name one, relative to this one.")
     if base.resolve() in seen:
         raise UserError(f"{path}: extends {base}, which extends it in turn.")
     return merge(read_json(base, (*seen, path.resolve())), values)

@@ -1,5 +1,6 @@
 """The npz layout of one prepared recording (one night), shared with DeepSleepNet and TinySleepNet."""
 
+import math
 import struct
 import zipfile
 import zlib
@@ -13,6 +14,9 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.files import replacing
+
+MAX_UNPACKED_BYTES = 2**29
+"""By so much may a recording grow in memory: ten days at 100 Hz in double precision, and more."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def read_outline(path: Path) -> Outline:
     """
     with _npz(path) as npz:
         _require(path, npz)
+        _require_size(path, npz)
         shape = _signal_shape(path)
         stages = np.asarray(npz["y"]).reshape(-1)
         with np.errstate(invalid="ignore"):  # NaN has no whole number, and differs from whatever it becomes
@@ -167,6 +172,25 @@ def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
             f"{path.name}: no {', '.join(missing)} in it; it has {', '.join(npz) or 'nothing'}. "
             "A prepared recording has x (n_sleep_epochs, n_samples, 1), y (n_sleep_epochs,) and fs."
         )
+
+
+def _require_size(path: Path, npz: np.lib.npyio.NpzFile) -> None:
+    """Refuse members that would fill the memory: packed ones, and those that hold less than they say."""
+    for key in (key for key in npz if key in ("x", "y", "fs", "sleep_epoch", "ch_label", "start_time", "source_file")):
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            info = archive.getinfo(f"{key}.npy")
+            shape, _, dtype = _array_header(member)
+            promised, there = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
+        plain = info.compress_type == zipfile.ZIP_STORED and key == "x" and dtype == np.dtype("<f4")
+        if promised > there and not dtype.hasobject:
+            raise UserError(
+                f"{path.name}: {key} should have {promised} bytes, but {there} are there. Prepare it again."
+            )
+        if not plain and info.file_size > MAX_UNPACKED_BYTES:
+            raise UserError(
+                f"{path.name}: {key} takes {info.file_size} bytes when it is read, and at most {MAX_UNPACKED_BYTES} "
+                "are read. Save x uncompressed as float32, or cut the recording."
+            )
 
 
 def _signal_shape(path: Path) -> tuple[int, int]:

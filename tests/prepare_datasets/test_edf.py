@@ -203,6 +203,19 @@ def test_a_file_without_annotations_is_refused(psg):
         read_annotations(psg)
 
 
+@pytest.mark.parametrize(
+    ("garbled", "by"),
+    [("+60\x15", "*60\x15"), ("+60\x15", "+6x\x15"), ("\x1530.5\x14", "\x153z.5\x14"), ("N2\x14", "N2\x13")],
+)
+def test_an_annotation_that_is_garbled_is_refused_and_not_passed_over(tmp_path, garbled, by):
+    path = write_annotations(tmp_path / "a.edf", [(0, 60, "W"), (60, 30.5, "N2"), (90, 30, "W")])
+    content = path.read_bytes()
+    assert content.count(garbled.encode()) == 1
+    path.write_bytes(content.replace(garbled.encode(), by.encode()))
+    with pytest.raises(UserError, match=r"a\.edf: (cannot be read as an annotation: b'|MNE cannot read it)"):
+        read_annotations(path)
+
+
 def test_annotations_that_are_no_utf8_are_latin_1(tmp_path):
     path = write_hypnogram(tmp_path / "a.edf", [("Sleep stage W", 1)])
     path.write_bytes(path.read_bytes().replace(b"stage W", b"stage \xff"))

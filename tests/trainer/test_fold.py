@@ -127,7 +127,7 @@ def test_a_fold_that_is_stopped_anywhere_ends_with_the_same_weights_to_the_bit(c
     one, other = (config.experiment_dir / "fold_1" for config in (whole, parts))
     for name in (LAST, BEST):
         assert torch.equal(in_checkpoint(one / name), in_checkpoint(other / name))
-    for name, value in vars(read_predictions(one)).items():
+    for name, value in read_predictions(one).arrays.items():
         np.testing.assert_array_equal(getattr(read_predictions(other), name), value)
 
 

@@ -1,4 +1,5 @@
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -307,3 +308,65 @@ def test_the_first_tab_reaches_the_skip_link_and_shows_it(browser, page):
     assert browser.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
     browser.press("Enter", 13, "\r")
     assert browser.evaluate("document.activeElement.id") == "result"
+
+
+def accessible(browser):
+    """Nodes of the tree that a screen reader is given: role, name, properties."""
+    browser.call("Accessibility.enable")
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    browser.call("Accessibility.disable")
+    return [
+        (
+            node["role"]["value"],
+            node.get("name", {}).get("value", ""),
+            {entry["name"]: entry["value"].get("value") for entry in node.get("properties", [])},
+        )
+        for node in nodes
+        if not node["ignored"]
+    ]
+
+
+def test_a_screen_reader_finds_names_headings_in_order_and_no_arrows(browser, page):
+    browser.open(page)
+    browser.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    nodes = accessible(browser)
+    named = ("table", "image", "img", "figure", "button", "link", "group", "region", "columnheader", "rowheader")
+    by_role = {role: [name for other, name, _ in nodes if other == role] for role in named}
+    for role in ("table", "image", "button", "link", "region", "columnheader", "rowheader"):
+        assert by_role[role], role
+        assert all(name.strip() for name in by_role[role]), role
+        assert not [name for name in by_role[role] if set(name) & set("\u2195\u2191\u2193")]
+    assert all(name for role, name, properties in nodes if properties.get("focusable"))
+    assert len(set(by_role["table"])) == len(by_role["table"])
+    levels = [properties["level"] for role, _, properties in nodes if role == "heading"]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert [role for role, _, _ in nodes].count("main") == 1
+    night = next(name for role, name, _ in nodes if role in ("image", "img") and "stage probabilities" in name)
+    assert "True and predicted hypnogram" in night
+
+
+def test_every_stop_of_the_tab_key_is_seen(browser, page):
+    browser.open(page)
+    stops = (
+        "[...document.querySelectorAll('a[href], button, summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility())"
+    )
+    for _ in range(browser.evaluate(f"{stops}.length")):
+        browser.press("Tab", 9)
+        outline = "(s => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2)"
+        assert browser.evaluate(f"{outline}(getComputedStyle(document.activeElement))")
+    assert browser.evaluate("document.activeElement.id || document.activeElement.tagName") == "PRE"
+
+
+def test_on_paper_nothing_is_cut_off(browser, page):
+    browser.open(page, width=718)  # A4 within its margins
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        cut = "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        assert browser.evaluate(cut) == 0
+        shown = "[...document.querySelectorAll('nav, details, .skip, #how')].filter(e => e.checkVisibility()).length"
+        assert browser.evaluate(shown) == 0
+        header = "getComputedStyle(document.querySelector('#recordings-table thead th')).position"
+        assert browser.evaluate(header) == "static"
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainer.sleep_statistics import sleep_statistics
+from trainer.sleep_statistics import sleep_statistics, transitions
 
 W, N1, N2, N3, REM = range(5)
 
@@ -74,3 +74,20 @@ def test_a_night_without_sleep_has_no_latency_and_no_shares():
     absent = {name for name, value in found.items() if value is None}
     shares = {f"percent_{stage}" for stage in ("N1", "N2", "N3", "REM")}
     assert absent == {"sleep_latency_min", "waso_min", "rem_latency_min", *shares}
+
+
+def test_transitions_are_counted_inside_recordings_and_between_neighbours_alone():
+    recording = np.array(["a"] * 5 + ["b"] * 3)
+    sleep_epoch = np.array([0, 1, 2, 5, 6, 7, 8, 9])
+    stages = np.array([0, 0, 1, 2, 4, 0, 3, 3])
+    found = transitions(recording, sleep_epoch, stages)
+    expected = np.zeros((5, 5), int)
+    for before, after in [(0, 0), (0, 1), (2, 4), (0, 3), (3, 3)]:
+        expected[before, after] += 1
+    assert found["counts"] == expected.tolist()
+    assert found["changes_per_night"] == 3 / 2
+
+
+def test_a_night_of_one_sleep_epoch_has_no_transition():
+    found = transitions(np.array(["a"]), np.array([4]), np.array([2]))
+    assert (np.sum(found["counts"]), found["changes_per_night"]) == (0, 0)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from openpyxl import load_workbook
@@ -131,6 +133,7 @@ def test_the_sheets_are_in_this_order(workbook):
         "per recording",
         "sleep statistics",
         "calibration",
+        "transitions",
     ]
 
 
@@ -196,3 +199,56 @@ def test_subjects_and_seconds_come_from_the_folders_of_the_folds(tmp_path):
     assert write_report(experiment, [0, 1]) == make_report(folds(), "released", "(.)", {0: 9.0, 1: 1.0})
     same = write_experiment(tmp_path / "same", {0: predictions({"n1": ([0], [0]), "n2": ([0], [1])})}, pattern="(n)")
     assert write_report(same, [0])["protocols"]["released"]["intervals"] is None
+
+
+# Night context
+
+
+def with_context(folds):
+    """Add a model of the night that is always right and always sure."""
+    return {
+        number: replace(
+            fold, y_pred_context=fold.y_true, probabilities_context=np.eye(5, dtype=np.float32)[fold.y_true]
+        )
+        for number, fold in folds.items()
+    }
+
+
+def test_a_model_of_the_night_has_its_row_beside_the_single_sleep_epochs():
+    single = make_report(folds(), "holdout")
+    report = make_report(with_context(folds()), "holdout")
+    assert list(report["protocols"]) == ["holdout", "last_epoch", "context"]
+    assert report["protocols"]["holdout"] == single["protocols"]["holdout"]
+    context = report["protocols"]["context"]
+    assert (context["accuracy"], context["macro_f1"], context["calibration"]["ece"]) == (1, 1, 0)
+    assert single["context_difference"] is None
+
+
+def test_the_difference_is_that_of_the_subjects():
+    report = make_report(with_context(folds()), "holdout")
+    by_subject = {}
+    for row in report["per_recording"]:
+        by_subject.setdefault(row["subject"], []).append((row["n"], row["holdout"]["accuracy"]))
+    missed = [
+        1 - sum(n * accuracy for n, accuracy in nights) / sum(n for n, _ in nights) for nights in by_subject.values()
+    ]
+    found = report["context_difference"]["accuracy"]
+    assert found["mean"] == pytest.approx(np.mean(missed))
+    assert min(missed) <= found["interval"][0] <= found["mean"] <= found["interval"][1] <= max(missed)
+
+
+def test_the_summary_says_what_the_night_adds_and_how_often_the_stage_changes():
+    report = make_report(with_context(folds()), "holdout")
+    changes = {name: f"{found['changes_per_night']:.0f}" for name, found in report["transitions"].items()}
+    (line,) = [line for line in summary(report).splitlines() if line.startswith("Night context")]
+    assert f"macro F1 {100 * report['context_difference']['macro_f1']['mean']:+.1f} [" in line
+    assert f"{changes['true']} true, {changes['holdout']} without it, {changes['true']} with it." in line
+    assert "Night context" not in summary(make_report(folds(), "holdout"))
+
+
+def test_the_sheet_of_transitions_has_every_hypnogram(workbook):
+    sheet = workbook(with_context(folds()))["transitions"]
+    names = [name for name in column(sheet, "hypnogram") if name]
+    assert names == ["true", "holdout", "last_epoch", "context"]
+    counted = sum(column(sheet, "then W (count)")[:5])
+    assert counted == sum(row[0] for row in make_report(folds(), "holdout")["transitions"]["true"]["counts"])

@@ -1,0 +1,78 @@
+"""Windows of consecutive sleep epochs inside one recording, and batches of them."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
+
+from data_loader.data_loaders import SleepEpochs
+
+
+def runs(sleep_epoch: np.ndarray) -> list[slice]:
+    """Cut a recording where sleep epochs are missing.
+
+    Parameters
+    ----------
+    sleep_epoch : ndarray of shape (n,), int
+        Positions in the night, ascending.
+
+    Returns
+    -------
+    list of slice
+        Runs of sleep epochs without a gap, in the order of time; together they are the recording.
+    """
+    ends = [*(np.flatnonzero(np.diff(sleep_epoch) != 1) + 1).tolist(), len(sleep_epoch)]
+    return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+class Windows:
+    """Batches of windows: what a network found in consecutive sleep epochs, and their stages.
+
+    A window never crosses a gap in the night or the end of a recording.
+
+    Parameters
+    ----------
+    data : SleepEpochs
+    inputs : Tensor of shape (n_sleep_epochs, C)
+        Of all sleep epochs of `data`, on its device.
+    recordings : sequence of str
+    length : int or None
+        Most sleep epochs in a window. Each time the windows are gone through they are cut anew, from torch's generator,
+        and come in a new order; every sleep epoch is in one of them. None: whole runs between gaps, in their order.
+    batch_size : int
+        Windows together; 1 keeps the order of the sleep epochs.
+    """
+
+    def __init__(
+        self, data: SleepEpochs, inputs: Tensor, recordings: Sequence[str], length: int | None, batch_size: int
+    ) -> None:
+        self.data, self.inputs, self.length, self.batch_size = data, inputs, length, batch_size
+        self.indices = data.indices(recordings)
+        self._runs = [
+            data.indices([name])[run].to(data.device)
+            for name in recordings
+            for run in runs(data.outlines[name].sleep_epoch)
+        ]
+
+    def __iter__(self) -> Iterator[tuple[PackedSequence, Tensor]]:
+        """Yield inputs, (n, C) packed, and their stages, (n,) in the order of the packed ones, on the device."""
+        windows = self._runs
+        if self.length is not None:
+            pieces = [piece for run in windows for piece in _cut(run, self.length)]
+            windows = [pieces[position] for position in torch.randperm(len(pieces)).tolist()]
+        stages = self.data.stages.to(self.data.device)
+        for begin in range(0, len(windows), self.batch_size):
+            chosen = pack_sequence(windows[begin : begin + self.batch_size], enforce_sorted=False)
+            inputs = self.inputs[chosen.data]
+            yield (
+                PackedSequence(inputs, chosen.batch_sizes, chosen.sorted_indices, chosen.unsorted_indices),
+                stages[chosen.data],
+            )
+
+
+def _cut(run: Tensor, length: int) -> list[Tensor]:
+    """Cut a run into windows, the first of a random length."""
+    first = int(torch.randint(1, length + 1, ()))
+    return [run[:first], *(run[first:].split(length) if first < len(run) else ())]

@@ -1,0 +1,73 @@
+"""Coverage-guided fuzzing of one reader; needs the package atheris (pip install atheris).
+
+python tests/fuzz/fuzz.py edf 600     # ten minutes; what is found goes to tests/fuzz/findings/edf
+"""
+
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import atheris
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/prepare_datasets"), str(HERE)]
+
+OWN = ["prepare_datasets", "utils", "parse_config"]
+OTHERS = ["mne.io.edf", "mne.annotations", "zipfile", "csv", "numpy.lib"]
+
+with atheris.instrument_imports(include=OWN + OTHERS):
+    from readers import READERS
+
+    from utils.errors import UserError
+
+
+def main():
+    name, seconds = sys.argv[1], int(sys.argv[2])
+    read, write_seeds, suffix = READERS[name]
+    warnings.simplefilter("ignore")
+    findings, seen, slowest = HERE / "findings" / name, set(), [0.0, 0]
+    work = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    (work / "corpus").mkdir()
+    write_seeds(work / "corpus")
+    path = work / f"night{suffix}"
+
+    def once(content):
+        path.write_bytes(content)
+        begin = time.perf_counter()
+        try:
+            read(path)
+        except (UserError, OSError) as error:
+            if path.name not in str(error):
+                keep(content, ("no name", str(error)[:40]), str(error))
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            keep(content, (type(error).__name__, frame.filename, frame.lineno), traceback.format_exc())
+        took = time.perf_counter() - begin
+        if took > slowest[0]:
+            slowest[:] = took, len(content)
+            print(f"slowest so far: {took:.3f} s for {len(content)} bytes", file=sys.stderr)
+
+    def keep(content, kind, text):
+        if kind not in seen:
+            seen.add(kind)
+            findings.mkdir(parents=True, exist_ok=True)
+            (findings / f"{len(list(findings.iterdir()))}{suffix}").write_bytes(content)
+            print(f"finding {kind}:\n{text}", file=sys.stderr)
+
+    limits = [
+        f"-max_total_time={seconds}",
+        "-timeout=10",
+        "-rss_limit_mb=2048",
+        "-max_len=4096",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={work}/", str(work / "corpus")], once)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

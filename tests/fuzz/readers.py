@@ -1,0 +1,116 @@
+"""The readers of files that strangers may have made: one function each, and small sound files to begin with."""
+
+import json
+from pathlib import Path
+
+import edf_writer as edf
+import numpy as np
+
+from prepare_datasets.edf import read_annotations, read_channel
+from prepare_datasets.edf_header import read_header
+from utils.recording import Recording, open_signal, read_outline, write_recording
+
+ROOT = Path(__file__).resolve().parents[2]
+N_SLEEP_EPOCHS = 6
+START_TIME = "1989-04-24T16:13:00"
+
+
+def read_edf(path):
+    header = read_header(path)
+    for signal in header.signals:
+        read_channel(header, signal.label, keep_gaps=True)
+
+
+def read_edf_annotations(path):
+    read_annotations(path)
+
+
+def read_stages(path):
+    from prepare_datasets.scorings import read_scoring
+
+    read_scoring(path, N_SLEEP_EPOCHS, START_TIME)
+
+
+def read_npz(path):
+    open_signal(read_outline(path))
+
+
+def read_config(path):
+    from trainer.fold import read_config
+
+    read_config(path, [])
+
+
+def read_checkpoint(path):
+    from utils.checkpoint import load_checkpoint
+
+    load_checkpoint(path)
+
+
+def edf_seeds(folder):
+    edf.write_psg(folder / "0.edf", seconds=2, fs=4, record_s=1)
+    edf.write_psg(folder / "1.edf", labels=("EEG",), seconds=2, fs=2, record_s=2, dimension="mV")
+
+
+def annotation_seeds(folder):
+    edf.write_hypnogram(folder / "0.edf", (("Sleep stage W", 1), ("Sleep stage 4", 2)))
+    edf.write_annotations(folder / "1.edf", [(0, 30, "Sleep stage ?")])
+
+
+def xml_seeds(folder):
+    edf.write_profusion(folder / "0.xml", [0, 1, 2, 3, 4, 5])
+    event = (
+        "<ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>Stage 2 sleep|2</EventConcept>"
+        "<Start>{}</Start><Duration>30.0</Duration></ScoredEvent>"
+    )
+    events = "".join(event.format(30 * number) for number in range(3))
+    (folder / "1.xml").write_text(f"<PSGAnnotation><ScoredEvents>{events}</ScoredEvents></PSGAnnotation>")
+
+
+def text_seeds(folder):
+    for number, text in enumerate(
+        (
+            "onset\tduration\ttrial_type\n0\t30\tsleep_wake\n30\t60\tN2\n",
+            "Epoch,Stage\n0,W\n1,N1\n2,N2\n3,N3\n4,R\n5,R\n",
+            "W\n1\n2\n3\nR\nR\n",
+            "0,30,W\n30,150,N2\n",
+            "Wake 30\nN1 180\n",
+            "time_base 30\nsampling_period 1\nepoch_list\n0\n1\n2\n3\n5\n5\n",
+            "Onset;Annotation\n16:13:00;W\n16:13:30;N1\n",
+            "onset,duration,stage\n1989-04-24T16:13:00,180,W\n",
+        )
+    ):
+        (folder / f"{number}.csv").write_text(text)
+
+
+def npz_seeds(folder):
+    stages = np.arange(2)
+    night = Recording(np.ones((2, 3), np.float32), stages, 0.1, "EEG", stages)
+    write_recording(folder / "0.npz", night)
+    np.savez_compressed(folder / "1.npz", x=np.zeros((1, 2, 1)), y=[0.0], fs=[100])
+
+
+def config_seeds(folder):
+    (folder / "0.json").write_text((ROOT / "config.json").read_text())
+    (folder / "1.json").write_text(json.dumps({"extends": str(ROOT / "config.json"), "loss": {"type": "FocalLoss"}}))
+
+
+def checkpoint_seeds(folder):
+    import torch
+
+    from utils.checkpoint import save_checkpoint
+
+    state = {"train_epoch": 1, "model": {"weight": torch.ones(2)}, "about": {"fs": 100}, "history": [{"lr": 0.1}]}
+    save_checkpoint(folder / "0.pth", state)
+
+
+READERS = {
+    "edf": (read_edf, edf_seeds, ".edf"),
+    "annotations": (read_edf_annotations, annotation_seeds, ".edf"),
+    "xml": (read_stages, xml_seeds, ".xml"),
+    "text": (read_stages, text_seeds, ".csv"),
+    "npz": (read_npz, npz_seeds, ".npz"),
+    "config": (read_config, config_seeds, ".json"),
+    "checkpoint": (read_checkpoint, checkpoint_seeds, ".pth"),
+}
+"""Function that reads a file, function that writes sound ones, and suffix, by the name of what is read."""
