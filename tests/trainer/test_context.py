@@ -160,7 +160,7 @@ def test_starting_afresh_removes_the_night_model_too(configure, data):
     train_fold(config, FOLD, data, None)
     claim(directory_of(config), config.values, {}, overwrite=True)
     left = {path.name for path in directory_of(config).rglob("*") if path.is_file()}
-    assert left == {"config.json", "data.json"}
+    assert left == {"config.json", "data.json", "info.log"}
 
 
 def test_a_trained_fold_is_given_a_night_model_by_going_on_from_its_checkpoint(configure, data):
