@@ -233,7 +233,7 @@ def test_a_download_that_is_ended_goes_on_where_it_was(server, table, files, tmp
     command = [sys.executable, "-c", COMMAND, table, folder, server.url]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         end = time.monotonic() + 60
-        while not (folder / ".writing-SC4011E0-PSG.edf").exists():
+        while server.faults["SC4011E0-PSG.edf"]:  # until it stalls
             assert time.monotonic() < end
             assert process.poll() is None
             time.sleep(0.02)
