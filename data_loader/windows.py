@@ -55,21 +55,30 @@ class Windows:
             for name in recordings
             for run in runs(data.outlines[name].sleep_epoch)
         ]
+        self._windows = self._runs
 
     def __iter__(self) -> Iterator[tuple[PackedSequence, Tensor]]:
         """Yield inputs, (n, C) packed, and their stages, (n,) in the order of the packed ones, on the device."""
-        windows = self._runs
         if self.length is not None:
-            pieces = [piece for run in windows for piece in _cut(run, self.length)]
-            windows = [pieces[position] for position in torch.randperm(len(pieces)).tolist()]
+            pieces = [piece for run in self._runs for piece in _cut(run, self.length)]
+            self._windows = [pieces[position] for position in torch.randperm(len(pieces)).tolist()]
         stages = self.data.stages.to(self.data.device)
-        for begin in range(0, len(windows), self.batch_size):
-            chosen = pack_sequence(windows[begin : begin + self.batch_size], enforce_sorted=False)
+        for chosen in (pack_sequence(windows, enforce_sorted=False) for windows in self._batches()):
             inputs = self.inputs[chosen.data]
             yield (
                 PackedSequence(inputs, chosen.batch_sizes, chosen.sorted_indices, chosen.unsorted_indices),
                 stages[chosen.data],
             )
+
+    def recordings(self, number: int) -> list[str]:
+        """Name the recordings of a batch (0-based) of the last time the windows were gone through."""
+        return self.data.recordings(torch.cat(self._batches()[number]))
+
+    def _batches(self) -> list[list[Tensor]]:
+        """Lay the windows together that go through the model together."""
+        return [
+            self._windows[begin : begin + self.batch_size] for begin in range(0, len(self._windows), self.batch_size)
+        ]
 
 
 def _cut(run: Tensor, length: int) -> list[Tensor]:
