@@ -63,8 +63,7 @@ class Windows:
             pieces = [piece for run in self._runs for piece in _cut(run, self.length)]
             self._windows = [pieces[position] for position in torch.randperm(len(pieces)).tolist()]
         stages = self.data.stages.to(self.data.device)
-        for number in range(-(-len(self._windows) // self.batch_size)):
-            chosen = pack_sequence(self._batch(number), enforce_sorted=False)
+        for chosen in (pack_sequence(windows, enforce_sorted=False) for windows in self._batches()):
             inputs = self.inputs[chosen.data]
             yield (
                 PackedSequence(inputs, chosen.batch_sizes, chosen.sorted_indices, chosen.unsorted_indices),
@@ -73,10 +72,13 @@ class Windows:
 
     def recordings(self, number: int) -> list[str]:
         """Name the recordings of a batch (0-based) of the last time the windows were gone through."""
-        return self.data.recordings(torch.cat(self._batch(number)))
+        return self.data.recordings(torch.cat(self._batches()[number]))
 
-    def _batch(self, number: int) -> list[Tensor]:
-        return self._windows[number * self.batch_size : (number + 1) * self.batch_size]
+    def _batches(self) -> list[list[Tensor]]:
+        """Lay the windows together that go through the model together."""
+        return [
+            self._windows[begin : begin + self.batch_size] for begin in range(0, len(self._windows), self.batch_size)
+        ]
 
 
 def _cut(run: Tensor, length: int) -> list[Tensor]:

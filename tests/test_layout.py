@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.fold import read_config
-from utils.config_fields import FIELDS
+from utils.config_fields import FIELDS, OPTIONAL
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("utils", "model", "base", "data_loader", "prepare_datasets", "trainer")
@@ -124,8 +124,10 @@ def leaves(values, prefix=""):
             yield f"{prefix}{key}"
 
 
-def test_config_json_has_every_known_key_and_no_other():
-    assert set(leaves(json.loads((ROOT / "config.json").read_text()))) == FIELDS.keys()
+def test_config_json_has_every_known_key_but_the_optional_ones_and_no_other():
+    optional = {key for key in FIELDS if key.startswith(f"{OPTIONAL}.")}
+    assert set(leaves(json.loads((ROOT / "config.json").read_text()))) == FIELDS.keys() - optional
+    assert set(leaves(read_config(ROOT / "configs/night_context.json", []).values)) == FIELDS.keys()
 
 
 def test_every_key_of_the_configuration_is_read_by_the_code():

@@ -69,3 +69,12 @@ def test_stages_stand_in_the_order_of_the_packed_inputs(data):
     torch.manual_seed(2)
     for packed, stages in Windows(data, numbered(data), ["a", "b", "c"], length=5, batch_size=4):
         assert torch.equal(stages, data.stages[packed.data[:, 0].long()])
+
+
+def test_a_batch_can_say_of_which_recordings_it_is(data):
+    torch.manual_seed(3)
+    windows = Windows(data, numbered(data), ["a", "b", "c"], length=3, batch_size=2)
+    found = [set(packed.data[:, 0].long().tolist()) for packed, _ in windows]
+    names = {"a": set(range(12)), "b": set(range(12, 18)), "c": set(range(18, 27))}
+    for number, inside in enumerate(found):
+        assert windows.recordings(number) == [name for name, of in names.items() if inside & of]

@@ -15,6 +15,7 @@ from trainer.experiment import CONTEXT, claim, is_finished, read_predictions
 from trainer.fold import make_trainer, read_config, train_fold
 from trainer.trainer import Trainer
 from utils.checkpoint import BEST, LAST, load_checkpoint
+from utils.errors import UserError
 from utils.recording import write_recording
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/night_context.json"
@@ -169,3 +170,9 @@ def test_a_trained_fold_is_given_a_night_model_by_going_on_from_its_checkpoint(c
     train_fold(beside, FOLD, data, directory_of(trained) / LAST)
     assert torch.equal(*(weights(directory_of(config) / BEST) for config in (trained, beside)))
     assert read_predictions(directory_of(beside)).y_pred_context is not None
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_recordings(configure, data, monkeypatch):
+    monkeypatch.setattr("trainer.context.night_inputs", lambda *_: torch.full((len(data.stages), 35), torch.nan))
+    with pytest.raises(UserError, match=r"the loss is nan\. The batch is of a, b\."):
+        train_fold(configure(), FOLD, data, None)
