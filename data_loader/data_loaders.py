@@ -140,7 +140,7 @@ class SleepEpochs:
         _allow_open_files()
         with ThreadPoolExecutor() as threads:  # checksums and sums let go of Python's lock
             self._signals = list(threads.map(open_signal, outlines))
-            problems = list(threads.map(_signal_problem, outlines, self._signals))
+            problems = list(threads.map(signal_problem, [outline.path.name for outline in outlines], self._signals))
         if any(problems):
             raise UserError("\n".join(problem for problem in problems if problem))
         lengths = [len(outline.stages) for outline in outlines]
@@ -232,9 +232,8 @@ def class_counts(outlines: Sequence[Outline]) -> list[int]:
     return np.bincount(np.concatenate([outline.stages for outline in outlines]), minlength=N_STAGES).tolist()
 
 
-def _signal_problem(outline: Outline, signal: np.ndarray) -> str:
-    """Say why a recording's signal cannot be EEG in microvolts; empty if it can."""
-    name = outline.path.name
+def signal_problem(name: str, signal: np.ndarray) -> str:
+    """Say why the signal of a recording, (n_sleep_epochs, n_samples), cannot be EEG in microvolts; empty if it can."""
     mean, std = _mean_and_std(signal)
     if not np.isfinite(std):
         return f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
@@ -243,7 +242,7 @@ def _signal_problem(outline: Outline, signal: np.ndarray) -> str:
     if not MIN_STD_UV <= std <= MAX_STD_UV:
         return (
             f"{name}: the signal's standard deviation is {std:.3g}; EEG in microvolts has {MIN_STD_UV:g} to "
-            f"{MAX_STD_UV:g}. Are the values in volts or raw digits? Prepare the recording again in microvolts."
+            f"{MAX_STD_UV:g}. Are the values in volts or raw digits? They must be microvolts."
         )
     return ""
 

@@ -132,10 +132,9 @@ class MRCNN(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """Map EEG, (B, 1, T), to features of both resolutions one after the other in time, (B, 128, L)."""
-        n_samples = signal.shape[2]
-        # (B, 1, T) -> (B, 1, 1, T). With one channel and height 1 every layout is contiguous: only explicit strides
-        # tell torch that the channels are last, and all layers that follow keep it.
-        image = signal.contiguous().as_strided((len(signal), 1, 1, n_samples), (n_samples, 1, n_samples, 1))
+        # (B, 1, T) -> (B, 1, T, 1) -> (B, 1, 1, T). With one channel and height 1 every layout is contiguous: only the
+        # strides that the permutation leaves tell torch that the channels are last, and all layers that follow keep it.
+        image = signal.contiguous().unsqueeze(3).permute(0, 3, 1, 2)
         joined = torch.cat([self.small(image), self.wide(image)], dim=3)  # (B, 128, 1, L)
         if joined.requires_grad:  # the gradients of the layers above keep the layout as well
             joined.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))

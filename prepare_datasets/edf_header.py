@@ -20,6 +20,9 @@ ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 _NO_GAP_S = 1e-3
 """Difference in the time of a data record that comes of rounding."""
 
+_OVERLAP_S = 0.01
+"""By so much may a data record begin before the one before it ends: clocks round."""
+
 _LONGEST_S = 7 * 24 * 3600
 """Data records that lie farther apart are not of one recording."""
 
@@ -162,7 +165,7 @@ def record_onsets(header: Header) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_records,), float64
-        Seconds from the start of the file, ascending by at least the duration of a data record.
+        Seconds from the start of the file, ascending by the duration of a data record or more.
 
     Raises
     ------
@@ -171,7 +174,7 @@ def record_onsets(header: Header) -> np.ndarray:
     """
     onsets_s, name = _onsets(header), header.path.name
     for number, (before_s, onset_s) in enumerate(pairwise(onsets_s), 2):
-        if not onset_s - before_s > header.record_s - _NO_GAP_S:
+        if not onset_s - before_s > header.record_s - _OVERLAP_S:
             raise UserError(
                 f"{name}: data record {number} of {header.n_records} begins at {onset_s:g} s, but the one before it "
                 f"at {before_s:g} s lasts {header.record_s:g} s. Get the file again."

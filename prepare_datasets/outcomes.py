@@ -20,11 +20,11 @@ class Outcome:
     name : str
         Of the recording.
     state : str
-        "prepared", "kept" (was there already), "left out" (by rule) or "problem".
+        "prepared" (or what else was done), "kept" (was there already), "left out" (by rule) or "problem".
     counts : tuple of int
-        Sleep epochs of each stage, if prepared or kept.
+        Sleep epochs of each stage, if done or kept.
     seconds : float
-        That it took, if prepared.
+        That it took, if done.
     text : str
         What is wrong, or the rule, if a problem or left out.
     remarks : tuple of str
@@ -73,9 +73,16 @@ def tell_head(title: str, width: int) -> None:
     tell(f"{title}\n\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
 
 
-def tell_end(outcomes: Sequence[Outcome], where: str, width: int, problems: Sequence[str], notes: Sequence[str]) -> int:
+def tell_end(
+    outcomes: Sequence[Outcome],
+    where: str,
+    width: int,
+    problems: Sequence[str],
+    notes: Sequence[str],
+    done: str = "prepared",
+) -> int:
     """Print the totals, remarks, notes, what was left out and the problems; return the exit code."""
-    of = {state: [o for o in outcomes if o.state == state] for state in ("prepared", "kept", "left out", "problem")}
+    of = {state: [o for o in outcomes if o.state == state] for state in (done, "kept", "left out", "problem")}
     totals = [sum(counts) for counts in zip(*(o.counts for o in outcomes if o.counts), strict=True)]
     problems = [*problems, *(o.text for o in of["problem"])]
     if totals:
@@ -89,11 +96,9 @@ def tell_end(outcomes: Sequence[Outcome], where: str, width: int, problems: Sequ
         tell(f"\nLeft out ({len(of['left out'])}):")
         for outcome in of["left out"]:
             tell(f"  {outcome.name}: {outcome.text}")
-    tell(f"\n{len(of['prepared'])} prepared, {len(of['kept'])} kept, {len(problems)} with problems: {where}")
+    tell(f"\n{len(of[done])} {done}, {len(of['kept'])} kept, {len(problems)} with problems: {where}")
     if problems:
-        print(
-            f"\nNot prepared ({len(problems)}):", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr
-        )
+        print(f"\nNot {done} ({len(problems)}):", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
     return 1 if problems else 0
 
 

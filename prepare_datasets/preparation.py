@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from utils.recording import Recording, read_outline, write_recording
 from utils.stages import N_STAGES
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error
@@ -31,21 +32,22 @@ class LeftOut(Exception):  # noqa: N818 - not an error
 
 
 @dataclass(frozen=True)
-class Task:
-    """One recording to prepare.
+class Task(Generic[R]):
+    """One recording to work on.
 
     Attributes
     ----------
     name : str
-        Of the recording; the file becomes `<name>.npz`.
+        Of the recording and its results.
     read : callable
-        Reads it. It may go to another process: a function of a module, or a `functools.partial` of one.
+        Reads it, or does all that is to be done. It may go to another process: a function of a module, or a
+        `functools.partial` of one.
     fs : float or None
         Sampling rate in Hz that was asked for, if one was.
     """
 
     name: str
-    read: Callable[[], Recording]
+    read: Callable[[], R]
     fs: float | None = None
 
 
@@ -109,7 +111,10 @@ def list_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def run(
-    tasks: Sequence[Task], arguments: argparse.Namespace, problems: Sequence[str] = (), notes: Sequence[str] = ()
+    tasks: Sequence[Task[Recording]],
+    arguments: argparse.Namespace,
+    problems: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> int:
     """Prepare all recordings, several at once, and tell what became of each and of all.
 
@@ -140,26 +145,42 @@ def run(
     if share and not tasks and not problems:
         tell(f"No recording is in shard {shard.number}/{shard.of} (recordings: {len(in_turn)}).")
         return 0
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{output_dir}: {error.strerror}. Pass another --output_dir.") from error
+    make_folder(output_dir)
     work = partial(prepare, output_dir=output_dir, channel=channel, overwrite=arguments.overwrite)
     width = max((len(task.name) for task in tasks), default=0)
     of = f" of {len(in_turn)}" if share else ""
     tell_head(f"{channel} of {len(tasks)}{of} recordings to {output_dir}{share}", width)
+    outcomes = run_each(work, tasks, arguments.jobs, width)
+    if not share and not problems and all(outcome.state == "left out" for outcome in outcomes):
+        problems = [f"{output_dir}: nothing was prepared."]
+    return tell_end(outcomes, f"{output_dir}{share}", width, problems, notes)
+
+
+def make_folder(output_dir: Path) -> None:
+    """Make the folder of the results if it is missing.
+
+    Raises
+    ------
+    UserError
+        It cannot be made.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output_dir}: {error.strerror}. Pass another --output_dir.") from error
+
+
+def run_each(work: Callable[[Task[R]], Outcome], tasks: Sequence[Task[R]], jobs: int, width: int) -> list[Outcome]:
+    """Do all recordings, several at once, with a row for each, whose name is `width` wide; return them by name."""
     outcomes = []
     # disable=None: a bar on a terminal only
     with tqdm(total=len(tasks), unit=" recordings", leave=False, disable=None) as bar:
-        with closing(results(work, tasks, arguments.jobs, _died)) as finished:
+        with closing(results(work, tasks, jobs, _died)) as finished:
             for outcome in finished:
                 outcomes.append(outcome)
                 bar.update()
                 tell_outcome(outcome, width)
-    outcomes.sort(key=lambda outcome: outcome.name)
-    if not share and not problems and all(outcome.state == "left out" for outcome in outcomes):
-        problems = [f"{output_dir}: nothing was prepared."]
-    return tell_end(outcomes, f"{output_dir}{share}", width, problems, notes)
+    return sorted(outcomes, key=lambda outcome: outcome.name)
 
 
 def exit_code(main: Callable[[], int]) -> int:
@@ -174,28 +195,38 @@ def exit_code(main: Callable[[], int]) -> int:
         return 130
 
 
-def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outcome:
+def prepare(task: Task[Recording], output_dir: Path, channel: str, overwrite: bool) -> Outcome:
     """Prepare one recording, or keep what is there. Whatever goes wrong is told in the outcome, never raised."""
-    path, begin = output_dir / f"{task.name}.npz", time.perf_counter()
-    try:
+    path = output_dir / f"{task.name}.npz"
+
+    def make() -> Outcome:
+        begin = time.perf_counter()
         if path.exists() and not overwrite:
             return Outcome(task.name, "kept", _finished_counts(path, channel, task.fs))
         recording = task.read()
         write_recording(path, recording)
         seconds = time.perf_counter() - begin
         return Outcome(task.name, "prepared", _counts(recording.stages), seconds, remarks=recording.remarks)
+
+    return attempted(task.name, make, path)
+
+
+def attempted(name: str, make: Callable[[], Outcome], path: Path) -> Outcome:
+    """Return what `make` returns for a recording; whatever it raises, while it writes `path`, becomes an outcome."""
+    try:
+        return make()
     except LeftOut as rule:
-        return Outcome(task.name, "left out", text=str(rule))
+        return Outcome(name, "left out", text=str(rule))
     except UserError as error:
         text = str(error)
     except OSError as error:
         text = _system_text(error, path)
     except MemoryError:
-        text = f"{task.name}: not enough memory. Run the same command again with fewer --jobs."
+        text = f"{name}: not enough memory. Run the same command again with fewer --jobs, or where there is more."
     except Exception as error:  # a mistake of ours must not cost the other recordings
         reason = " ".join(str(error).split())
-        text = f"{task.name}: unexpected {type(error).__name__} ({reason}). Please report it."
-    return Outcome(task.name, "problem", text=text)
+        text = f"{name}: unexpected {type(error).__name__} ({reason}). Please report it."
+    return Outcome(name, "problem", text=text)
 
 
 def _finished_counts(path: Path, channel: str, fs: float | None) -> tuple[int, ...]:
@@ -230,7 +261,7 @@ def _system_text(error: OSError, path: Path) -> str:
     return f"{name}: {error.strerror or error}. {remedy} and run the same command again; finished recordings are kept."
 
 
-def _died(task: Task) -> Outcome:
+def _died(task: Task[R]) -> Outcome:
     """Return the outcome of a recording that ended its process, also when it had one of its own."""
     text = f"{task.name}: its process was killed, perhaps for want of memory. Free some and run the same command again."
     return Outcome(task.name, "problem", text=text)

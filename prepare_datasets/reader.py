@@ -132,9 +132,12 @@ def resampled(channel: Channel, fs: float) -> Channel:
     if missing.any() and not missing.all():
         signal = np.interp(position, position[~missing], signal[~missing]).astype(np.float32)
     if len(signal):
-        signal = resample_poly(signal, ratio.numerator, ratio.denominator, padtype="line").astype(np.float32)
-    nearest = np.round(np.arange(len(signal)) / float(ratio)).astype(int)
-    signal[missing[nearest.clip(max=len(missing) - 1)]] = np.nan
+        mean = signal.mean(dtype=np.float64).astype(np.float32)  # an offset would leave the filter with a ripple
+        signal = resample_poly(signal - mean, ratio.numerator, ratio.denominator, padtype="edge") + mean
+    # A sample lies where its time lies, in the same sleep epoch at both rates.
+    before = np.arange(len(signal)) * ratio.denominator // ratio.numerator
+    signal[missing[before.clip(max=len(missing) - 1)]] = np.nan
+    signal[(np.flatnonzero(missing) * ratio.numerator // ratio.denominator).clip(max=len(signal) - 1)] = np.nan
     remark = f"resampled from {channel.fs:g} to {fs:g} Hz"
     return replace(channel, signal=signal, fs=fs, remarks=(*channel.remarks, remark))
 

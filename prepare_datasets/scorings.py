@@ -141,11 +141,12 @@ def load_scoring(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
 ) -> Scoring:
     """Read the stages of a recording with their times; see `read_scoring`."""
-    suffix, rk = path.suffix.casefold(), False
-    scored: Sequence[Scored]
+    suffix = path.suffix.casefold()
+    rk = False
     if suffix in (".edf", ".bdf"):
-        _require_same_start(path, start_time)
-        scored = [Scored(*annotation) for annotation in edf.read_annotations(path)]
+        if suffix == ".edf":
+            _require_same_start(path, start_time)
+        scored: Sequence[Scored] = [Scored(*annotation) for annotation in edf.read_annotations(path)]
     elif suffix == ".xml":
         scored, rk = scoring_xml.read_xml(path, n_sleep_epochs), True
     else:

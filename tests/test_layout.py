@@ -95,7 +95,7 @@ def test_the_configuration_is_read_without_torch():
     ("library", "doors"),
     [
         ("mne", {"prepare_datasets.edf", "prepare_datasets.reader"}),
-        ("matplotlib", {"trainer.drawing", "trainer.plots"}),
+        ("matplotlib", {"trainer.drawing", "trainer.night_plot", "trainer.plots"}),
         ("pickle", set()),
     ],
 )
@@ -167,9 +167,10 @@ print("exit code", code, "torch" in sys.modules)
 """
 
 
-def test_help_does_not_wait_for_torch(tmp_path):
+@pytest.mark.parametrize(("script", "option"), [("train_Kfold_CV.py", "--fold_id"), ("predict.py", "--checkpoint")])
+def test_help_does_not_wait_for_torch(tmp_path, script, option):
     shown = subprocess.run(
-        [sys.executable, "-c", HELP, ROOT / "train_Kfold_CV.py"],
+        [sys.executable, "-c", HELP, ROOT / script],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -177,5 +178,5 @@ def test_help_does_not_wait_for_torch(tmp_path):
         check=True,
     )
     assert shown.stdout.splitlines()[-1] == "exit code 0 False"
-    assert "--fold_id" in shown.stdout
+    assert option in shown.stdout
     assert list(tmp_path.iterdir()) == []

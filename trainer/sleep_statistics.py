@@ -10,10 +10,12 @@ MINUTES = SLEEP_EPOCH_S / 60
 """Minutes in one sleep epoch."""
 
 
-def sleep_statistics(sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, Any]:
+def sleep_statistics(
+    sleep_epoch: np.ndarray, stages: np.ndarray, in_bed: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Compute the sleep statistics of one night.
 
-    Lights off and lights on are not known here, so time in bed is the scored span: from the beginning of the first
+    Where lights off and lights on are not known, time in bed is the scored span: from the beginning of the first
     sleep epoch to the end of the last. Prepared recordings are cut 30 min before sleep and 30 min after it, so the true
     sleep latency of most is 30 min by construction, and the wake after the last sleep counts for WASO, as in the AASM
     manual. The figures compare a predicted hypnogram with the true one of the same night; they are no clinical
@@ -28,6 +30,8 @@ def sleep_statistics(sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, A
         Position of each sleep epoch in the night, at least one.
     stages : ndarray of shape (n,)
         0 to 4.
+    in_bed : tuple of two int or None
+        Position of the first sleep epoch after lights off, and that of the first after lights on.
 
     Returns
     -------
@@ -39,7 +43,7 @@ def sleep_statistics(sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, A
         not.
     """
     asleep = stages != W
-    begin, end = sleep_epoch.min(), sleep_epoch.max() + 1
+    begin, end = in_bed or (sleep_epoch.min(), sleep_epoch.max() + 1)
     time_in_bed = float(end - begin) * MINUTES
     minutes = {name: (stages == stage).sum().item() * MINUTES for stage, name in enumerate(STAGE_NAMES)}
     total = asleep.sum().item() * MINUTES

@@ -3,17 +3,32 @@
 import io
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import replacing
 
 LAST = "checkpoint-last.pth"
 BEST = "model_best.pth"
+
+
+class _Inert:
+    """Stands where a checkpoint has an object of a class that is not loaded: it takes anything and does nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_RELEASED_CLASSES = ("parse_config.ConfigParser", "pathlib.PosixPath", "pathlib._local.PosixPath")
+"""Classes of the objects that the released code saves beside its weights; Python 3.13 has the last one."""
 
 
 def numbered(train_epoch: int) -> str:
@@ -37,27 +52,72 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     UserError
         The file is missing, damaged, or no checkpoint of this project.
     """
+    state = _read(path)
+    if not _is_ours(state):
+        raise UserError(f"{path}: no checkpoint of this project.")
+    return state
+
+
+def load_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any] | None]:
+    """Read the weights in a checkpoint of this project or of the released code; nothing in it is run.
+
+    Returns
+    -------
+    weights : mapping of str to Tensor
+    about : dict or None
+        What a checkpoint of this project says of its network, data and training; None for the released code.
+
+    Raises
+    ------
+    UserError
+        The file is missing, damaged, holds something else than weights, or objects that are none of the released
+        code's.
+    """
+    state = _read(path)
+    if _is_ours(state):
+        return state["model"], state["about"] | {"train_epoch": state["train_epoch"]}
+    weights = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{path}: holds neither a checkpoint of this project nor the weights of a released model.")
+    return weights, None
+
+
+def _is_ours(state: object) -> bool:
+    """Tell whether a checkpoint is one of this project."""
+    kinds = {"train_epoch": int, "model": dict, "about": dict}
+    return isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in kinds.items())
+
+
+def _read(path: Path) -> Any:
+    """Read tensors and plain values; of other classes only those of the released code stand in for, by nothing."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            # A part that unpacks to more than the file holds is no tensor that torch wrote.
-            swollen = sum(part.file_size for part in archive.infolist()) > path.stat().st_size
-            damaged = None if swollen else archive.testzip()
-        if swollen:
-            raise UserError(f"{path}: no checkpoint of this project (its parts claim more bytes than it has).")
-        if damaged is not None:
-            raise UserError(f"{path}: damaged (its part {damaged} has another checksum).")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            is_zip = file.read(2) == b"PK"
+        if is_zip:  # torch before 1.6 wrote none
+            _check_zip(path)
+        with torch.serialization.safe_globals([(_Inert, name) for name in _RELEASED_CLASSES]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such checkpoint.") from error
     except UserError:
         raise
     except Exception as error:  # zipfile, pickle and torch raise many kinds on damaged bytes
-        reason = str(error).partition("\n")[0]
+        # Of torch's text only the cause is told, not its advice to run what is in there.
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        cause = re.search(r"WeightsUnpickler error: (.*)", str(error)) or re.match(r"(.*)", str(error))
+        reason = f"it would run {foreign[1]}" if foreign else cause[1] if cause else ""
         raise UserError(f"{path}: no checkpoint that can be read ({reason}).") from error
-    kinds = {"train_epoch": int, "model": dict, "about": dict}
-    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
-        raise UserError(f"{path}: no checkpoint of this project.")
-    return state
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse a checkpoint whose parts are damaged, or unpack to more than it holds."""
+    with zipfile.ZipFile(path) as archive:
+        # A part that unpacks to more than the file holds is no tensor that torch wrote.
+        if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+            raise UserError(f"{path}: no checkpoint of this project (its parts claim more bytes than it has).")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise UserError(f"{path}: damaged (its part {damaged} has another checksum).")
 
 
 def newest_first(directory: Path) -> Iterator[Path]:

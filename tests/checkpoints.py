@@ -1,0 +1,47 @@
+"""Checkpoints as training writes them, of networks that were never trained."""
+
+import functools
+
+import torch
+
+from model.model import AttnSleep
+from utils.checkpoint import BEST, save_checkpoint
+from utils.stages import STAGE_NAMES
+
+
+@functools.cache
+def network(seed=0, fs=100, n_sleep_epochs=1, **arguments):
+    """Network whose batch norms have seen something, and whose stages differ with size and colour of the signal."""
+    torch.manual_seed(seed)
+    made = AttnSleep(fs=fs, n_sleep_epochs=n_sleep_epochs, **arguments)
+    with torch.no_grad():
+        signal = torch.randn(24, 1, made.n_samples) * torch.linspace(5, 60, 24)[:, None, None]
+        signal[::2] = signal[::2].cumsum(dim=2) / 5
+        for _ in range(3):
+            made(signal)
+        logits = made.eval()(signal)
+        made.head.weight.div_(logits.std(dim=0, keepdim=True).T)
+        made.head.bias.copy_(-(logits - made.head.bias).mean(dim=0) / logits.std(dim=0))
+    return made
+
+
+def write_checkpoint(path, seed=0, fs=100, context=(0, 0), **changes):
+    """Write the checkpoint of `network(seed, ...)`, which is returned; `changes` go into what it says of itself."""
+    made = network(seed, fs, 1 + sum(context))
+    about = {
+        "fs": float(fs),
+        "channel": "EEG Fpz-Cz",
+        "units": "uV",
+        "stage_names": list(STAGE_NAMES),
+        "fold": seed,
+        "context": list(context),
+        "config": {"arch": {"type": "AttnSleep", "args": {"fs": fs}}},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, {"train_epoch": 7, "model": made.state_dict(), "about": about | changes})
+    return made
+
+
+def write_experiment(folder, n_folds=2):
+    """Write an experiment of folds that hold nothing but their best models. Returns the networks."""
+    return [write_checkpoint(folder / f"fold_{fold}" / BEST, seed=fold) for fold in range(n_folds)]

@@ -1,0 +1,333 @@
+import csv
+import datetime as dt
+import json
+import sys
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+import torch
+from checkpoints import write_checkpoint, write_experiment
+from edfio import Edf, EdfSignal, Recording
+from scripts import ROOT, contents, run, temporary_files
+
+from predict import find_recordings, score_recording
+from trainer.scoring import load_scorer
+from utils.errors import UserError
+from utils.recording import write_recording
+
+PREDICT = [sys.executable, str(ROOT / "predict.py")]
+START = dt.datetime(2020, 1, 2, 23, 50, 30)
+N = 12
+SUFFIXES = ("-Hypnogram.edf", ".csv", ".json", ".png")
+
+
+def eeg(n=N, fs=100, seed=0):
+    """Noise whose size and colour change from sleep epoch to sleep epoch, in microvolts."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(0, 1, (n, 30 * fs)) * rng.uniform(5, 60, (n, 1))
+    signal[::2] = np.cumsum(signal[::2], axis=1) / 5
+    return np.clip(signal, -1000, 1000).ravel()
+
+
+def write_edf(path, signals, fs=100, start=START):
+    """Write {label: microvolts}."""
+    made = [
+        EdfSignal(x, sampling_frequency=fs, label=label, physical_dimension="uV", physical_range=(-1000.0, 1000.0))
+        for label, x in signals.items()
+    ]
+    Edf(made, recording=Recording(startdate=start.date()), starttime=start.time(), data_record_duration=1).write(path)
+    return path
+
+
+def table(path):
+    """Stages of a table, -1 where not scored, and its probabilities."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    stages = np.array([["W", "N1", "N2", "N3", "REM", "?"].index(row["stage"]) for row in rows])
+    columns = ("p_W", "p_N1", "p_N2", "p_N3", "p_REM")
+    return np.where(stages == 5, -1, stages), np.array([[float(row[c] or "nan") for c in columns] for row in rows])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two networks, good and bad recordings, and what one run said of them."""
+    place = tmp_path_factory.mktemp("a place")
+    write_experiment(place / "saved/Exp 1")
+    folder = place / "nights of one"
+    folder.mkdir()
+    write_edf(folder / "SC4001E0-PSG.edf", {"EEG Fpz-Cz": eeg(), "EOG": eeg(seed=1)})
+    write_edf(place / "night 2.edf", {"Cz": eeg(seed=2, fs=256), "Fpz": eeg(seed=3, fs=256)}, fs=256)
+    write_edf(folder / "other.edf", {"C4": eeg()})
+    write_edf(folder / "volts.edf", {"EEG Fpz-Cz": eeg() / 1000})
+    (folder / "empty.edf").touch()
+    (folder / "notes.txt").write_text("no recording")
+    arguments = ["--checkpoint", "saved/Exp 1", "--output_dir", "the results", "night 2.edf", folder, "nothing.edf"]
+    return place, run([*PREDICT, *arguments], place)
+
+
+def test_every_recording_is_scored_and_what_cannot_be_is_told(place):
+    folder, (code, out, err) = place
+    assert code == 1
+    assert sorted(path.name for path in (folder / "the results").iterdir()) == sorted(
+        f"{name}{suffix}" for name in ("SC4001E0", "night 2") for suffix in SUFFIXES
+    )
+    assert err.splitlines() == [
+        "",
+        "Not scored (4):",
+        "  empty.edf: the file is empty. Get it again.",
+        "  nothing.edf: there is no such file.",
+        "  other.edf: no channel 'EEG Fpz-Cz'. The file has 'C4'. Pass one with --select_ch.",
+        "  volts.edf: the signal's standard deviation is "
+        + err.split("deviation is ")[1].split(";")[0]
+        + "; EEG in microvolts has 1 to 1000. Are the values in volts or raw digits? They must be microvolts.",
+    ]
+    assert "EEG Fpz-Cz of 6 recordings to the results" in out
+    assert "2 scored, 0 kept, 4 with problems: the results" in out
+    assert "night 2: EEG Fpz-Cz is 'Fpz' minus 'Cz'" in out
+    assert "night 2: resampled from 256 to 100 Hz" in out
+
+
+def test_the_table_holds_the_mean_of_the_networks_and_python_gives_the_same(place):
+    folder, _ = place
+    stages, probabilities = table(folder / "the results/SC4001E0.csv")
+    written = mne.io.read_raw_edf(folder / "nights of one/SC4001E0-PSG.edf", verbose="ERROR")
+    signal = (written.get_data(["EEG Fpz-Cz"])[0] * 1e6).astype(np.float32)
+    scorer = load_scorer([folder / "saved/Exp 1"])
+    with torch.inference_mode():
+        epochs = torch.from_numpy(signal).reshape(N, 1, 3000)
+        expected = np.mean([network(epochs).softmax(dim=1).numpy() for network in scorer.networks], axis=0)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_array_equal(stages, expected.argmax(axis=1))
+    assert len(set(stages.tolist())) > 1
+    for scores in (
+        score_recording(written, folder / "saved/Exp 1"),
+        score_recording(written, str(folder / "saved/Exp 1"), channel="eeg fpz-cz"),
+        score_recording(signal, [folder / "saved/Exp 1/fold_0", folder / "saved/Exp 1/fold_1"], fs=100),
+    ):
+        np.testing.assert_allclose(scores.probabilities, probabilities, atol=1e-5)
+        np.testing.assert_array_equal(scores.stages, stages)
+
+
+def test_a_difference_at_another_rate_is_scored_as_from_python(place):
+    folder, _ = place
+    raw = mne.io.read_raw_edf(folder / "night 2.edf", verbose="ERROR")
+    scores = score_recording(raw, folder / "saved/Exp 1", "Fpz", "Cz")
+    np.testing.assert_allclose(table(folder / "the results/night 2.csv")[1], scores.probabilities, atol=1e-5)
+
+
+def test_mne_and_our_own_preparation_read_the_hypnogram_back_to_the_same_stages(place, tmp_path):
+    folder, _ = place
+    hypnogram = folder / "the results/SC4001E0-Hypnogram.edf"
+    stages, _ = table(folder / "the results/SC4001E0.csv")
+    raw = mne.io.read_raw_edf(folder / "nights of one/SC4001E0-PSG.edf", verbose="ERROR")
+    raw.set_annotations(mne.read_annotations(hypnogram))
+    names = {f"Sleep stage {letter}": stage for stage, letter in enumerate(["W", "N1", "N2", "N3", "R"])}
+    events, _ = mne.events_from_annotations(raw, names, chunk_duration=30, verbose="ERROR")
+    np.testing.assert_array_equal(events[:, 2], stages)
+    np.testing.assert_array_equal(events[:, 0], 3000 * np.arange(N))
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "SC4001E0-PSG.edf").symlink_to(folder / "nights of one/SC4001E0-PSG.edf")
+    for scoring in (hypnogram, folder / "the results/SC4001E0.csv"):
+        beside = data / f"SC4001E0{scoring.name.removeprefix('SC4001E0')}"
+        beside.symlink_to(scoring)
+        script = ROOT / "prepare_datasets/prepare_recordings.py"
+        arguments = ["--data_dir", data, "--output_dir", tmp_path / scoring.suffix, "--select_ch", "EEG Fpz-Cz"]
+        code, out, err = run([sys.executable, script, *arguments], tmp_path)
+        assert code == 0, err
+        beside.unlink()
+        (npz,) = (tmp_path / scoring.suffix).iterdir()
+        with np.load(npz) as prepared:
+            np.testing.assert_array_equal(prepared["y"], stages)
+
+
+def test_the_summary_says_what_was_scored_with_what(place):
+    folder, _ = place
+    said = json.loads((folder / "the results/SC4001E0.json").read_text())
+    assert said["start_time"] == START.isoformat()
+    assert said["scoring"]["recording"] == str(folder / "nights of one/SC4001E0-PSG.edf")
+    assert [checkpoint["fold"] for checkpoint in said["model"]["checkpoints"]] == [0, 1]
+    assert said["n_scored"] == N
+    assert said["sleep_statistics"]["time_in_bed_min"] == N / 2
+
+
+def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_path):
+    folder, _ = place
+    command = [
+        *PREDICT,
+        folder / "night 2.edf",
+        "--checkpoint",
+        folder / "saved/Exp 1/fold_1",
+        "--output_dir",
+        tmp_path,
+    ]
+    assert run(command, folder)[0] == 0
+    before = contents(tmp_path)
+    code, out, err = run(command, folder)
+    assert (code, err) == (0, "")
+    assert "0 scored, 1 kept, 0 with problems" in out
+    assert contents(tmp_path) == before
+    code, out, err = run([*command, "--to", "23:55"], folder)
+    assert code == 1
+    assert "night 2.json: there already, scored with other settings (lights_on_s: null -> 86100). Pass --overw" in err
+    assert contents(tmp_path) == before
+    code, out, _ = run([*command, "--overwrite", "--to", "23:55", "--from", "23:51"], folder)
+    assert code == 0
+    stages, _ = table(tmp_path / "night 2.csv")
+    assert np.flatnonzero(stages != -1).tolist() == list(range(1, 9))
+    said = json.loads((tmp_path / "night 2.json").read_text())
+    assert (said["n_scored"], said["sleep_statistics"]["time_in_bed_min"]) == (8, 4)
+    assert temporary_files(tmp_path) == []
+
+
+def test_agreement_with_a_hypnogram_is_told_and_written(place, tmp_path):
+    folder, _ = place
+    stages, _ = table(folder / "the results/SC4001E0.csv")
+    names = ["W", "N1", "N2", "N3", "REM"]
+    scoring = tmp_path / "scorer 2.txt"
+    scoring.write_text("\n".join(names[(stage + (k < 3)) % 5] for k, stage in enumerate(stages)))
+    arguments = ["--checkpoint", folder / "saved/Exp 1", "--hypnogram", scoring, "--output_dir", "out"]
+    code, out, err = run([*PREDICT, folder / "nights of one/SC4001E0-PSG.edf", *arguments], tmp_path)
+    assert (code, err) == (0, "")
+    assert "SC4001E0: as the hypnogram in 75.0 % of 12 sleep epochs, kappa 0." in out
+    figures = json.loads((tmp_path / "out/SC4001E0.json").read_text())["agreement"]
+    assert figures["accuracy"] == 0.75
+    assert np.sum(figures["confusion_matrix"]) == 12
+    assert figures["f1"].keys() == set(names)
+
+
+def test_prepared_recordings_and_gaps_keep_their_places(place, tmp_path, make_recording):
+    folder, _ = place
+    recording = make_recording(6, sleep_epoch=np.array([2, 3, 4, 8, 9, 10]), start_time="2020-01-01T22:00:00")
+    write_recording(tmp_path / "a.npz", recording)
+    arguments = ["--checkpoint", folder / "saved/Exp 1/fold_0/model_best.pth", "--output_dir", tmp_path]
+    code, out, err = run([*PREDICT, tmp_path / "a.npz", *arguments], tmp_path)
+    assert (code, err) == (0, "")
+    stages, _ = table(tmp_path / "a.csv")
+    assert np.flatnonzero(stages != -1).tolist() == [2, 3, 4, 8, 9, 10]
+    assert "a: 5 sleep epochs with a gap are not scored" in out
+
+
+def test_a_released_model_is_told_its_channel(place, tmp_path):
+    sys.path.insert(0, str(ROOT / "tests/model"))
+    from released_network import weights_by_formula
+
+    folder, _ = place
+    torch.save({"state_dict": weights_by_formula(100)}, tmp_path / "released.pth")
+    command = [*PREDICT, folder / "nights of one/other.edf", "--checkpoint", tmp_path / "released.pth"]
+    code, _, err = run(command, tmp_path)
+    assert (code, err) == (
+        1, "The checkpoint does not say which channel it was trained on. Pass one with --select_ch.\n"
+    )  # fmt: skip
+    assert run([*command, "--select_ch", "C4"], tmp_path)[0] == 0
+    assert len(list((tmp_path / "scored").iterdir())) == 4
+
+
+def test_a_scorers_own_files_are_never_replaced(place, tmp_path):
+    folder, _ = place
+    write_edf(tmp_path / "a.edf", {"EEG Fpz-Cz": eeg()})
+    (tmp_path / "a-Hypnogram.edf").write_text("of a scorer")
+    before = contents(tmp_path)
+    command = [*PREDICT, tmp_path, "--checkpoint", folder / "saved/Exp 1", "--output_dir", tmp_path, "--overwrite"]
+    code, _, err = run(command, tmp_path)
+    assert code == 1
+    assert f"a-Hypnogram.edf: there already in {tmp_path}, and not from a scored night. Pass another --outp" in err
+    assert contents(tmp_path) == before
+
+
+def test_export_writes_what_onnxruntime_runs(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = write_checkpoint(tmp_path / "a.pth")
+    command = [*PREDICT, "--export", "folder/model.onnx", "--checkpoint", "a.pth"]
+    assert run(command, tmp_path) == (0, "ONNX file: folder/model.onnx\n", "")
+    signal = torch.randn(3, 1, 3000) * 30
+    session = onnxruntime.InferenceSession(tmp_path / "folder/model.onnx", providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        np.testing.assert_allclose(session.run(None, {"eeg": signal.numpy()})[0], network(signal).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--checkpoint a.pth", "name recordings or --export"),
+        ("--checkpoint a.pth --select_ch EEG Fpz-Cz a.edf", "recordings go first, as --select_ch takes all words"),
+        ("a.edf", "the following arguments are required: --checkpoint"),
+        ("a.edf --checkpoint a.pth --export a.onnx", "name recordings or --export"),
+        ("a.edf b.edf --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
+        (". --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
+        ("a.edf --checkpoint a.pth --reference M1", "--reference is subtracted from a channel: name that with --sel"),
+        ("a.edf --checkpoint a.pth --from 24:00", "argument --from: '24:00' is no time of day such as 22:30"),
+        ("a.edf --checkpoint a.pth --to soon", "argument --to: 'soon' is no time of day such as 22:30"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_refused(monkeypatch, capsys, arguments, message):
+    from predict import parse_arguments
+
+    monkeypatch.setattr(sys, "argv", ["predict.py", *arguments.split()])
+    with pytest.raises(SystemExit):
+        parse_arguments()
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_none_is_told_in_one_line(tmp_path):
+    (tmp_path / "a.pth").write_text("no checkpoint")
+    for name, message in {"a.pth": "a.pth: no checkpoint that can be read", ".": ".: neither a fold"}.items():
+        code, out, err = run([*PREDICT, "a.edf", "--checkpoint", name], tmp_path)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_two_recordings_that_would_write_the_same_files_are_refused_by_name(tmp_path):
+    for name in ("one/a.edf", "two/a.bdf", "two/a-PSG.edf", "b.edf", "one/a-Hypnogram.edf", "c.fif.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "none").mkdir()
+    paths = [tmp_path / name for name in ("one", "two", "b.edf", "none", "c.fif.gz")] + [tmp_path / "one/../b.edf"]
+    recordings, problems = find_recordings(paths)
+    assert recordings == {"b": tmp_path / "b.edf", "c": tmp_path / "c.fif.gz"}
+    names = ", ".join(str(tmp_path / name) for name in ("one/a.edf", "two/a-PSG.edf", "two/a.bdf"))
+    assert problems == [
+        f"{tmp_path / 'none'}: no recording in this folder.",
+        f"{names}: all would be written as a. Score them into different folders.",
+    ]
+
+
+def test_names_stay_in_the_output_folder(tmp_path):
+    (tmp_path / "..edf").touch()
+    recordings, _ = find_recordings([tmp_path, Path("..") / "x" / ".." / "y.edf"])
+    assert all("/" not in name for name in recordings)
+    assert "y" in recordings
+
+
+@pytest.mark.parametrize(
+    ("array", "fs", "message"),
+    [
+        (np.zeros((2, 3000)), 100, r"An array of shape \(2, 3000\) at fs=100: pass one channel, shape \(n,\), and fs"),
+        (np.zeros(3000), None, "at fs=None: pass one channel"),
+        (np.zeros(3000), 100, "the recording: the signal is constant"),
+        (np.zeros(100), 100, "the recording: nothing to score: it is shorter than 30 s"),
+    ],
+)
+def test_an_array_that_cannot_be_scored_is_refused(tmp_path, array, fs, message):
+    write_checkpoint(tmp_path / "a.pth")
+    with pytest.raises(UserError, match=message):
+        score_recording(array, tmp_path / "a.pth", fs=fs)
+
+
+def test_an_array_of_another_rate_and_type_is_resampled(tmp_path):
+    write_checkpoint(tmp_path / "a.pth")
+    signal = eeg(fs=200).astype(np.float64)
+    signal[6000 * 3 + 5] = np.nan
+    scores = score_recording(signal, tmp_path / "a.pth", fs=200)
+    assert len(scores.stages) == N
+    assert np.flatnonzero(scores.stages == -1).tolist() == [3]
+
+
+def test_a_raw_without_the_channel_is_answered_with_those_it_has(tmp_path):
+    write_checkpoint(tmp_path / "a.pth")
+    raw = mne.io.RawArray(np.zeros((1, 3000)), mne.create_info(["C4"], 100, "eeg"), verbose="ERROR")
+    with pytest.raises(UserError, match="the recording: no channel 'EEG Fpz-Cz'. The file has 'C4'"):
+        score_recording(raw, tmp_path / "a.pth")
