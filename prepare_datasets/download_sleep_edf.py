@@ -4,9 +4,7 @@ python download_sleep_edf.py --output_dir sleep-cassette --subjects 0-19
 """
 
 import argparse
-import csv
 import hashlib
-import importlib.util
 import re
 import shutil
 import sys
@@ -14,21 +12,16 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
 from prepare_datasets.outcomes import tell  # noqa: E402
 from prepare_datasets.preparation import exit_code  # noqa: E402
+from prepare_datasets.sleep_edf_files import Record, find_table, missing_nights, read_records  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import replacing  # noqa: E402
 
 PHYSIONET = "https://physionet.org/files/sleep-edfx/1.0.0/sleep-cassette/"
-
-TABLE = "datasets/sleep_physionet/age_records.csv"
-"""MNE's table of the files, in its package."""
-
-NIGHTS = (1, 2)
 
 TRIES = 3
 """For a file that breaks off or comes with other bytes."""
@@ -40,15 +33,6 @@ AT_ONCE = 8
 
 SPEEDS_MB = (1, 10)
 """Per second: those that the time is told for."""
-
-
-class Record(NamedTuple):
-    """One file of the data set."""
-
-    subject: int
-    night: int
-    name: str
-    sha1: str
 
 
 def main() -> int:
@@ -65,31 +49,6 @@ def parse_arguments() -> argparse.Namespace:
     add("--subjects", type=_subjects, metavar="LIST", help="such as 0-19 or 0,3,5-7 (all: 0-82)")
     add("--base_url", default=PHYSIONET, metavar="URL", help="folder of the files on a mirror (%(default)s)")
     return parser.parse_args()
-
-
-def find_table() -> Path:
-    """Find MNE's table of the files without waiting for MNE."""
-    package = importlib.util.find_spec("mne")
-    if package is None or package.origin is None:
-        raise UserError("mne is not installed. Install requirements.txt.")
-    return Path(package.origin).parent / TABLE
-
-
-def read_records(table: Path) -> list[Record]:
-    """Read a table of files: CSV with the columns subject, night, sha and fname.
-
-    Raises
-    ------
-    UserError
-        The table cannot be read.
-    """
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return [
-                Record(int(row["subject"]), int(row["night"]), row["fname"], row["sha"]) for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{table}: no table of files ({error!r}). Install the mne of requirements.txt.") from error
 
 
 def download(records: Sequence[Record], subjects: Collection[int] | None, output_dir: Path, base_url: str) -> int:
@@ -144,36 +103,6 @@ def download(records: Sequence[Record], subjects: Collection[int] | None, output
         return 1
     tell(f"All {len(wanted)} files are in {output_dir}: prepare_physionet.py --data_dir {output_dir}")
     return 0
-
-
-def missing_nights(records: Sequence[Record], subjects: Collection[int]) -> list[str]:
-    """Say which of the subjects, and of their nights, the data set does not have.
-
-    Raises
-    ------
-    UserError
-        It has none of the subjects, or some are beyond its numbers.
-    """
-    nights: dict[int, set[int]] = {}
-    for record in records:
-        nights.setdefault(record.subject, set()).add(record.night)
-    last = max(nights)
-    absent = [subject for subject in range(last) if subject not in nights]
-    if not nights.keys() & set(subjects) or max(subjects) > last:
-        without = f" without {', '.join(map(str, absent))}" if absent else ""
-        raise UserError(f"--subjects: the data set has the subjects 0 to {last}{without}. Pass some of them.")
-    notes = []
-    if asked := [str(subject) for subject in absent if subject in subjects]:
-        notes.append(f"The data set has no subjects {', '.join(asked)}.")
-    lost = [
-        f"{night} of subject {subject}"
-        for subject in sorted(nights.keys() & set(subjects))
-        for night in NIGHTS
-        if night not in nights[subject]
-    ]
-    if lost:
-        notes.append(f"The data set has no night {', '.join(lost)}.")
-    return notes
 
 
 def is_whole(path: Path, sha1: str) -> bool:

@@ -141,12 +141,11 @@ def load_scoring(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
 ) -> Scoring:
     """Read the stages of a recording with their times; see `read_scoring`."""
-    suffix = path.suffix.casefold()
-    rk = False
+    suffix, rk = path.suffix.casefold(), False
+    scored: Sequence[Scored]
     if suffix in (".edf", ".bdf"):
-        if suffix == ".edf":
-            _require_same_start(path, start_time)
-        scored: Sequence[Scored] = [Scored(*annotation) for annotation in edf.read_annotations(path)]
+        _require_same_start(path, start_time)
+        scored = [Scored(*annotation) for annotation in edf.read_annotations(path)]
     elif suffix == ".xml":
         scored, rk = scoring_xml.read_xml(path, n_sleep_epochs), True
     else:
