@@ -52,6 +52,7 @@ def check_fall_back(trainer, path, damaged, log):
     return True
 
 
+@pytest.mark.slow
 def test_a_newest_checkpoint_cut_at_any_of_50_positions_is_passed_over(trainer, log):
     path = trainer.directory / LAST
     content = path.read_bytes()
@@ -60,6 +61,7 @@ def test_a_newest_checkpoint_cut_at_any_of_50_positions_is_passed_over(trainer, 
         path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_newest_checkpoint_with_any_of_50_flipped_bytes_is_passed_over_or_whole(trainer, log):
     path, rng = trainer.directory / LAST, random.Random(0)
     content = path.read_bytes()
