@@ -187,11 +187,10 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
 def _problems(values: Mapping[str, Any]) -> Iterable[Problem]:
     """Say what is wrong with keys and values, as far as it shows without the classes that they name."""
     given = dict(_leaves(values))
+    fields = {key: field for key, field in FIELDS.items() if key.split(".")[0] != OPTIONAL or OPTIONAL in values}
     for key in sorted(given.keys() - FIELDS.keys()):
-        yield key, f"unknown key.{_meant(key, FIELDS)}"
-    for key, field in FIELDS.items():
-        if key.split(".")[0] == OPTIONAL and OPTIONAL not in values:
-            continue
+        yield key, f"unknown key.{_meant(key, fields)}"
+    for key, field in fields.items():
         if key not in given:
             yield key, f'missing; it takes {field.description}. With "extends": "config.json" it need not be there.'
         elif not field.accepts(given[key]):

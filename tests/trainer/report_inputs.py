@@ -28,7 +28,7 @@ def report_of(predictions, protocol="released"):
     """Report with a fold for each recording."""
     names = np.unique(predictions.recording)
     folds = {
-        fold: Predictions(**{key: value[predictions.recording == name] for key, value in vars(predictions).items()})
+        fold: Predictions(**{key: value[predictions.recording == name] for key, value in predictions.arrays.items()})
         for fold, name in enumerate(names)
     }
     return make_report(folds, protocol=protocol, seconds=dict.fromkeys(folds, 61.0))

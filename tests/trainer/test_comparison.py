@@ -245,6 +245,6 @@ def test_one_experiment_gives_its_report(saved, command):
     done = command(saved / "B")
     assert done.returncode == 0
     assert done.stdout == ""
-    assert done.stderr.startswith("2 of 3 folds are finished; missing: 1.\nProtocol holdout (")
+    assert done.stderr.startswith("Partial: 2 of 3 folds (0, 2); missing: 1.\nProtocol holdout (")
     assert (saved / "B" / "fold_2" / "report.json").exists()
     assert (saved / "B" / "fold_2" / "B_classification_report.xlsx").exists()

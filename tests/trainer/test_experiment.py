@@ -58,7 +58,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
     written = predictions()
     write_predictions(tmp_path / "fold_0", written)
     found = read_predictions(tmp_path / "fold_0")
-    for name, value in vars(written).items():
+    for name, value in written.arrays.items():
         np.testing.assert_array_equal(getattr(found, name), value)
         assert getattr(found, name).dtype == value.dtype
     assert [path.name for path in (tmp_path / "fold_0").iterdir()] == ["predictions.npz"]
