@@ -18,6 +18,7 @@ from prepare_datasets.outcomes import Outcome, tell_end, tell_head
 from prepare_datasets.preparation import Task, attempted, channel_name, exit_code, make_folder, run_each
 from prepare_datasets.reader import Channel, from_raw, is_recording, read_channel, resampled
 from utils.errors import UserError
+from utils.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from prepare_datasets.reader import BaseRaw
@@ -30,6 +31,7 @@ def main() -> int:
     arguments = parse_arguments()
     from trainer.scoring import load_scorer  # loads torch, for which --help does not wait
 
+    keep_freed_memory()
     scorer = load_scorer(arguments.checkpoint)
     if arguments.export:
         from trainer.export import export_onnx
@@ -117,11 +119,12 @@ def score_file(path: Path, name: str, scorer: "Scorer", arguments: argparse.Name
     earlier = earlier_night(files, settings, arguments.overwrite)
     if earlier:
         return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()))
-    night, signal = score_night(path, name, scorer, arguments)
+    channel = read_channel(path, arguments.channel, arguments.reference, scorer.fs)
+    night = night_of(channel, path, name, scorer, arguments)
     write_night(files, night, {"scoring": settings, "model": scorer.description})
     from trainer.night_plot import write_picture  # loads matplotlib while nobody waits for the other files
 
-    write_picture(files[".png"], night, signal, scorer.fs)
+    write_picture(files[".png"], night, channel.signal, channel.fs)
     return Outcome(name, "scored", night.counts, time.perf_counter() - begin, remarks=night.remarks)
 
 
@@ -138,11 +141,10 @@ def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> 
     }
 
 
-def score_night(path: Path, name: str, scorer: "Scorer", arguments: argparse.Namespace) -> "tuple[Night, np.ndarray]":
-    """Read and score a recording; return the night, and its signal in microvolts at the network's rate."""
+def night_of(channel: Channel, path: Path, name: str, scorer: "Scorer", arguments: argparse.Namespace) -> "Night":
+    """Score what was read from a recording."""
     from trainer.night import Night, lights, parse_start, remarks_on
 
-    channel = read_channel(path, arguments.channel, arguments.reference, scorer.fs)
     start, n_sleep_epochs = parse_start(channel.start_time), len(channel.signal) // scorer.n_samples
     in_bed, remarks = lights(start, n_sleep_epochs, arguments.lights_off, arguments.lights_on, path.name)
     scores = scorer.score(channel.signal, path.name, *(in_bed or ()))
@@ -152,7 +154,7 @@ def score_night(path: Path, name: str, scorer: "Scorer", arguments: argparse.Nam
 
         truth = read_scoring(arguments.hypnogram, n_sleep_epochs, channel.start_time)
     night = Night(name, channel.name, start, scores, in_bed, truth, (*channel.remarks, *remarks))
-    return remarks_on(night, channel.signal, scorer.n_samples), channel.signal
+    return remarks_on(night, channel.signal, scorer.n_samples)
 
 
 def score_recording(
