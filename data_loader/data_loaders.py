@@ -295,8 +295,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield signal (B, 1, T) and stages (B,), on the device."""
+        return self.after(0)
+
+    def after(self, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through them as `__iter__` does, but for the first `n_batches` of the order, which are not read."""
         self._order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
-        return self.data.batches(self._order, self.batch_size)
+        rest = self._order[n_batches * self.batch_size :]
+        return self.data.batches(rest, self.batch_size) if len(rest) else iter(())
 
     def recordings(self, number: int) -> list[str]:
         """Name the recordings of a batch (0-based) of the last time the batches were gone through."""
