@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -167,7 +168,7 @@ class BaseTrainer(ABC):
             try:
                 state = load_checkpoint(path)
                 self._require_history(path, state)
-                if checkpoint is None:
+                if checkpoint is None and state["history"]:
                     self._require_best(state["history"])
             except UserError as error:
                 if checkpoint:
@@ -200,8 +201,6 @@ class BaseTrainer(ABC):
 
     def _require_best(self, history: list[Row]) -> None:
         """Refuse a checkpoint if the best weights up to it are lost; training from an older one gives them again."""
-        if not history:
-            return
         best, wanted = load_checkpoint(self.directory / BEST), self.best(history)["train_epoch"]
         if best["train_epoch"] < wanted:
             raise UserError(f"{self.directory / BEST}: of training epoch {best['train_epoch']}, not {wanted:g}.")
@@ -235,10 +234,13 @@ class BaseTrainer(ABC):
         return bool(self.history) and len(self.history) - self.best()["train_epoch"] >= self.early_stop
 
     def _step_scheduler(self, row: Row) -> None:
-        if isinstance(self.lr_scheduler, ReduceLROnPlateau):
-            self.lr_scheduler.step(row[f"{self.evaluated_set}_{self.monitored}"])
-        elif self.lr_scheduler is not None:
-            self.lr_scheduler.step()
+        with warnings.catch_warnings():
+            # torch looks for the optimizer's steps in this process; a run that was stopped may have done them all.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            if isinstance(self.lr_scheduler, ReduceLROnPlateau):
+                self.lr_scheduler.step(row[f"{self.evaluated_set}_{self.monitored}"])
+            elif self.lr_scheduler is not None:
+                self.lr_scheduler.step()
 
     def _save(self) -> None:
         """Write what a later run needs; checkpoint-last comes last, so it never knows of a file that is not there."""

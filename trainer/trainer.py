@@ -67,7 +67,7 @@ class Trainer(BaseTrainer):
         self.model.train()
         batches = self.train_batches.after(len(self.steps))
         self.steps.draw_on()
-        n, begin = 0, time.perf_counter()
+        begin = time.perf_counter() - self.steps.seconds_before
         for signal, y_true in self._with_progress(batches, f"train epoch {train_epoch}/{self.epochs}"):
             with undivided():
                 logits = self._forward(self.model, signal)
@@ -77,7 +77,6 @@ class Trainer(BaseTrainer):
                 self.optimizer.step()
                 # Kept on the device: asking for a value here would make a GPU wait in every step.
                 self.steps.add(loss.detach().reshape(1), logits.detach().argmax(dim=1), y_true)
-            n += len(y_true)
             if train_epoch == 1 and len(self.steps) == 1:
                 LOG.debug("First training step done.")
         loss_by_step, predicted, true = self.steps.given()
@@ -90,7 +89,7 @@ class Trainer(BaseTrainer):
                 "Lower optimizer.args.lr, or look for odd values in the recordings."
             )
         row = self._scores("train", loss_by_step.mean().item(), true.numpy(), predicted.numpy())
-        row["sleep_epochs_per_s"] = n / (time.perf_counter() - begin)
+        row["sleep_epochs_per_s"] = len(true) / (time.perf_counter() - begin)
         return row
 
     def evaluation_pass(self) -> Row:

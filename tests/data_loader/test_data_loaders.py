@@ -200,6 +200,18 @@ def test_each_pass_draws_a_new_order_from_torchs_generator(data):
     assert orders(2) != first
 
 
+@pytest.mark.parametrize("n_batches", range(6))
+def test_batches_after_some_are_the_rest_of_the_same_order(data, n_batches):
+    batches = Batches(data, torch.arange(9), batch_size=2, shuffle=True)
+    torch.manual_seed(0)
+    everything = list(batches)
+    torch.manual_seed(0)
+    rest = list(batches.after(n_batches))
+    assert len(rest) == 5 - n_batches
+    for found, expected in zip(rest, everything[n_batches:], strict=True):
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
 def test_without_shuffling_no_random_number_is_drawn(data):
     state = torch.get_rng_state()
     list(Batches(data, torch.arange(9), batch_size=2, shuffle=False))
