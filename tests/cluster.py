@@ -109,9 +109,10 @@ def ended(daemons):
     return [daemon for daemon in daemons if daemon.poll() is not None]
 
 
-def said(environment, *command):
+def said(environment, *command, cwd=None):
     """Return what a command of Slurm says."""
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=60).stdout
+    done = subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=60)
+    return done.stdout
 
 
 def wait_for(happened, what, seconds=120):
