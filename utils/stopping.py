@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_held_back: list["Stopped"] | None = None
-"""Stops that came in the midst of what is not divided; None outside of it."""
+_told: "Stopped | None" = None
+"""The stop that this process was told of."""
+
+_undivided = False
+"""Whether what is being done must be done as a whole."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -37,6 +40,8 @@ def stoppable() -> Iterator[None]:
     None
         Signals that are ignored already, as Ctrl-C is in a shell's background, stay so.
     """
+    global _told
+    _told = None
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -50,22 +55,22 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def undivided() -> Iterator[None]:
-    """Hold a stop back until the end of the block; such blocks are not nested."""
-    global _held_back
-    stops: list[Stopped] = []
-    _held_back = stops
+    """Hold a stop back until the end of the block; one that was told before and got lost is raised there as well."""
+    global _undivided
+    outer, _undivided = _undivided, True
     try:
         yield
     finally:
-        _held_back = None
-    if stops:
-        raise stops[0]
+        _undivided = outer
+    if _told and not outer:
+        raise _told
 
 
 def _stop(number: int, _: FrameType | None) -> None:
     """Raise `Stopped`, or leave it to the end of the undivided block."""
+    global _told
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if _held_back is None:
-        raise Stopped(number)
-    _held_back.append(Stopped(number))
+    _told = Stopped(number)
+    if not _undivided:
+        raise _told

@@ -1,5 +1,6 @@
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 
@@ -33,15 +34,39 @@ def test_in_what_is_not_divided_a_stop_waits_for_the_end():
     with stoppable():
         with pytest.raises(Stopped, match="SIGTERM"):
             in_one(done, signal.SIGTERM)
+    assert done == [(signal.SIGTERM,)]
+    with stoppable():
         in_one(done)
     assert done == [(signal.SIGTERM,), ()]
+
+
+def test_a_stop_that_got_lost_on_its_way_is_raised_at_the_next_end():
+    done = []
+    with stoppable():
+        with suppress(Stopped):
+            tell(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            in_one(done)
+    assert done == [()]
+
+
+def test_blocks_inside_each_other_are_one():
+    done = []
+
+    def outer():
+        with undivided():
+            in_one(done, signal.SIGTERM)
+            done.append("the rest")
+
+    with stoppable(), pytest.raises(Stopped):
+        outer()
+    assert done == [(signal.SIGTERM,), "the rest"]
 
 
 def test_an_error_in_what_is_not_divided_is_told_and_not_the_stop():
     with stoppable():
         with pytest.raises(ValueError, match="odd"):
             in_one([], signal.SIGTERM, error=ValueError("odd"))
-        in_one([])
 
 
 def test_a_sigterm_that_is_told_again_is_ignored_and_a_second_ctrl_c_ends_the_process():
