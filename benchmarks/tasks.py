@@ -82,6 +82,7 @@ def _textbook_passes(folder: Path, precision: str, batch_size: int) -> tuple[Cal
 def _our_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
     import torch
 
+    from base.steps import Steps
     from data_loader.data_loaders import SleepEpochs, find_recordings
     from data_loader.folds import Fold
     from trainer.fold import make_trainer, read_config
@@ -95,7 +96,12 @@ def _our_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable
     trainer = make_trainer(config, Fold(0, names, (), names), data, folder)
     indices = torch.arange(N_BATCHES * batch_size) % len(data.stages)
     trainer.train_batches.indices = trainer.evaluation_batches.indices = indices
-    return lambda: trainer.train_pass(2), trainer.evaluation_pass
+
+    def train() -> None:
+        trainer.steps = Steps()  # of a new training epoch
+        trainer.train_pass(2)
+
+    return train, trainer.evaluation_pass
 
 
 def main() -> None:
