@@ -390,7 +390,8 @@ def test_a_name_used_with_other_data_is_refused_with_the_difference(copy, tmp_pa
 
 
 def test_overwrite_starts_afresh_and_leaves_nothing_of_the_old_run(nights, fold, copy, tmp_path):
-    (copy / ".writing-checkpoint-epoch1.pth").touch()
+    for name in (".writing-checkpoint-epoch1.pth", "checkpoint-part.pth"):
+        (copy / name).touch()
     small = settings(**MONITOR, trainer__epochs=1, trainer__verbosity=0, seed=7)
     command = [*TRAIN, "--fold_id", "0", "--np_data_dir", nights, *small, "--overwrite"]
     code, _, err = run(command, tmp_path)

@@ -41,7 +41,6 @@ def stoppable() -> Iterator[None]:
         Signals that are ignored already, as Ctrl-C is in a shell's background, stay so.
     """
     global _told
-    _told = None
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -49,6 +48,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
+        _told = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
