@@ -98,7 +98,8 @@ def install():
         if not shutil.which("apt-get"):
             pytest.skip(f"needs {' and '.join(PACKAGES)}, or apt-get to install them")
         for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-            subprocess.run(["apt-get", "-qq", *arguments], check=True)
+            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(["apt-get", "-qq", *arguments], env=environment, check=True)
 
 
 def is_idle(environment):
