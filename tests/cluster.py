@@ -78,16 +78,25 @@ def cluster(folder):
         assert not ended(daemons), "".join(path.read_text() for path in folder.glob("*.out"))
         yield environment
     finally:
-        said(environment, "scancel", "--user=root")
-        with suppress(AssertionError):  # what is left is named below
-            wait_for(lambda: not said(environment, "squeue", "--noheader"), "an empty queue")
-        for daemon in reversed(daemons):
-            daemon.terminate()
-            daemon.wait(60)
-        left = processes(folder)
+        left = {*stop(environment, daemons), *processes(folder)}
         for process in left:
             os.kill(process, signal.SIGKILL)
-        assert not left
+        assert not left, "processes that did not end"
+
+
+def stop(environment, daemons):
+    """Cancel all tasks and end the daemons; return those that do not end."""
+    with suppress(AssertionError, subprocess.TimeoutExpired):
+        said(environment, "scancel", "--user=root")
+        wait_for(lambda: not said(environment, "squeue", "--noheader"), "an empty queue")
+    left = []
+    for daemon in reversed(daemons):
+        daemon.terminate()
+        try:
+            daemon.wait(60)
+        except subprocess.TimeoutExpired:
+            left.append(daemon.pid)
+    return left
 
 
 def install():
