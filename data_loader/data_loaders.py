@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loader.signals import open_signals
+from data_loader.signals import open_signals, reader_ahead
 from utils.errors import UserError
 from utils.recording import Outline, read_outline
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
@@ -139,6 +139,7 @@ class SleepEpochs:
         )
         self._n_samples = outlines[0].n_samples
         self._resident = self._all_on_device() if self._is_resident(resident) else None
+        self._read_ahead = [reader_ahead(signal) for signal in self._signals]
 
     def indices(self, recordings: Sequence[str]) -> Tensor:
         """Give the numbers of all sleep epochs of `recordings`, in their order, shape (n,), int64."""
@@ -166,10 +167,13 @@ class SleepEpochs:
     def _read(self, chosen: np.ndarray) -> Tensor:
         """Read the signal of the sleep epochs `chosen` with their context, (B, 1, T), and send it to the device."""
         together = self._neighbours[chosen]
+        places = [(self._recording[number], self._row[number]) for number in together.ravel().tolist()]
+        for recording, row in places:
+            self._read_ahead[recording](row)
         signal = torch.empty((*together.shape, self._n_samples), pin_memory=self.device.type == "cuda")
         rows = signal.numpy().reshape(-1, self._n_samples)
-        for row, number in zip(rows, together.ravel(), strict=True):
-            row[:] = self._signals[self._recording[number]][self._row[number]]
+        for values, (recording, row) in zip(rows, places, strict=True):
+            values[:] = self._signals[recording][row]
         return signal.flatten(1).unsqueeze(1).to(self.device, non_blocking=True)
 
     def _is_resident(self, resident: bool | None) -> bool:

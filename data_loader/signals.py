@@ -1,9 +1,11 @@
 """The signals of prepared recordings: opened, and checked once."""
 
+import mmap
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +74,35 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
     if problems:
         raise UserError("\n".join(problems))
     return [signal for signal in found.values() if not isinstance(signal, str)]
+
+
+def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:
+    """Return what has the system begin to read one sleep epoch of a signal, and does not wait for it.
+
+    By itself the system reads a mapped file only when a value is missing, and then far more of it than is asked for,
+    which is wasted on sleep epochs in random order. What is not mapped is in memory, and there is nothing to do.
+    """
+    mapping: Any = signal
+    while isinstance(mapping, np.ndarray):
+        mapping = mapping.base
+    if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
+        return lambda row: None
+    mapping.madvise(mmap.MADV_RANDOM)
+    begin = _address(signal) - _address(np.frombuffer(mapping, np.uint8))
+    n_bytes = signal[0].nbytes
+
+    def read_ahead(row: int) -> None:
+        """Have the pages of a row read."""
+        first = begin + row * n_bytes
+        page = first - first % mmap.PAGESIZE
+        mapping.madvise(mmap.MADV_WILLNEED, page, first + n_bytes - page)
+
+    return read_ahead
+
+
+def _address(array: np.ndarray) -> int:
+    """Where the values of an array begin in memory."""
+    return array.__array_interface__["data"][0]
 
 
 def signal_problem(name: str, signal: np.ndarray) -> str:

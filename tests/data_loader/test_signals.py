@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from data_loader import signals
-from data_loader.data_loaders import find_recordings
-from data_loader.signals import open_signals
+from data_loader.data_loaders import Batches, SleepEpochs, find_recordings
+from data_loader.signals import open_signals, reader_ahead
 from utils import checked
 from utils.checked import FILE
 from utils.errors import UserError
-from utils.recording import open_signal
+from utils.recording import open_signal, write_recording
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("a", "b", "c")
@@ -103,8 +104,8 @@ def test_without_a_place_for_marks_all_is_as_before_and_read_each_time(folder, v
 OPEN = """
 import sys
 from pathlib import Path
-from data_loader.data_loaders import find_recordings
-from data_loader.signals import open_signals
+from data_loader.data_loaders import Batches, SleepEpochs, find_recordings
+from data_loader.signals import open_signals, reader_ahead
 from utils import checked
 
 checked.YOUNG_S = 0.0
@@ -139,6 +140,46 @@ def test_more_recordings_than_the_system_lets_a_process_open_are_refused(folder,
     monkeypatch.setattr(signals, "_OTHER_FILES", 10**9)
     with pytest.raises(UserError, match=rf"^3 recordings are open at once, .* Have the limit raised to {10**9 + 3}"):
         open_signals(find_recordings(folder))
+
+
+def forget(path):
+    """Have the system drop what it keeps of a file in memory."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_bytes():
+    """Bytes that this process has had read from disks."""
+    return int(re.search(r"^read_bytes: (\d+)", Path("/proc/self/io").read_text(), re.MULTILINE)[1])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is read from disks is told by /proc")
+def test_sleep_epochs_in_random_order_are_read_from_the_disk_without_what_lies_between(
+    tmp_path, make_recording, monkeypatch
+):
+    monkeypatch.setattr(checked, "YOUNG_S", 0.0)
+    n = 500
+    write_recording(tmp_path / "a.npz", make_recording(n))
+    open_signals(find_recordings(tmp_path))  # which passes
+    forget(tmp_path / "a.npz")
+    before = read_bytes()
+    with (tmp_path / "a.npz").open("rb") as file:
+        file.seek(3_000_000)
+        file.read(1)
+    if read_bytes() == before:
+        pytest.skip("this file system is in memory")
+    forget(tmp_path / "a.npz")
+    data = SleepEpochs(find_recordings(tmp_path), torch.device("cpu"))
+    before = read_bytes()
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))[:100]
+    ((signal, _),) = Batches(data, order, 100, shuffle=False)
+    read = read_bytes() - before
+    assert signal.nbytes / 2 < read < 2 * signal.nbytes  # of 6 MB in all, which the system would read by itself
+    np.testing.assert_array_equal(signal[:, 0], make_recording(n).signal[order])
+
+
+def test_signals_that_are_in_memory_need_no_reading_ahead():
+    reader_ahead(np.zeros((3, 300), np.float32))(2)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mappings are told by /proc")
