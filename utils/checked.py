@@ -10,7 +10,7 @@ from pathlib import Path
 
 from utils.files import write_text
 
-FILE = ".checked.json"
+FILE = "checked.json"
 """File in the folder that keeps the marks."""
 
 YOUNG_S = 2.0

@@ -131,7 +131,7 @@ def test_processes_that_begin_at_once_do_not_disturb_each_other(folder):
         assert process.stdout.read() == "3\n"
         process.stdout.close()
         assert process.wait() == 0
-    assert sorted(path.name for path in folder.iterdir()) == [FILE, "a.npz", "b.npz", "c.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == ["a.npz", "b.npz", "c.npz", FILE]
     marks = checked.read_marks(folder, signals._CHECK)
     assert marks == {f"{name}.npz": checked.mark(folder / f"{name}.npz", marks[f"{name}.npz"][0]) for name in NAMES}
 
