@@ -36,8 +36,13 @@ def first_step(folder: Path, *settings: str) -> Started:
         command += [word for setting in (f"trainer.save_dir={save_dir}", *settings) for word in ("--set", setting)]
         begin = time.perf_counter()
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        if not any("First training step" in line for line in process.stderr or ()):
-            raise RuntimeError(f"{command} ended before its first step")
+        said = ""
+        for line in process.stderr or ():
+            said += line
+            if "First training step" in line:
+                break
+        else:
+            raise RuntimeError(f"{command} ended before its first step: {said}")
         seconds, status = time.perf_counter() - begin, Path(f"/proc/{process.pid}/status")
         memory = dict(re.findall(r"(\w+):\s+(\d+) kB", status.read_text() if status.exists() else ""))
         process.kill()
