@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
     if arguments.overwrite or not all(is_finished(directory) for directory in directories.values()):
-        data = SleepEpochs(outlines, device, tuple(settings["context"]))  # refuses odd signals before it is too late
+        # refuses odd signals before it is too late
+        data = SleepEpochs(outlines, device, tuple(settings["context"]), settings["resident"])
 
     # Their folders
     if arguments.resume:

@@ -23,7 +23,14 @@ CONTEXT = "context"
 RESULTS = (PREDICTIONS, *(f"{folder}{name}" for folder in ("", f"{CONTEXT}/") for name in (BEST, LAST, PART, METRICS)))
 """Files that hold what a fold gave."""
 
-UNIMPORTANT = ("name", "n_gpu", "trainer.save_dir", "trainer.tensorboard", "trainer.verbosity")
+UNIMPORTANT = (
+    "name",
+    "n_gpu",
+    "data_loader.args.resident",
+    "trainer.save_dir",
+    "trainer.tensorboard",
+    "trainer.verbosity",
+)
 """Keys of the configuration that do not change a result."""
 
 
