@@ -128,7 +128,9 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     except Exception as error:
         raise unreadable(path, error) from error
     if len(found) == 0:
-        raise UserError(f"{path.name}: no annotations in it. It should be an EDF+ file with sleep stages.")
+        raise UserError(
+            f"{path.name}: no annotations in it. Sleep stages must be there, or in a scoring file beside it."
+        )
     if not header.labels:
         _require_whole(path)
     return [

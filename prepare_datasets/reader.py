@@ -113,7 +113,7 @@ def from_raw(raw: "BaseRaw", channel: str, reference: str | None = None, source:
             signal[max(round(onset_s * fs), 0) : max(round((onset_s + duration_s) * fs), 0)] = np.nan
     start = raw.info["meas_date"]
     start_time = (start.replace(tzinfo=None) + timedelta(seconds=raw.first_time)).isoformat() if start else ""
-    return Channel(signal, fs, _name(channel, reference), start_time, tuple(remarks))
+    return Channel(signal, fs, derivation_name(channel, reference), start_time, tuple(remarks))
 
 
 def resampled(channel: Channel, fs: float) -> Channel:
@@ -162,14 +162,14 @@ def _from_edf(path: Path, channel: str, reference: str | None) -> Channel:
         remarks.append("its header has no valid start time")
     elif header.start.replace(hour=0, minute=0, second=0) == _ANONYMOUS:
         remarks.append("its date was taken away (1 January 1985)")
-    return Channel(signal, rates[0], _name(channel, reference), header.start_time, tuple(remarks))
+    return Channel(signal, rates[0], derivation_name(channel, reference), header.start_time, tuple(remarks))
 
 
 def _from_npz(path: Path, channel: str, reference: str | None) -> Channel:
     """Lay the sleep epochs of a prepared recording out in their night."""
     outline = read_outline(path)
     if outline.channel:
-        find_channel([outline.channel], _name(channel, reference), path.name)
+        find_channel([outline.channel], derivation_name(channel, reference), path.name)
     if len(outline.stages) == 0 or outline.sleep_epoch.min() < 0:
         raise UserError(f"{path.name}: no sleep epochs, or such that lie before its start. Prepare it again.")
     night = np.full((outline.sleep_epoch.max() + 1, outline.n_samples), np.nan, np.float32)
@@ -197,10 +197,10 @@ def _difference(
 ) -> tuple[np.ndarray, list[str]]:
     """Subtract the second signal from the first, if there is one; say what was not as asked for."""
     if len(signals) == 2:
-        return signals[0] - signals[1], [f"{_name(channel, reference)} is {labels[0]!r} minus {labels[1]!r}"]
+        return signals[0] - signals[1], [f"{derivation_name(channel, reference)} is {labels[0]!r} minus {labels[1]!r}"]
     return signals[0], [] if labels[0] == channel else [f"{labels[0]!r} taken for {channel!r}"]
 
 
-def _name(channel: str, reference: str | None) -> str:
+def derivation_name(channel: str, reference: str | None) -> str:
     """Name of a channel or a difference of two."""
     return f"{channel}-{reference}" if reference else channel
