@@ -192,12 +192,16 @@ def score_recording(
 
     paths = [checkpoint] if isinstance(checkpoint, Path | str) else checkpoint
     scorer = load_scorer([Path(path) for path in paths])
-    if not isinstance(recording, np.ndarray):
-        found = from_raw(recording, channel or scorer.channel, reference)
-    elif recording.ndim != 1 or fs is None:
-        raise UserError(f"An array of shape {recording.shape} at fs={fs}: pass one channel, shape (n,), and fs in Hz.")
-    else:
+    if isinstance(recording, np.ndarray):
+        if recording.ndim != 1 or fs is None or not 0 < fs < np.inf:
+            raise UserError(
+                f"An array of shape {recording.shape} at fs={fs}: pass one channel, shape (n,), and fs in Hz."
+            )
         found = Channel(np.ascontiguousarray(recording, np.float32), fs, "", "", ())
+    elif hasattr(recording, "ch_names"):
+        found = from_raw(recording, channel or scorer.channel, reference)
+    else:
+        raise UserError(f"A {type(recording).__name__} is no recording: pass one of MNE's, or an array.")
     return scorer.score(resampled(found, scorer.fs).signal, "the recording")
 
 

@@ -100,8 +100,9 @@ def from_raw(raw: "BaseRaw", channel: str, reference: str | None = None, source:
         unit = raw.info["chs"][raw.ch_names.index(label)]["unit"]
         if unit != FIFF.FIFF_UNIT_V:
             kind = raw.get_channel_types([label])[0]
+            unit_name = str(unit).partition("_UNIT_")[2].removesuffix(")")
             raise UserError(
-                f"{source}: {label!r} is no voltage (its type is {kind}, its unit {str(unit).partition('_UNIT_')[2]}). "
+                f"{source}: {label!r} is no voltage (its type is {kind}, its unit {unit_name}). "
                 "Pass another channel with --select_ch."
             )
         signals.append((raw.get_data([label], verbose="ERROR")[0] * 1e6).astype(np.float32))

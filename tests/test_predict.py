@@ -309,6 +309,9 @@ def test_names_stay_in_the_output_folder(tmp_path):
     [
         (np.zeros((2, 3000)), 100, r"An array of shape \(2, 3000\) at fs=100: pass one channel, shape \(n,\), and fs"),
         (np.zeros(3000), None, "at fs=None: pass one channel"),
+        (np.zeros(3000), 0, "at fs=0: pass one channel"),
+        (np.zeros(3000), float("nan"), "at fs=nan: pass one channel"),
+        ([0.0] * 3000, 100, "A list is no recording: pass one of MNE's, or an array"),
         (np.zeros(3000), 100, "the recording: the signal is constant"),
         (np.zeros(100), 100, "the recording: nothing to score: it is shorter than 30 s"),
     ],
