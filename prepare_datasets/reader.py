@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 
 from prepare_datasets import edf
 from prepare_datasets.channels import find_channel, find_derivation
-from prepare_datasets.edf_header import read_header
+from prepare_datasets.edf_header import ANONYMOUS, read_header
 from utils.errors import UserError
 from utils.recording import open_signal, read_outline
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nedf", ".lay")
 """Endings of the recordings that are taken from a folder. MNE reads more, if they are named."""
-
-_ANONYMOUS = datetime(1985, 1, 1)
-"""Start of an EDF file from which the date was taken away."""
 
 _SKIPPED = "BAD_ACQ_SKIP"
 """Annotation under which MNE keeps what was not recorded."""
@@ -161,7 +158,7 @@ def _from_edf(path: Path, channel: str, reference: str | None) -> Channel:
     remarks += [f"{missing_s:.0f} s between its data records were not recorded"] if missing_s else []
     if header.start is None:
         remarks.append("its header has no valid start time")
-    elif header.start.replace(hour=0, minute=0, second=0) == _ANONYMOUS:
+    elif header.start.date() == ANONYMOUS:
         remarks.append("its date was taken away (1 January 1985)")
     return Channel(signal, rates[0], derivation_name(channel, reference), header.start_time, tuple(remarks))
 
