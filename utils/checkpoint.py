@@ -29,8 +29,15 @@ class _Inert:
         pass
 
 
-_RELEASED_CLASSES = ("parse_config.ConfigParser", "pathlib.PosixPath", "pathlib._local.PosixPath")
-"""Classes of the objects that the released code saves beside its weights; Python 3.13 has the last one."""
+_RELEASED_CLASSES = (
+    "parse_config.ConfigParser",
+    "pathlib.PosixPath",
+    "pathlib._local.PosixPath",  # Python 3.13
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",  # numpy before 2
+    "numpy._core.multiarray.scalar",
+)
+"""Of what the released code saves beside its weights: its config, with paths in it, and the metric, a numpy number."""
 
 
 def numbered(train_epoch: int) -> str:
