@@ -18,6 +18,7 @@ from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered
 from utils.errors import UserError
 from utils.files import write_text
 from utils.logs import LOG
+from utils.ranks import agreed, on_first, rank
 from utils.seed import seed_train_epoch
 
 if TYPE_CHECKING:
@@ -101,9 +102,9 @@ class BaseTrainer(ABC):
         UserError
             The loss is no longer a finite number.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._write_metrics()
-        board = open_board(self.directory / "tensorboard", len(self.history) + 1) if self.tensorboard else None
+        on_first(self._write_metrics)
+        tensorboard = self.tensorboard and rank() == 0
+        board = open_board(self.directory / "tensorboard", len(self.history) + 1) if tensorboard else None
         while len(self.history) < self.epochs and not self._stale():
             train_epoch = len(self.history) + 1
             seed_train_epoch(self.seed, train_epoch)
@@ -112,9 +113,10 @@ class BaseTrainer(ABC):
             row |= self.train_pass(train_epoch)
             row |= self.evaluation_pass()
             row["seconds"] = time.perf_counter() - begin
+            row = agreed(row)  # so that all ranks stop at the same time
             self._step_scheduler(row)
             self.history.append(row)
-            self._save()
+            on_first(self._save)
             LOG.info("%s", self._line(row))
             if board is not None:
                 self.show(board, row)
@@ -145,30 +147,37 @@ class BaseTrainer(ABC):
         UserError
             `checkpoint` cannot be read, or is one of another network or optimizer.
         """
+        found = on_first(lambda: self._newest(checkpoint))
+        if found is None:
+            return
+        path, state = found
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.lr_scheduler is not None:
+                self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+            self.history = state["history"]
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
+        LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
+        if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
+            on_first(lambda: self._take_over_best(path))
+
+    def _newest(self, checkpoint: Path | None) -> tuple[Path, dict[str, Any]] | None:
+        """Read `checkpoint`, or the newest one in the directory that can be read; None if there is none."""
         for path in [checkpoint] if checkpoint else newest_first(self.directory):
             try:
                 state = load_checkpoint(path)
                 self._require_history(path, state)
                 if checkpoint is None:
                     self._require_best(state["history"])
+                return path, state
             except UserError as error:
                 if checkpoint:
                     raise
                 LOG.warning("%s Trying an older one.", error)
-                continue
-            try:
-                self.model.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                if self.lr_scheduler is not None:
-                    self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-                self.history = state["history"]
-            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
-            LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
-            if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
-                self._take_over_best(path)
-            return
+        return None
 
     def _require_history(self, path: Path, state: Mapping[str, Any]) -> None:
         """Refuse a checkpoint that does not tell what each training epoch up to it gave."""
@@ -204,7 +213,7 @@ class BaseTrainer(ABC):
 
     def load_best(self) -> int:
         """Put the weights of the best training epoch into the model and return its number."""
-        state = load_checkpoint(self.directory / BEST)
+        state = on_first(lambda: load_checkpoint(self.directory / BEST))
         self.model.load_state_dict(state["model"])
         return state["train_epoch"]
 
@@ -240,6 +249,7 @@ class BaseTrainer(ABC):
 
     def _write_metrics(self) -> None:
         """Write metrics.csv: one row per training epoch."""
+        self.directory.mkdir(parents=True, exist_ok=True)
         if not self.history:
             return
         text = io.StringIO()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils import ranks
 from utils.errors import UserError
 from utils.recording import Outline, open_signal, read_outline
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
@@ -171,14 +172,17 @@ class SleepEpochs:
         return class_counts([self.outlines[name] for name in recordings])
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,), on the device, of the sleep epochs in `order`."""
+        """Yield signal (B, 1, T) and stages (B,), on the device, of the sleep epochs in `order`.
+
+        Where ranks work together the signal is this rank's share of it, and the stages are those of the whole batch.
+        """
         if self._resident is None:
             for chosen in order.split(batch_size):
-                yield self._read(chosen.numpy()), self.stages[chosen].to(self.device, non_blocking=True)
+                yield self._read(ranks.share(chosen).numpy()), self.stages[chosen].to(self.device, non_blocking=True)
         else:
             signal, stages, together = self._resident
             for chosen in order.to(self.device).split(batch_size):
-                yield signal[together[chosen]].flatten(1).unsqueeze(1), stages[chosen]
+                yield signal[together[ranks.share(chosen)]].flatten(1).unsqueeze(1), stages[chosen]
 
     @property
     def _n_samples(self) -> int:
@@ -294,8 +298,8 @@ class Batches:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,), on the device."""
-        self._order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
+        """Yield signal (B, 1, T) and stages (B,), on the device; see `SleepEpochs.batches`."""
+        self._order = self.indices[ranks.agreed(torch.randperm(len(self.indices)))] if self.shuffle else self.indices
         return self.data.batches(self._order, self.batch_size)
 
     def recordings(self, number: int) -> list[str]:
