@@ -96,7 +96,7 @@ def train(
 
     # Their folders
     ranks.on_first(lambda: make_folders(arguments, config, folds, outlines))
-    if unfinished and here and not arguments.one_of_several:
+    if (here or len(teams) > 1) and not arguments.one_of_several:  # ranks that are started say it themselves
         for remark in remarks:
             LOG.warning(remark)
     if len(unfinished) < len(folds):

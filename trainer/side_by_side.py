@@ -80,8 +80,8 @@ def train_side_by_side(
 
 
 def _device(team: Sequence[torch.device]) -> list[str]:
-    """Name the devices of a team on the command line."""
-    return ["--device", ",".join(str(device.type if device.index is None else device.index) for device in team)]
+    """Name the GPUs of a team on the command line; what was not there stays as it was said."""
+    return ["--device", ",".join(str(device.index) for device in team)] if team[0].type == "cuda" else []
 
 
 def train_by_ranks(script: Path, arguments: Sequence[str], n_ranks: int) -> None:

@@ -80,7 +80,7 @@ class Trainer(BaseTrainer):
                 LOG.debug("First training step done.")
         ranks.share_buffers(self.model)
         loss_by_step = torch.stack(losses).cpu()
-        ranks.on_first(lambda: self._require_finite(loss_by_step))
+        ranks.on_first(lambda: self._require_finite(train_epoch, loss_by_step))
         true, predicted = torch.cat(stages).cpu().numpy(), torch.cat(predictions).cpu().numpy()
         row = self._scores("train", loss_by_step.mean().item(), true, predicted)
         row["sleep_epochs_per_s"] = len(true) / (time.perf_counter() - begin)
@@ -98,15 +98,14 @@ class Trainer(BaseTrainer):
         self.confusion = confusion_matrix(y_true.numpy(), y_pred.numpy())
         return self._scores(self.evaluated_set, loss, y_true.numpy(), y_pred.numpy())
 
-    def _require_finite(self, loss_by_step: Tensor) -> None:
+    def _require_finite(self, train_epoch: int, loss_by_step: Tensor) -> None:
         """Refuse to go on if a step of training had a loss that is no number."""
         if loss_by_step.isfinite().all():
             return
         step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
         raise UserError(
-            f"training epoch {len(self.history) + 1}, step {step} of {len(loss_by_step)}: "
-            f"the loss is {loss_by_step[step - 1]:g}. "
-            f"The batch is of {', '.join(self.train_batches.recordings(step - 1))}. {self.last_good()} "
+            f"training epoch {train_epoch}, step {step} of {len(loss_by_step)}: "
+            f"the loss is {loss_by_step[step - 1]:g}. The batch is of {', '.join(self.train_batches.recordings(step - 1))}. {self.last_good()} "
             "Lower optimizer.args.lr, or look for odd values in the recordings."
         )
 
