@@ -105,7 +105,8 @@ class Trainer(BaseTrainer):
         step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
         raise UserError(
             f"training epoch {train_epoch}, step {step} of {len(loss_by_step)}: "
-            f"the loss is {loss_by_step[step - 1]:g}. The batch is of {', '.join(self.train_batches.recordings(step - 1))}. {self.last_good()} "
+            f"the loss is {loss_by_step[step - 1]:g}. "
+            f"The batch is of {', '.join(self.train_batches.recordings(step - 1))}. {self.last_good()} "
             "Lower optimizer.args.lr, or look for odd values in the recordings."
         )
 
