@@ -46,7 +46,7 @@ def torchrun(n_ranks, script, *arguments):
 def run_ranks(command, cwd):
     """Run torchrun, which shows a traceback of its own when a rank fails; return exit code and what was said."""
     process = start(command, cwd)
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=600)
     return process.returncode, err
 
 
@@ -136,7 +136,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_a_message(nights, tmp_path):
     wait_until(process, lambda: log.exists() and "train epoch 1/" in log.read_text())
     first, second = ranks_of(process)
     os.kill(second, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "Signal 9 (SIGKILL)" in err
     assert "Another of the 2 processes that train together ended" in log.read_text()
@@ -153,7 +153,7 @@ def test_ranks_end_when_torchrun_is_killed(nights, tmp_path):
     wait_until(process, lambda: log.exists() and "train epoch 1/" in log.read_text())
     started = ranks_of(process)
     process.kill()
-    process.communicate(timeout=60)  # ends when the ranks, which hold its pipes, have ended
+    process.communicate(timeout=100)  # ends when the ranks, which hold its pipes, have ended
     assert len(started) == 2
     assert not any(is_running(pid) for pid in started)
     assert "Stopped after training epoch" in log.read_text()

@@ -48,10 +48,10 @@ def train_side_by_side(
 
     def train(fold: int) -> bool:
         """Train one fold and tell whether that went well."""
-        team = free.get()
-        command = [sys.executable, str(script), *arguments, "--fold_id", str(fold), *_device(team), "--one_of_several"]
         if stopped.is_set():
             return False
+        team = free.get()
+        command = [sys.executable, str(script), *arguments, "--fold_id", str(fold), *_device(team), "--one_of_several"]
         # In a session of its own, so that Ctrl-C reaches it once, from here.
         with subprocess.Popen(
             command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True

@@ -1,7 +1,7 @@
 """A process that was started for a part of the work ends when the one that started it is gone."""
 
-import _thread
 import os
+import signal
 import threading
 import time
 
@@ -16,6 +16,6 @@ def end_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_S)
-    _thread.interrupt_main()
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it from whatever it waits for
     time.sleep(_GRACE_S)
     os._exit(1)  # the main thread waits for something that does not come, such as another rank
