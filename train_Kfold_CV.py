@@ -96,7 +96,7 @@ def train(
 
     # Their folders
     ranks.on_first(lambda: make_folders(arguments, config, folds, outlines))
-    if (here or len(teams) > 1) and not arguments.one_of_several:  # ranks that are started say it themselves
+    if unfinished and not arguments.one_of_several:
         for remark in remarks:
             LOG.warning(remark)
     if len(unfinished) < len(folds):
@@ -109,8 +109,10 @@ def train(
         train_in_turn(config, unfinished, data, remarks, arguments.resume)
     elif len(teams) == 1:
         train_by_ranks(script, further, len(teams[0]))
-    elif failed := train_side_by_side(script, further, [fold.number for fold in unfinished], teams):
-        raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
+    elif unfinished:
+        failed = train_side_by_side(script, further, [fold.number for fold in unfinished], teams)
+        if failed:
+            raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
     if ranks.rank() == 0 and not arguments.one_of_several:
         from trainer.report import write_report_if_complete  # loads more, for which training does not wait
 
@@ -161,7 +163,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dry_run", action="store_true", help="print as JSON what would be done, and do nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
-    # Set by trainer.side_by_side for its processes: the one that started them makes the report.
+    # Set by trainer.side_by_side for its processes: the one that started them says remarks and makes the report.
     parser.add_argument("--one_of_several", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.dry_run and arguments.fold_id == "all":

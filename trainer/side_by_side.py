@@ -119,7 +119,7 @@ def train_by_ranks(script: Path, arguments: Sequence[str], n_ranks: int) -> None
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
     try:
-        elastic_launch(config, sys.executable)(str(script), *arguments)
+        elastic_launch(config, sys.executable)(str(script), *arguments, "--one_of_several")
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         if failure.exitcode > 0:

@@ -63,6 +63,24 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
 
+RANK = """
+open(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} on {os.environ['OMP_NUM_THREADS']}", "w").close()
+if of.do != "end":
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL) if of.do == "kill" else sys.exit("the reason")
+    time.sleep(100)
+"""
+RANKS_DRIVER = """
+import sys
+from pathlib import Path
+from trainer.side_by_side import train_by_ranks
+from utils.errors import UserError
+try:
+    train_by_ranks(Path("script.py"), ["--do", sys.argv[1]], 2)
+except UserError as error:
+    sys.exit(f"told: {error}")
+"""
+
 
 @pytest.fixture
 def script(tmp_path, monkeypatch):
@@ -129,3 +147,26 @@ def _wait(happened):
     while not happened():
         assert time.monotonic() < end, "the moment did not come"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "said"),
+    [
+        ("end", 0, ""),
+        ("fail", 1, "the reason\n"),
+        ("kill", 1, r"told: Rank 1 \(process \d+\) was ended by SIGKILL, and the other 1 with it. The same .*\n"),
+    ],
+)
+def test_ranks_share_the_cores_and_one_that_ends_early_ends_the_others(script, tmp_path, do, code, said):
+    script(RANK)
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", RANKS_DRIVER, do],
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert re.fullmatch(said, done.stderr), done.stderr
+    assert time.monotonic() - begin < 90
+    assert {path.name for path in tmp_path.glob("rank*")} == {"rank 0 of 2 on 1", "rank 1 of 2 on 1"}
