@@ -25,7 +25,10 @@ from utils.recording import Recording, write_recording
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = (
     "train_Kfold_CV.py",
+    "predict.py",
+    "prepare_datasets/download_sleep_edf.py",
     "prepare_datasets/prepare_physionet.py",
+    "prepare_datasets/prepare_recordings.py",
     "prepare_datasets/prepare_shhs.py",
     "prepare_datasets/simulate_recordings.py",
 )
@@ -222,10 +225,10 @@ def write_nights(folder: Path, n_nights: int) -> Path:
     return folder
 
 
-def write_edf(folder: Path) -> Path:
-    """Write a simulated 22-h recording."""
+def write_edf(folder: Path, hours: int = 22) -> Path:
+    """Write a simulated recording."""
     script = ROOT / "prepare_datasets/simulate_recordings.py"
-    arguments = ["--output_dir", str(folder), "--num_subjects", "1", "--hours", "22", "--seed", "1"]
+    arguments = ["--output_dir", str(folder), "--num_subjects", "1", "--hours", str(hours), "--seed", "1"]
     subprocess.run([sys.executable, str(script), *arguments], check=True, stdout=subprocess.DEVNULL)
     return folder
 

@@ -58,9 +58,14 @@ def _passes(
     """Make a training and an evaluation pass over four batches."""
     import torch
 
+    from utils.heap import keep_freed_memory
+
     torch.manual_seed(0)
-    make = _textbook_passes if implementation == "textbook" else _our_passes
-    return make(folder, precision, batch_size)
+    if implementation == "textbook":
+        return _textbook_passes(folder, precision, batch_size)
+    if implementation != "default_heap":
+        keep_freed_memory()
+    return _our_passes(folder, precision, batch_size)
 
 
 def _textbook_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -85,9 +90,7 @@ def _our_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable
     from data_loader.data_loaders import SleepEpochs, find_recordings
     from data_loader.folds import Fold
     from trainer.fold import make_trainer, read_config
-    from utils.heap import keep_freed_memory
 
-    keep_freed_memory()
     settings = [f"trainer.precision={precision}", f"data_loader.args.batch_size={batch_size}"]
     config = read_config(Path(__file__).parents[1] / "config.json", settings)
     data = SleepEpochs(find_recordings(folder)[:1], torch.device("cpu"))
