@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scripts import MONITOR, NIGHTS, ROOT, run, settings, start, temporary_files, three_folds, wait_until
+from scripts import MONITOR, NIGHTS, ROOT, run, settings, start, temporary_files, three_folds, wait_until, write_nights
 
 from trainer.experiment import read_predictions
 from utils.checkpoint import load_checkpoint
@@ -29,7 +29,7 @@ PLAIN = {
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory):
-    return three_folds(tmp_path_factory.getbasetemp())[0]
+    return write_nights(tmp_path_factory.mktemp("nights"))
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +113,9 @@ def test_two_ranks_go_on_where_one_process_stopped_and_one_process_where_they_di
 
 
 def test_two_ranks_learn_and_predict_every_sleep_epoch_in_its_order(nights, tmp_path):
-    changes = settings(trainer__epochs=6, data_loader__args__batch_size=7)
-    code, err = run_ranks(torchrun(2, SCRIPT, "--fold_id", "0", "--np_data_dir", nights, *changes), tmp_path)
+    code, err = run_ranks(torchrun(2, SCRIPT, "--fold_id", "1", "--np_data_dir", nights, *settings()), tmp_path)
     assert code == 0, err
-    directory = tmp_path / "saved/Exp1/fold_0"
+    directory = tmp_path / "saved/Exp1/fold_1"
     history = load_checkpoint(directory / "checkpoint-last.pth")["history"]
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     found = read_predictions(directory)
@@ -126,7 +125,7 @@ def test_two_ranks_learn_and_predict_every_sleep_epoch_in_its_order(nights, tmp_
     assert found.y_true.tolist() == np.concatenate([np.load(nights / f"{name}.npz")["y"] for name in test]).tolist()
     assert len(found.probabilities) == sum(NIGHTS[name] for name in test)
     log = (directory / "info.log").read_text()
-    assert len(re.findall("train epoch 6/6", log)) == len(re.findall("Held by process", log)) == 1
+    assert len(re.findall("train epoch 3/3", log)) == len(re.findall("Held by process", log)) == 1
 
 
 def test_a_rank_that_is_killed_ends_the_others_with_a_message(nights, tmp_path):
