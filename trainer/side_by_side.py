@@ -107,7 +107,8 @@ def train_by_ranks(script: Path, arguments: Sequence[str], n_ranks: int) -> None
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // n_ranks))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it tells is told below
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell is told below
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
