@@ -172,10 +172,7 @@ class SleepEpochs:
         return class_counts([self.outlines[name] for name in recordings])
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,), on the device, of the sleep epochs in `order`.
-
-        Where ranks work together the signal is this rank's share of it, and the stages are those of the whole batch.
-        """
+        """Yield signal (B, 1, T), this rank's share of it, and stages (B,), on the device, in the order of `order`."""
         if self._resident is None:
             for chosen in order.split(batch_size):
                 yield self._read(ranks.share(chosen).numpy()), self.stages[chosen].to(self.device, non_blocking=True)
