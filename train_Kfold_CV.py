@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from utils.arguments import positive
 from utils.errors import UserError
 from utils.parent import end_with_parent
+from utils.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:
     import torch
@@ -31,14 +32,15 @@ def main() -> int:
     if arguments.one_of_several or "TORCHELASTIC_RUN_ID" in os.environ:  # by train_side_by_side, by torchrun
         end_with_parent()
     try:
-        run(arguments)
+        with stoppable():
+            run(arguments)
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except Stopped as stop:
         command = "The same command without --overwrite" if arguments.overwrite else "The same command"
-        print(f"\nStopped. {command} goes on after the last finished training epoch.", file=sys.stderr)
-        return 130
+        print(f"\nStopped by {stop}. {command} goes on from there.", file=sys.stderr)
+        return stop.exit_code
     return 0
 
 
@@ -92,7 +94,10 @@ def train(
     teams = divide(teams, arguments.jobs, len(unfinished))
     here = [len(team) for team in teams] == [1]
     if unfinished:  # odd signals are refused before it is too late
-        data = SleepEpochs(outlines, teams[0][0] if here else CPU, tuple(config["data_loader.args.context"]))
+        settings = config["data_loader.args"]
+        data = SleepEpochs(
+            outlines, teams[0][0] if here else CPU, tuple(settings["context"]), settings["resident"] if here else False
+        )
 
     # Their folders
     ranks.on_first(lambda: make_folders(arguments, config, folds, outlines))

@@ -155,4 +155,4 @@ def test_ranks_end_when_torchrun_is_killed(nights, tmp_path):
     process.communicate(timeout=100)  # ends when the ranks, which hold its pipes, have ended
     assert len(started) == 2
     assert not any(is_running(pid) for pid in started)
-    assert "Stopped after training epoch" in log.read_text()
+    assert "Fold 0 stopped by SIGTERM" in log.read_text()

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import model.model
-from data_loader.data_loaders import neighbours, signal_problem
+from data_loader.data_loaders import neighbours
+from data_loader.signals import signal_problem
 from model.folding import folded
 from model.original import from_original_state_dict
 from trainer.experiment import fold_directory

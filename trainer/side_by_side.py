@@ -58,7 +58,7 @@ def train_side_by_side(
         ) as process:
             running.add(process)
             if stopped.is_set():
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
             for line in process.stderr or ():
                 sys.stderr.write(f"[fold {fold}] {line.rstrip()}\n")
         running.discard(process)
@@ -73,7 +73,7 @@ def train_side_by_side(
         except KeyboardInterrupt:
             stopped.set()
             for process in list(running):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
             LOG.warning("Stopping the folds that are being trained.")
             raise
     return [fold for fold, well in zip(folds, results, strict=True) if not well]

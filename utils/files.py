@@ -1,9 +1,13 @@
 """Writing files so that a reader finds the old one or the new one, never a part."""
 
+import csv
+import fcntl
+import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -11,7 +15,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place when the block ends well.
 
     The temporary name is the same every time, so that a run that was killed leaves at most one
-    such file, and the next run takes it over.
+    such file, and the next run takes it over. Of several processes that write one file at once, each
+    waits for the one before it, wherever the file system has locks.
 
     Parameters
     ----------
@@ -26,10 +31,11 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{path.name}")
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        with _open_alone(temporary):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
@@ -37,7 +43,28 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def _open_alone(path: Path) -> IO[bytes]:
+    """Open a file that is about to be written, made if it is missing, once no other process has it open so."""
+    while True:
+        file = path.open("ab")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # it was moved into its place, or removed, by whoever had it
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace the content of `path` by `text` (UTF-8) in one move."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows with the same keys, at least one, as CSV in one move."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -44,11 +44,13 @@ sys.exit(of.fold_id == "3")
 STAY = """
 sys.path.insert(0, of.do)
 from utils.parent import end_with_parent
+from utils.stopping import Stopped, stoppable
 end_with_parent()
 try:
-    open(f"started {of.fold_id}", "w").close()
-    time.sleep(100)
-except KeyboardInterrupt:
+    with stoppable():
+        open(f"started {of.fold_id}", "w").close()
+        time.sleep(100)
+except Stopped:
     open(f"stopped {of.fold_id}", "w").close()
     sys.exit(130)
 """
