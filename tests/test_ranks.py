@@ -23,7 +23,7 @@ SCRIPT = ROOT / "train_Kfold_CV.py"
 PLAIN = {
     "extends": str(ROOT / "config.json"),
     "arch": {"args": {"dropout_mrcnn": 0, "dropout_tce": 0}},
-    "optimizer": {"type": "SGD", "args": {"lr": 1e-4}},
+    "optimizer": {"type": "SGD", "args": {"lr": 1e-5}},
 }
 
 
