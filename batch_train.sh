@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Train every fold, then report. Run again, it goes on where it stopped.
-#   ./batch_train.sh GPU_ID NPZ_DIR [further arguments of train_Kfold_CV.py]
+# Train every fold, one at a time on each GPU, then report. Run again, it goes on where it stopped.
+#   ./batch_train.sh GPU_ID[,GPU_ID...] NPZ_DIR [further arguments of train_Kfold_CV.py]
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: $0 GPU_ID NPZ_DIR [further arguments of train_Kfold_CV.py]" >&2

@@ -5,12 +5,23 @@ python train_Kfold_CV.py --device 0 --fold_id 10 --np_data_dir /path/to/npz/file
 
 import argparse
 import json
+import os
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils.arguments import positive
 from utils.errors import UserError
+from utils.parent import end_with_parent
 from utils.stopping import Stopped, stoppable
+
+if TYPE_CHECKING:
+    import torch
+
+    from data_loader.folds import Fold
+    from parse_config import ConfigParser
+    from utils.recording import Outline
 
 HERE = Path(__file__).resolve().parent
 
@@ -18,6 +29,8 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     """Run the command line and return its exit code."""
     arguments = parse_arguments()
+    if arguments.one_of_several or "TORCHELASTIC_RUN_ID" in os.environ:  # by train_side_by_side, by torchrun
+        end_with_parent()
     try:
         with stoppable():
             run(arguments)
@@ -32,56 +45,62 @@ def main() -> int:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check everything, train the folds that are not finished, report."""
+    """Check the experiment, choose the devices, and train on them."""
     # Imported here because they load torch, for which --help does not wait.
-    from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
-    from data_loader.folds import choose_folds, make_folds, set_aside
-    from trainer.experiment import check_checkpoint, claim, fold_directory, is_finished, start_afresh
-    from trainer.fold import checksums, plan, read_config, train_in_turn
-    from trainer.side_by_side import train_side_by_side
+    from trainer.fold import read_config
+    from utils import ranks
     from utils.board import require_tensorboard
-    from utils.device import choose_device
+    from utils.device import choose_devices, device_of_rank
     from utils.heap import keep_freed_memory
-    from utils.logs import LOG, SUMMARY, log_to_console
+    from utils.logs import log_to_console
 
     keep_freed_memory()
-
-    # The experiment
     default = arguments.resume.parent if arguments.resume else HERE
     config = read_config(arguments.config or default / "config.json", arguments.set)
     if config["trainer.tensorboard"]:
         require_tensorboard()
     log_to_console(config["trainer.verbosity"])
-    device, remarks = choose_device(arguments.device, config["n_gpu"])
+    if ranks.are_started():
+        device, remarks = device_of_rank(arguments.device, config["n_gpu"])
+        with ranks.together(device):
+            train(arguments, config, [[device]], remarks)
+    else:
+        train(arguments, config, *choose_devices(arguments.device, config["n_gpu"]))
+
+
+def train(
+    arguments: argparse.Namespace, config: "ConfigParser", teams: "list[list[torch.device]]", remarks: list[str]
+) -> None:
+    """Check the recordings, train the folds that are not finished, report."""
+    from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
+    from trainer.experiment import fold_directory, is_finished
+    from trainer.fold import folds_of, plan, train_in_turn
+    from trainer.side_by_side import train_by_ranks, train_side_by_side
+    from utils import ranks
+    from utils.device import CPU, divide
+    from utils.logs import LOG, SUMMARY
 
     # The recordings, by fold
     outlines = find_recordings(arguments.np_data_dir)
     check_sampling_rate(outlines, config.argument("arch", "fs"))
-    settings = config["data_loader.args"]
-    all_folds = make_folds(
-        [outline.name for outline in outlines], settings["num_folds"], config["seed"], settings["subject_pattern"]
-    )
-    folds = choose_folds(all_folds, arguments.fold_id)
-    if config["evaluation.protocol"] == "holdout":
-        valid_subjects = config["evaluation.valid_subjects"]
-        folds = [set_aside(fold, valid_subjects, config["seed"], settings["subject_pattern"]) for fold in folds]
+    folds = folds_of(config, outlines, arguments.fold_id)
     if arguments.dry_run:
-        print(json.dumps(plan(config, folds[0], outlines, device), indent=2))
+        print(json.dumps(plan(config, folds[0], outlines, teams[0]), indent=2))
         return
 
-    directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
-    if arguments.overwrite or not all(is_finished(directory) for directory in directories.values()):
-        # refuses odd signals before it is too late
-        data = SleepEpochs(outlines, device, tuple(settings["context"]), settings["resident"])
+    # Those that are left, and who trains them: this process, or others that it starts
+    done = ranks.agreed([is_finished(fold_directory(config.experiment_dir, fold.number)) for fold in folds])
+    unfinished = [fold for fold, is_done in zip(folds, done, strict=True) if arguments.overwrite or not is_done]
+    teams = divide(teams, arguments.jobs, len(unfinished))
+    here = [len(team) for team in teams] == [1]
+    if unfinished:  # odd signals are refused before it is too late
+        settings = config["data_loader.args"]
+        data = SleepEpochs(
+            outlines, teams[0][0] if here else CPU, tuple(settings["context"]), settings["resident"] if here else False
+        )
 
     # Their folders
-    if arguments.resume:
-        check_checkpoint(arguments.resume, folds[0].number, config.values)
-    if arguments.overwrite and arguments.fold_id == "all":
-        start_afresh(config.experiment_dir)
-    for fold in folds:
-        claim(directories[fold.number], config.values, checksums(fold, outlines), arguments.overwrite)
-    unfinished = [fold for fold in folds if not is_finished(directories[fold.number])]
+    ranks.on_first(lambda: make_folders(arguments, config, folds, outlines))
     if unfinished and not arguments.one_of_several:
         for remark in remarks:
             LOG.warning(remark)
@@ -90,16 +109,35 @@ def run(arguments: argparse.Namespace) -> None:
         LOG.log(SUMMARY, f"Finished already and skipped: fold {finished}.")
 
     # Training
-    if arguments.jobs > 1 and len(unfinished) > 1:
-        failed = train_side_by_side(Path(__file__), sys.argv[1:], [fold.number for fold in unfinished], arguments.jobs)
+    script, further = Path(__file__), sys.argv[1:]
+    if here:
+        train_in_turn(config, unfinished, data, remarks, arguments.resume)
+    elif len(teams) == 1:
+        train_by_ranks(script, further, len(teams[0]))
+    elif unfinished:
+        failed = train_side_by_side(script, further, [fold.number for fold in unfinished], teams)
         if failed:
             raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
-    elif unfinished:
-        train_in_turn(config, unfinished, data, remarks, arguments.resume)
-    if not arguments.one_of_several:
+    if ranks.rank() == 0 and not arguments.one_of_several:
         from trainer.report import write_report_if_complete  # loads more, for which training does not wait
 
-        write_report_if_complete(config.experiment_dir, settings["num_folds"])
+        write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
+
+
+def make_folders(
+    arguments: argparse.Namespace, config: "ConfigParser", folds: "list[Fold]", outlines: "list[Outline]"
+) -> None:
+    """Make the folders of the folds ours, or refuse."""
+    from trainer.experiment import check_checkpoint, claim, fold_directory, start_afresh
+    from trainer.fold import checksums
+
+    if arguments.resume:
+        check_checkpoint(arguments.resume, folds[0].number, config.values)
+    if arguments.overwrite and arguments.fold_id == "all":
+        start_afresh(config.experiment_dir)
+    for fold in folds:
+        directory = fold_directory(config.experiment_dir, fold.number)
+        claim(directory, config.values, checksums(fold, outlines), arguments.overwrite)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -109,7 +147,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("-f", "--fold_id", type=_fold_id, required=True, help="0-based number of the fold, or all")
     parser.add_argument("-da", "--np_data_dir", type=Path, required=True, help="folder of the prepared npz files")
     parser.add_argument(
-        "-d", "--device", type=_device, default="0", help="a GPU's number, cpu or mps; a GPU not there means the CPU"
+        "-d",
+        "--device",
+        type=_device,
+        default="0",
+        help="a GPU's number, several (0,1,2,3: a fold on each), cpu or mps; a GPU not there means the CPU",
     )
     parser.add_argument(
         "-r", "--resume", type=Path, help="checkpoint to go on from (default: the newest one of the fold)"
@@ -126,7 +168,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dry_run", action="store_true", help="print as JSON what would be done, and do nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
-    # Set by trainer.side_by_side for its processes: the one that started them makes the report.
+    # Set by trainer.side_by_side for its processes: the one that started them says remarks and makes the report.
     parser.add_argument("--one_of_several", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.dry_run and arguments.fold_id == "all":
@@ -145,8 +187,8 @@ def _fold_id(text: str) -> str:
 
 
 def _device(text: str) -> str:
-    if text not in {"cpu", "mps"} and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a GPU's number nor cpu nor mps")
+    if text not in {"cpu", "mps"} and not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a GPU's number (or several, 0,1) nor cpu nor mps")
     return text
 
 

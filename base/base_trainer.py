@@ -1,7 +1,5 @@
 """The loop over training epochs: monitor, early stop, checkpoints, stop, resume. It knows nothing of EEG."""
 
-import csv
-import io
 import math
 import time
 import warnings
@@ -18,8 +16,9 @@ from base.steps import Steps
 from utils.board import open_board
 from utils.checkpoint import BEST, LAST, PART, load_checkpoint, newest_first, numbered, save_checkpoint
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import write_table
 from utils.logs import LOG
+from utils.ranks import agreed, on_first, rank
 from utils.seed import seed_train_epoch
 from utils.stopping import Stopped, undivided
 
@@ -110,9 +109,9 @@ class BaseTrainer(ABC):
         Stopped
             The process is asked to end. What is done of the training epoch is saved.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._write_metrics()
-        board = open_board(self.directory / "tensorboard", len(self.history) + 1) if self.tensorboard else None
+        on_first(self._write_metrics)
+        own = self.directory / "tensorboard"
+        board = open_board(own, len(self.history) + 1) if self.tensorboard and rank() == 0 else None
         while len(self.history) < self.epochs and not self._stale():
             train_epoch = len(self.history) + 1
             seed_train_epoch(self.seed, train_epoch)
@@ -124,7 +123,8 @@ class BaseTrainer(ABC):
                 with undivided():
                     self._finish(row, time.perf_counter() - begin)
             except Stopped:
-                self._save_part(time.perf_counter() - begin)
+                if rank() == 0:
+                    self._save_part(time.perf_counter() - begin)
                 raise
             if board is not None:
                 self.show(board, row)
@@ -137,10 +137,11 @@ class BaseTrainer(ABC):
     def _finish(self, row: Row, seconds: float) -> None:
         """Close a training epoch whose passes are done."""
         row["seconds"] = seconds
+        row = agreed(row)  # so that all ranks stop at the same time
         self._step_scheduler(row)
         self.history.append(row)
         self.steps = Steps()
-        self._save()
+        on_first(self._save)
         LOG.info("%s", self._line(row))
 
     def show(self, board: "SummaryWriter", row: Row) -> None:
@@ -164,32 +165,38 @@ class BaseTrainer(ABC):
         UserError
             `checkpoint` cannot be read, or is one of another network or optimizer.
         """
+        path, state = on_first(lambda: self._newest(checkpoint))
+        if path is None:
+            return
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.lr_scheduler is not None:
+                self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+            self.history = state["history"]
+            self.steps = Steps(state.get("part"))
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
+        step = f" and step {len(self.steps)} of the next" if self.steps else ""
+        LOG.info("Going on after training epoch %d%s, from %s.", state["train_epoch"], step, path.name)
+        if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
+            on_first(lambda: self._take_over_best(path))
+
+    def _newest(self, checkpoint: Path | None) -> tuple[Path | None, dict[str, Any]]:
+        """Read `checkpoint`, or the newest one in the directory that can be read; None if there is none."""
         for path in [checkpoint] if checkpoint else newest_first(self.directory):
             try:
                 state = load_checkpoint(path)
                 self._require_history(path, state)
                 if checkpoint is None and state["history"]:
                     self._require_best(state["history"])
+                return path, state
             except UserError as error:
                 if checkpoint:
                     raise
                 LOG.warning("%s Trying an older one.", error)
-                continue
-            try:
-                self.model.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                if self.lr_scheduler is not None:
-                    self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-                self.history = state["history"]
-                self.steps = Steps(state.get("part"))
-            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
-            step = f" and step {len(self.steps)} of the next" if self.steps else ""
-            LOG.info("Going on after training epoch %d%s, from %s.", state["train_epoch"], step, path.name)
-            if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
-                self._take_over_best(path)
-            return
+        return None, {}
 
     def _require_history(self, path: Path, state: Mapping[str, Any]) -> None:
         """Refuse a checkpoint that does not tell what each training epoch up to it gave, if there was one."""
@@ -225,7 +232,7 @@ class BaseTrainer(ABC):
 
     def load_best(self) -> int:
         """Put the weights of the best training epoch into the model and return its number."""
-        state = load_checkpoint(self.directory / BEST)
+        state = on_first(lambda: load_checkpoint(self.directory / BEST))
         self.model.load_state_dict(state["model"])
         return state["train_epoch"]
 
@@ -275,13 +282,9 @@ class BaseTrainer(ABC):
 
     def _write_metrics(self) -> None:
         """Write metrics.csv: one row per training epoch."""
-        if not self.history:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.history)
-        write_text(self.directory / "metrics.csv", text.getvalue())
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self.history:
+            write_table(self.directory / "metrics.csv", self.history)
 
     def _line(self, row: Row) -> str:
         """Say in one line what a training epoch gave."""

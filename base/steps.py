@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from utils.ranks import rank
 from utils.seed import random_states, restore_random_states
 
 
@@ -50,6 +51,6 @@ class Steps:
         return {"n_steps": len(self), "seconds": seconds, "given": self.given(), "random_states": random_states()}
 
     def draw_on(self) -> None:
-        """Draw random numbers from where the earlier run stopped, if there was one."""
-        if self._before:
+        """Draw random numbers from where the earlier run stopped, if there was one; ranks but the first draw others."""
+        if self._before and rank() == 0:
             restore_random_states(self._before["random_states"])

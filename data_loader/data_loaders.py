@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from data_loader.signals import open_signals, reader_ahead
+from utils import ranks
 from utils.errors import UserError
 from utils.recording import Outline, read_outline
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
@@ -155,14 +156,14 @@ class SleepEpochs:
         return class_counts([self.outlines[name] for name in recordings])
 
     def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,), on the device, of the sleep epochs in `order`."""
+        """Yield signal (B, 1, T), this rank's share of it, and stages (B,), on the device, in the order of `order`."""
         if self._resident is None:
             for chosen in order.split(batch_size):
-                yield self._read(chosen.numpy()), self.stages[chosen].to(self.device, non_blocking=True)
+                yield self._read(ranks.share(chosen).numpy()), self.stages[chosen].to(self.device, non_blocking=True)
         else:
             signal, stages, together = self._resident
             for chosen in order.to(self.device).split(batch_size):
-                yield signal[together[chosen]].flatten(1).unsqueeze(1), stages[chosen]
+                yield signal[together[ranks.share(chosen)]].flatten(1).unsqueeze(1), stages[chosen]
 
     def _read(self, chosen: np.ndarray) -> Tensor:
         """Read the signal of the sleep epochs `chosen` with their context, (B, 1, T), and send it to the device."""
@@ -255,12 +256,12 @@ class Batches:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,), on the device."""
+        """Yield signal (B, 1, T) and stages (B,), on the device; see `SleepEpochs.batches`."""
         return self.after(0)
 
     def after(self, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Go through them as `__iter__` does, but for the first `n_batches` of the order, which are not read."""
-        self._order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
+        self._order = self.indices[ranks.agreed(torch.randperm(len(self.indices)))] if self.shuffle else self.indices
         rest = self._order[n_batches * self.batch_size :]
         return self.data.batches(rest, self.batch_size) if len(rest) else iter(())
 

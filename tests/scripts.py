@@ -105,7 +105,7 @@ def run(command, cwd, **environment):
 
 def wait_until(process, happened):
     """Wait for a moment in the life of a script, which is killed if the moment does not come."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 200
     try:
         while not happened():
             assert process.poll() is None, "the script ended before"

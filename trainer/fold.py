@@ -1,6 +1,7 @@
 """Training one fold: from its configuration and data to its predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,12 +14,13 @@ import model.loss
 import model.metric
 import model.model
 from data_loader.data_loaders import Batches, SleepEpochs, class_counts
-from data_loader.folds import Fold
+from data_loader.folds import Fold, choose_folds, make_folds, set_aside
 from parse_config import ConfigParser
 from trainer.context import add_context
 from trainer.experiment import LOG_FILE, Predictions, fold_directory, write_predictions
 from trainer.trainer import Trainer
 from trainer.trials import try_out
+from utils import ranks
 from utils.errors import UserError
 from utils.lock import held
 from utils.logs import LOG, SUMMARY, log_to_file
@@ -54,6 +56,26 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
     return ConfigParser(path, overrides, modules, try_out)
 
 
+def folds_of(config: ConfigParser, outlines: Sequence[Outline], wanted: str) -> list[Fold]:
+    """Cut the subjects into folds as the configuration says.
+
+    Parameters
+    ----------
+    config : ConfigParser
+    outlines : sequence of Outline
+        All recordings.
+    wanted : str
+        Number of a fold, or `all`.
+    """
+    settings, seed = config["data_loader.args"], config["seed"]
+    pattern = settings["subject_pattern"]
+    folds = make_folds([outline.name for outline in outlines], settings["num_folds"], seed, pattern)
+    folds = choose_folds(folds, wanted)
+    if config["evaluation.protocol"] == "holdout":
+        return [set_aside(fold, config["evaluation.valid_subjects"], seed, pattern) for fold in folds]
+    return folds
+
+
 def train_in_turn(
     config: ConfigParser, folds: Sequence[Fold], data: SleepEpochs, remarks: Sequence[str], checkpoint: Path | None
 ) -> None:
@@ -69,16 +91,26 @@ def train_in_turn(
         The process is asked to end, and the log says so.
     """
     for fold in folds:
-        log = fold_directory(config.experiment_dir, fold.number) / LOG_FILE
-        with held(log), log_to_file(log, remarks):
+        with _logged(fold_directory(config.experiment_dir, fold.number) / LOG_FILE, remarks):
             try:
-                train_fold(config, fold, data, checkpoint)
+                with ranks.a_loss_told():
+                    train_fold(config, fold, data, checkpoint)
             except (UserError, OSError) as error:
                 LOG.error(f"Fold {fold.number} failed. {error}")
                 raise SystemExit(1) from error
             except Stopped as stop:
                 LOG.warning(f"Fold {fold.number} stopped by {stop}.")
                 raise
+
+
+@contextmanager
+def _logged(log: Path, remarks: Sequence[str]) -> Iterator[None]:
+    """Hold a fold and write its log; of the ranks that train it together, the first does."""
+    if ranks.rank() == 0:
+        with held(log), log_to_file(log, remarks):
+            yield
+    else:
+        yield
 
 
 def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: Path | None) -> None:
@@ -109,9 +141,14 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
     trainer.resume(checkpoint)
     trainer.train()
     predictions = predict_test_set(trainer, fold, data)
+    ranks.on_first(lambda: _finish(config, fold, data, trainer, predictions))
+
+
+def _finish(config: ConfigParser, fold: Fold, data: SleepEpochs, trainer: Trainer, predictions: Predictions) -> None:
+    """Add the night context, if the configuration has one, and write the predictions."""
     if "context" in config.values:
         predictions = add_context(config, fold, data, trainer, predictions)
-    write_predictions(directory, predictions)
+    write_predictions(trainer.directory, predictions)
     LOG.log(
         SUMMARY,
         f"Fold {fold.number} is finished: best training epoch {trainer.best()['train_epoch']} of "
@@ -123,7 +160,7 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
 def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory: Path) -> Trainer:
     """Make network, optimizer, loss and batches of a fold from the configuration."""
     seed_train_epoch(config["seed"], 0)
-    network = config.init_obj("arch", config.n_sleep_epochs).to(data.device)
+    network = ranks.synchronised(config.init_obj("arch", config.n_sleep_epochs).to(data.device))
     if config["trainer.compile"]:
         network.compile()
     optimizer = config.init_obj("optimizer", network.parameters())
@@ -176,7 +213,7 @@ def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs) -> Predict
     )
 
 
-def plan(config: ConfigParser, fold: Fold, outlines: Sequence[Outline], device: torch.device) -> dict[str, Any]:
+def plan(config: ConfigParser, fold: Fold, outlines: Sequence[Outline], team: Sequence[torch.device]) -> dict[str, Any]:
     """Say what training a fold would do, without doing it, in plain values."""
     counts = class_counts([outline for outline in outlines if outline.name in counted(fold)])
     weight = getattr(config.init_obj("loss", counts), "weight", None)
@@ -190,7 +227,7 @@ def plan(config: ConfigParser, fold: Fold, outlines: Sequence[Outline], device: 
         "parameters": sum(
             parameter.numel() for parameter in config.init_obj("arch", config.n_sleep_epochs).parameters()
         ),
-        "device": str(device),
+        "device": ", ".join(map(str, team)),
         "config": config.values,
     }
 

@@ -17,6 +17,7 @@ from data_loader.data_loaders import Batches
 from data_loader.windows import Windows
 from model.folding import folded
 from model.metric import confusion_matrix
+from utils import ranks
 from utils.errors import UserError
 from utils.logs import LOG
 from utils.stopping import undivided
@@ -61,6 +62,7 @@ class Trainer(BaseTrainer):
         self.criterion, self.metrics, self.bf16 = criterion, metrics, bf16
         self.train_batches, self.evaluation_batches = train_batches, evaluation_batches
         self.device = train_batches.data.device
+        self._parallel = ranks.parallel(self.model)
 
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
@@ -70,7 +72,7 @@ class Trainer(BaseTrainer):
         begin = time.perf_counter() - self.steps.seconds_before
         for signal, y_true in self._with_progress(batches, f"train epoch {train_epoch}/{self.epochs}"):
             with undivided():
-                logits = self._forward(self.model, signal)
+                logits = ranks.gather(self._forward(self._parallel, signal), len(y_true))
                 loss = self.criterion(logits, y_true)
                 self.optimizer.zero_grad()
                 loss.backward()
@@ -79,15 +81,9 @@ class Trainer(BaseTrainer):
                 self.steps.add(loss.detach().reshape(1), logits.detach().argmax(dim=1), y_true)
             if train_epoch == 1 and len(self.steps) == 1:
                 LOG.debug("First training step done.")
+        ranks.share_buffers(self.model)
         loss_by_step, predicted, true = self.steps.given()
-        if not loss_by_step.isfinite().all():
-            step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
-            recordings = ", ".join(self.train_batches.recordings(step - 1))
-            raise UserError(
-                f"training epoch {train_epoch}, step {step} of {len(self.steps)}: the loss is "
-                f"{loss_by_step[step - 1]:g}. The batch is of {recordings}. {self.last_good()} "
-                "Lower optimizer.args.lr, or look for odd values in the recordings."
-            )
+        ranks.on_first(lambda: self._require_finite(train_epoch, loss_by_step))
         row = self._scores("train", loss_by_step.mean().item(), true.numpy(), predicted.numpy())
         row["sleep_epochs_per_s"] = len(true) / (time.perf_counter() - begin)
         return row
@@ -99,14 +95,30 @@ class Trainer(BaseTrainer):
         with torch.inference_mode():
             loss = self.criterion.cpu()(logits, y_true).item()
         self.criterion.to(self.device)
-        if not math.isfinite(loss):  # the last step may have spoiled the weights without a sign in its own loss
+        ranks.on_first(lambda: self._require_finite_evaluation(loss))
+        y_pred = logits.argmax(dim=1)
+        self.confusion = confusion_matrix(y_true.numpy(), y_pred.numpy())
+        return self._scores(self.evaluated_set, loss, y_true.numpy(), y_pred.numpy())
+
+    def _require_finite(self, train_epoch: int, loss_by_step: Tensor) -> None:
+        """Refuse to go on if a step of training had a loss that is no number."""
+        if loss_by_step.isfinite().all():
+            return
+        step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
+        raise UserError(
+            f"training epoch {train_epoch}, step {step} of {len(loss_by_step)}: "
+            f"the loss is {loss_by_step[step - 1]:g}. "
+            f"The batch is of {', '.join(self.train_batches.recordings(step - 1))}. {self.last_good()} "
+            "Lower optimizer.args.lr, or look for odd values in the recordings."
+        )
+
+    def _require_finite_evaluation(self, loss: float) -> None:
+        """Refuse to go on if the last step spoiled the weights without a sign in its own loss."""
+        if not math.isfinite(loss):
             raise UserError(
                 f"training epoch {len(self.history) + 1}, after its last step: the loss of the {self.evaluated_set} "
                 f"set is {loss:g}. {self.last_good()} Lower optimizer.args.lr."
             )
-        y_pred = logits.argmax(dim=1)
-        self.confusion = confusion_matrix(y_true.numpy(), y_pred.numpy())
-        return self._scores(self.evaluated_set, loss, y_true.numpy(), y_pred.numpy())
 
     def show(self, board: "SummaryWriter", row: Row) -> None:
         """Write figures and confusion matrix of a training epoch to TensorBoard."""
@@ -125,7 +137,8 @@ class Trainer(BaseTrainer):
         """Compute what `network` gives in evaluation for all sleep epochs of `batches`, in order, on the CPU."""
         network = folded(network)
         with torch.inference_mode():
-            return torch.cat([self._forward(network, inputs) for inputs, _ in batches]).cpu()
+            outputs = [ranks.gather(self._forward(network, inputs), len(y_true)) for inputs, y_true in batches]
+            return torch.cat(outputs).cpu()
 
     def _forward(self, network: torch.nn.Module, inputs: Tensor | PackedSequence) -> Tensor:
         """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""

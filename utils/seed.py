@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from utils.ranks import rank
+
 
 def seed_train_epoch(seed: int, train_epoch: int) -> None:
     """Seed every generator for one training epoch.
 
     Since order and dropout of a training epoch follow from these two numbers alone, a run that was interrupted
-    and goes on at the beginning of a training epoch draws the same numbers as one that was not.
+    and goes on at the beginning of a training epoch draws the same numbers as one that was not. Ranks that train
+    together draw different dropout, rank 0 that of a process alone.
 
     Parameters
     ----------
@@ -20,7 +23,7 @@ def seed_train_epoch(seed: int, train_epoch: int) -> None:
     train_epoch : int
         1-based; 0 for the network's first weights.
     """
-    state = np.random.SeedSequence([seed, train_epoch]).generate_state(3)
+    state = np.random.SeedSequence([seed, train_epoch, *([rank()] if rank() else [])]).generate_state(3)
     random.seed(int(state[0]))
     np.random.seed(int(state[1]))  # noqa: NPY002 (a loss or metric of the user's may draw from it)
     torch.manual_seed(int(state[2]))

@@ -168,7 +168,7 @@ def test_a_fold_that_fails_says_so_in_its_log_and_ends_the_run(configure, data):
 def test_the_plan_says_what_would_be_done_and_is_json(configure, folder):
     config = configure("data_loader.args.num_folds=3")
     fold = make_folds(["a", "b", "c"], 3, 123)[2]
-    planned = json.loads(json.dumps(plan(config, fold, find_recordings(folder), CPU)))
+    planned = json.loads(json.dumps(plan(config, fold, find_recordings(folder), [CPU])))
     assert list(planned) == [
         "fold", "train", "valid", "test", "class_counts", "class_weights", "parameters", "device", "config"
     ]  # fmt: skip
@@ -184,7 +184,7 @@ def test_the_plan_says_what_would_be_done_and_is_json(configure, folder):
 
 
 def test_the_plan_of_a_loss_without_weights_says_so(configure, folder):
-    planned = plan(configure("loss.type=FocalLoss"), FOLD, find_recordings(folder), CPU)
+    planned = plan(configure("loss.type=FocalLoss"), FOLD, find_recordings(folder), [CPU])
     assert planned["class_weights"] is None
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from utils.device import choose_device
+from utils.device import choose_devices, device_of_rank, divide
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -10,43 +11,141 @@ def gpus(monkeypatch):
     return lambda n: monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
 
 
+@pytest.fixture
+def rank(monkeypatch):
+    """Pretend that torchrun started this process as one of several on this machine."""
+
+    def pretend(number, n_ranks):
+        monkeypatch.setenv("LOCAL_RANK", str(number))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(n_ranks))
+
+    return pretend
+
+
+def names(teams):
+    return [",".join(str(device).removeprefix("cuda:") for device in team) for team in teams]
+
+
 @pytest.mark.parametrize(
-    ("available", "wanted", "n_gpu", "device"),
+    ("available", "wanted", "n_gpu", "teams"),
     [
-        (0, "cpu", 1, "cpu"),
-        (0, "cpu", 0, "cpu"),
-        (0, "0", 0, "cpu"),
-        (2, "0", 1, "cuda:0"),
-        (2, "1", 1, "cuda:1"),
-        (2, "1", 2, "cuda:1"),
-        (2, "cpu", 1, "cpu"),
-        (2, "1", 0, "cpu"),
+        (0, "cpu", 1, ["cpu"]),
+        (0, "cpu", 0, ["cpu"]),
+        (0, "0", 0, ["cpu"]),
+        (0, "0,1", 0, ["cpu"]),
+        (2, "cpu", 2, ["cpu"]),
+        (2, "1", 0, ["cpu"]),
+        (2, "0", 1, ["0"]),
+        (2, "1", 1, ["1"]),
+        (2, "1", 2, ["1,0"]),
+        (8, "0", 4, ["0,1,2,3"]),
+        (8, "5", 2, ["5,0"]),
+        (4, "0,1,2,3", 1, ["0", "1", "2", "3"]),
+        (4, "3,1", 1, ["3", "1"]),
+        (4, "2,2,1", 1, ["2", "1"]),
+        (4, "0,1,2,3", 2, ["0,1", "2,3"]),
+        (4, "0,1,2", 2, ["0,1", "2"]),
     ],
 )
-def test_what_is_there_is_used_without_a_remark(gpus, available, wanted, n_gpu, device):
+def test_what_is_there_is_used_in_teams_of_n_gpu_without_a_remark(gpus, available, wanted, n_gpu, teams):
     gpus(available)
-    assert choose_device(wanted, n_gpu) == (torch.device(device), [])
+    chosen, remarks = choose_devices(wanted, n_gpu)
+    assert (names(chosen), remarks) == (teams, [])
 
 
-@pytest.mark.parametrize(("available", "wanted"), [(0, "0"), (0, "7"), (2, "2")])
-def test_a_gpu_that_is_not_there_means_the_cpu_and_one_remark(gpus, available, wanted):
+@pytest.mark.parametrize(
+    ("available", "wanted", "remark"),
+    [
+        (0, "0", "GPU 0 is not among the 0 GPUs here: using the CPU."),
+        (0, "7", "GPU 7 is not among the 0 GPUs here: using the CPU."),
+        (2, "2", "GPU 2 is not among the 2 GPUs here: using the CPU."),
+        (0, "0,1,2,3", "GPU 0, 1, 2, 3 are not among the 0 GPUs here: using the CPU."),
+        (2, "4,5", "GPU 4, 5 are not among the 2 GPUs here: using the CPU."),
+    ],
+)
+def test_gpus_that_are_not_there_mean_the_cpu_once_and_one_remark(gpus, available, wanted, remark):
     gpus(available)
-    device, remarks = choose_device(wanted, 1)
-    assert device == torch.device("cpu")
-    assert remarks == [f"GPU {wanted} is not among the {available} GPUs here: using the CPU."]
+    assert choose_devices(wanted, 1) == ([[torch.device("cpu")]], [remark])
 
 
-@pytest.mark.parametrize(("available", "n_gpu", "used"), [(0, 2, "the CPU"), (1, 2, "1"), (2, 4, "1")])
-def test_more_gpus_than_are_there_are_reduced_with_a_remark(gpus, available, n_gpu, used):
+@pytest.mark.parametrize(
+    ("wanted", "teams", "missing"), [("0,1,2", ["0", "1"], "GPU 2 is"), ("3,1,2", ["1"], "GPU 3, 2 are")]
+)
+def test_where_some_of_the_listed_gpus_are_there_those_are_used_with_a_remark(gpus, wanted, teams, missing):
+    gpus(2)
+    chosen, remarks = choose_devices(wanted, 1)
+    assert names(chosen) == teams
+    assert remarks == [f"{missing} not among the 2 GPUs here: using GPU {', '.join(teams)}."]
+
+
+@pytest.mark.parametrize(
+    ("available", "wanted", "n_gpu", "used", "counted"),
+    [
+        (0, "0", 2, "the CPU", "0 GPUs are here"),
+        (1, "0", 2, "1", "1 GPUs are here"),
+        (2, "0", 4, "2", "2 GPUs are here"),
+        (8, "0,1", 4, "2", "2 GPUs are listed"),
+    ],
+)
+def test_more_gpus_than_are_there_are_reduced_with_a_remark(gpus, available, wanted, n_gpu, used, counted):
     gpus(available)
-    _, remarks = choose_device("cpu" if available == 0 else "0", n_gpu)
-    assert remarks == [f"n_gpu is {n_gpu}, but {available} GPUs are here: using {used}."]
+    _, remarks = choose_devices(wanted, n_gpu)
+    assert remarks[0] == f"n_gpu is {n_gpu}, but {counted}: using {used}."
 
 
 @pytest.mark.parametrize(("there", "device"), [(True, "mps"), (False, "cpu")])
 def test_mps_is_used_where_it_is_available(gpus, monkeypatch, there, device):
     gpus(0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there)
-    chosen, remarks = choose_device("mps", 1)
-    assert chosen == torch.device(device)
+    chosen, remarks = choose_devices("mps", 1)
+    assert names(chosen) == [device]
     assert remarks == ([] if there else ["mps is not available here: using the CPU."])
+
+
+@pytest.mark.parametrize(
+    ("available", "wanted", "n_gpu", "devices"),
+    [
+        (2, "0", 1, ["0", "1"]),  # torchrun was told how many, whatever n_gpu says
+        (4, "2,3", 1, ["2", "3"]),
+        (4, "0,1,2,3", 4, ["0", "1"]),
+        (4, "0", 0, ["cpu", "cpu"]),
+        (4, "cpu", 2, ["cpu", "cpu"]),
+    ],
+)
+def test_each_rank_has_its_own_gpu_or_all_the_cpu(gpus, rank, available, wanted, n_gpu, devices):
+    gpus(available)
+    for number in (0, 1):
+        rank(number, 2)
+        device, remarks = device_of_rank(wanted, n_gpu)
+        assert (names([[device]]), remarks) == ([devices[number]], [])
+
+
+def test_ranks_without_any_gpu_use_the_cpu_with_a_remark(gpus, rank):
+    gpus(0)
+    rank(1, 2)
+    assert device_of_rank("0", 1) == (
+        torch.device("cpu"),
+        ["The GPUs asked for are not here: 2 processes use the CPU."],
+    )
+
+
+def test_more_ranks_than_gpus_are_refused(gpus, rank):
+    gpus(2)
+    rank(0, 3)
+    with pytest.raises(UserError, match="3 processes here, but there are 2 devices .* --nproc_per_node 2"):
+        device_of_rank("0", 1)
+
+
+@pytest.mark.parametrize(
+    ("teams", "jobs", "n_folds", "workers"),
+    [
+        (["0"], 1, 20, ["0"]),
+        (["cpu"], 2, 20, ["cpu", "cpu"]),
+        (["0", "1", "2", "3"], 1, 20, ["0", "1", "2", "3"]),
+        (["0", "1", "2", "3"], 1, 2, ["0", "1"]),
+        (["0", "1"], 4, 20, ["0", "1", "0", "1"]),
+        (["0", "1"], 1, 0, []),
+    ],
+)
+def test_every_team_trains_a_fold_and_more_jobs_share_them(teams, jobs, n_folds, workers):
+    assert divide(teams, jobs, n_folds) == workers

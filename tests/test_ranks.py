@@ -1,0 +1,158 @@
+"""One fold by several processes, started by torchrun or by the training itself, over gloo on the CPU."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scripts import MONITOR, NIGHTS, ROOT, run, settings, start, temporary_files, three_folds, wait_until, write_nights
+
+from trainer.experiment import read_predictions
+from utils.checkpoint import load_checkpoint
+
+FROZEN = ROOT / "tests/frozen_statistics.py"
+SCRIPT = ROOT / "train_Kfold_CV.py"
+# Of the 29 sleep epochs to train on, a batch of 7 leaves one for the last: too few for two ranks. Plain gradient
+# descent because Adam makes a difference of size lr of every one in rounding.
+PLAIN = {
+    "extends": str(ROOT / "config.json"),
+    "arch": {"args": {"dropout_mrcnn": 0, "dropout_tce": 0}},
+    "optimizer": {"type": "SGD", "args": {"lr": 1e-5}},
+}
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory):
+    return write_nights(tmp_path_factory.mktemp("nights"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Folder of fold 0 that a process trained alone, with dropout and moving statistics."""
+    return three_folds(tmp_path_factory.getbasetemp())[1] / "fold_0"
+
+
+def torchrun(n_ranks, script, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", n_ranks]
+    return [*command, script, *arguments, "--device", "cpu"]
+
+
+def run_ranks(command, cwd):
+    """Run torchrun, which shows a traceback of its own when a rank fails; return exit code and what was said."""
+    process = start(command, cwd)
+    _, err = process.communicate(timeout=600)
+    return process.returncode, err
+
+
+def ranks_of(process):
+    """Processes that torchrun, or the training, started."""
+    children = (Path("/proc") / f"{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def is_running(pid):
+    try:
+        return "\nState:\tZ" not in (Path("/proc") / f"{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_without_dropout_and_moving_statistics_two_ranks_give_what_one_process_gives(nights, tmp_path):
+    (tmp_path / "plain.json").write_text(json.dumps(PLAIN))
+    changes = settings(data_loader__args__batch_size=7, trainer__epochs=2)
+    arguments = ["-c", "plain.json", "--fold_id", "0", "--np_data_dir", nights, *changes]
+    code, _, err = run([sys.executable, FROZEN, *arguments, "--device", "cpu", "--set", "name=one"], tmp_path)
+    assert code == 0, err
+    code, err = run_ranks(torchrun(2, FROZEN, *arguments, "--set", "name=two"), tmp_path)
+    assert code == 0, err
+    assert err.count("train epoch 1/2") == 1
+    one, two = (tmp_path / f"saved/{name}/fold_0" for name in ("one", "two"))
+    states = [load_checkpoint(directory / "checkpoint-last.pth") for directory in (one, two)]
+    assert states[0]["model"].keys() == states[1]["model"].keys()
+    for name, value in states[0]["model"].items():
+        torch.testing.assert_close(states[1]["model"][name], value, rtol=0, atol=1e-6, msg=name)
+    for left, right in zip(states[0]["history"], states[1]["history"], strict=True):
+        for column in left.keys() - {"seconds", "sleep_epochs_per_s"}:
+            assert right[column] == pytest.approx(left[column], abs=1e-6), column
+    left, right = (read_predictions(directory).arrays for directory in (one, two))
+    for name in left:
+        if left[name].dtype.kind == "f":
+            np.testing.assert_allclose(right[name], left[name], atol=1e-5)
+        else:
+            np.testing.assert_array_equal(right[name], left[name])
+
+
+def test_two_ranks_go_on_where_one_process_stopped_and_one_process_where_they_did(nights, alone, tmp_path):
+    directory = shutil.copytree(alone, tmp_path / "saved/Exp1/fold_0")
+    for name in ("predictions.npz", "checkpoint-last.pth"):
+        (directory / name).unlink()
+    arguments = ["--fold_id", "0", "--np_data_dir", nights, *settings(**MONITOR)]
+    code, err = run_ranks(torchrun(2, SCRIPT, *arguments), tmp_path)
+    assert code == 0, err
+    assert err.count("Going on after training epoch 2, from checkpoint-epoch2.pth") == 1
+    assert err.count("Fold 0 is finished") == 1
+    assert {path.name for path in directory.iterdir()} == {path.name for path in alone.iterdir()}
+    assert temporary_files(tmp_path) == []
+    rows = (directory / "metrics.csv").read_text().splitlines()
+    assert rows[:3] == (alone / "metrics.csv").read_text().splitlines()[:3]
+    assert rows[3] != (alone / "metrics.csv").read_text().splitlines()[3]  # dropout and statistics are others
+    assert len(rows) == 4
+
+    state = load_checkpoint(directory / "checkpoint-last.pth")
+    assert state["model"].keys() == load_checkpoint(alone / "checkpoint-last.pth")["model"].keys()
+    longer = ["-r", directory / "checkpoint-last.pth", "--set", "name=Longer", "--set", "trainer.epochs=4"]
+    code, _, err = run([sys.executable, SCRIPT, *arguments, *longer, "--device", "cpu"], tmp_path)
+    assert code == 0, err
+    assert "Going on after training epoch 3" in err
+
+
+def test_two_ranks_learn_and_predict_every_sleep_epoch_in_its_order(nights, tmp_path):
+    code, err = run_ranks(torchrun(2, SCRIPT, "--fold_id", "1", "--np_data_dir", nights, *settings()), tmp_path)
+    assert code == 0, err
+    directory = tmp_path / "saved/Exp1/fold_1"
+    history = load_checkpoint(directory / "checkpoint-last.pth")["history"]
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    found = read_predictions(directory)
+    assert (found.y_true == found.y_pred).mean() > 0.45
+    test = json.loads((directory / "data.json").read_text())["test"]
+    assert list(dict.fromkeys(found.recording)) == sorted(test)
+    assert found.y_true.tolist() == np.concatenate([np.load(nights / f"{name}.npz")["y"] for name in test]).tolist()
+    assert len(found.probabilities) == sum(NIGHTS[name] for name in test)
+    log = (directory / "info.log").read_text()
+    assert len(re.findall("train epoch 3/3", log)) == len(re.findall("Held by process", log)) == 1
+
+
+def test_a_rank_that_is_killed_ends_the_others_with_a_message(nights, tmp_path):
+    arguments = ["--fold_id", "0", "--np_data_dir", nights, *settings(trainer__epochs=500)]
+    process = start(torchrun(2, SCRIPT, *arguments), tmp_path)
+    log = tmp_path / "saved/Exp1/fold_0/info.log"
+    wait_until(process, lambda: log.exists() and "train epoch 1/" in log.read_text())
+    first, second = ranks_of(process)
+    os.kill(second, signal.SIGKILL)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "Signal 9 (SIGKILL)" in err
+    assert "Another of the 2 processes that train together ended" in log.read_text()
+    assert not is_running(first)
+    code, err = run_ranks(torchrun(2, SCRIPT, *arguments[:-1], "trainer.epochs=2"), tmp_path)
+    assert code == 1
+    assert "trainer.epochs: 500 -> 2" in err
+
+
+def test_ranks_end_when_torchrun_is_killed(nights, tmp_path):
+    arguments = ["--fold_id", "0", "--np_data_dir", nights, *settings(trainer__epochs=500)]
+    process = start(torchrun(2, SCRIPT, *arguments), tmp_path)
+    log = tmp_path / "saved/Exp1/fold_0/info.log"
+    wait_until(process, lambda: log.exists() and "train epoch 1/" in log.read_text())
+    started = ranks_of(process)
+    process.kill()
+    process.communicate(timeout=100)  # ends when the ranks, which hold its pipes, have ended
+    assert len(started) == 2
+    assert not any(is_running(pid) for pid in started)
+    assert "Fold 0 stopped by SIGTERM" in log.read_text()

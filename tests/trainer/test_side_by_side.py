@@ -1,0 +1,174 @@
+"""Folds side by side, with a script in the place of the training that does what a test asks of it in no time."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.side_by_side import train_side_by_side
+from utils.cores import n_cores
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import argparse, os, signal, sys, time
+parser = argparse.ArgumentParser()
+parser.add_argument("--fold_id")
+parser.add_argument("--device")
+parser.add_argument("--one_of_several", action="store_true")
+parser.add_argument("--do")
+of = parser.parse_args()
+"""
+MEET = """
+begin = time.monotonic()
+time.sleep(0.3)
+with open("used", "a") as file:
+    file.write(f"{of.fold_id} {of.device} {os.environ['OMP_NUM_THREADS']} {begin} {time.monotonic()}\\n")
+"""
+TALK = """
+for line in range(300):
+    for part in ("fold ", of.fold_id, f" line {line}", "\\n"):
+        sys.stderr.write(part)
+        sys.stderr.flush()
+sys.stderr.write("the last words of " + of.fold_id)
+"""
+FAIL = """
+if of.fold_id == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(of.fold_id == "3")
+"""
+STAY = """
+sys.path.insert(0, of.do)
+from utils.parent import end_with_parent
+from utils.stopping import Stopped, stoppable
+end_with_parent()
+try:
+    with stoppable():
+        open(f"started {of.fold_id}", "w").close()
+        time.sleep(100)
+except Stopped:
+    open(f"stopped {of.fold_id}", "w").close()
+    sys.exit(130)
+"""
+DRIVER = """
+import sys
+from pathlib import Path
+import torch
+from trainer.side_by_side import train_side_by_side
+try:
+    train_side_by_side(Path("script.py"), ["--do", sys.argv[1]], [0, 1, 2], 2 * [[torch.device("cpu")]])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+RANK = """
+open(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} on {os.environ['OMP_NUM_THREADS']}", "w").close()
+if of.do != "end":
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL) if of.do == "kill" else sys.exit("the reason")
+    time.sleep(100)
+"""
+RANKS_DRIVER = """
+import sys
+from pathlib import Path
+from trainer.side_by_side import train_by_ranks
+from utils.errors import UserError
+try:
+    train_by_ranks(Path("script.py"), ["--do", sys.argv[1]], 2)
+except UserError as error:
+    sys.exit(f"told: {error}")
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Write the script and give its path; the working directory is that of its files."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text):
+        (tmp_path / "script.py").write_text(SCRIPT + text)
+        return tmp_path / "script.py"
+
+    return write
+
+
+def gpus(*numbers):
+    return [torch.device("cuda", number) for number in numbers]
+
+
+def test_each_team_has_one_fold_at_a_time_and_takes_the_next_when_it_is_free(script, tmp_path):
+    assert train_side_by_side(script(MEET), ["--device", "0,1,2"], range(6), [gpus(0), gpus(1, 2)]) == []
+    used = [line.split() for line in (tmp_path / "used").read_text().splitlines()]
+    assert sorted(fold for fold, *_ in used) == list("012345")
+    assert {device for _, device, *_ in used} == {"0", "1,2"}
+    assert {n_threads for _, _, n_threads, *_ in used} == {str(max(1, n_cores() // 2))}
+    for name in ("0", "1,2"):
+        times = sorted((float(begin), float(end)) for _, device, _, begin, end in used if device == name)
+        assert all(end <= begin for (_, end), (begin, _) in zip(times[:-1], times[1:], strict=True))
+    begins, ends = ([float(row[column]) for row in used] for column in (3, 4))
+    assert sorted(begins)[1] < min(ends), "the two teams never worked at the same time"
+
+
+def test_on_the_cpu_the_device_stays_as_the_user_said_it(script, tmp_path):
+    train_side_by_side(script(MEET), ["--device", "99"], range(2), 2 * [[torch.device("cpu")]])
+    assert {line.split()[1] for line in (tmp_path / "used").read_text().splitlines()} == {"99"}
+
+
+def test_what_folds_say_comes_in_whole_lines_with_the_fold_before_it(script, capsys):
+    train_side_by_side(script(TALK), [], range(4), [gpus(number) for number in range(4)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 * 301
+    for line in lines:
+        assert re.fullmatch(r"\[fold (\d)\] (fold \1 line \d+|the last words of \1)", line)
+
+
+def test_folds_that_fail_or_are_killed_stop_no_other_and_are_named(script, log):
+    assert train_side_by_side(script(FAIL), [], range(5), [gpus(0), gpus(1)]) == [1, 3]
+    assert "[fold 1] Ended by SIGKILL." in log.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_however_the_process_that_started_them_ends_no_fold_is_left(script, tmp_path, number):
+    script(STAY)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, ROOT], env={"PYTHONPATH": str(ROOT)})
+    try:
+        _wait(lambda: len(list(tmp_path.glob("started *"))) == 2)
+    finally:
+        driver.send_signal(number)
+    assert driver.wait(timeout=60) == (130 if number == signal.SIGINT else -number)
+    _wait(lambda: len(list(tmp_path.glob("stopped *"))) == 2)
+    assert len(list(tmp_path.glob("started *"))) == 2
+
+
+def _wait(happened):
+    end = time.monotonic() + 100
+    while not happened():
+        assert time.monotonic() < end, "the moment did not come"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "said"),
+    [
+        ("end", 0, ""),
+        ("fail", 1, "the reason\n"),
+        ("kill", 1, r"told: Rank 1 \(process \d+\) was ended by SIGKILL, and the other 1 with it. The same .*\n"),
+    ],
+)
+def test_ranks_share_the_cores_and_one_that_ends_early_ends_the_others(script, tmp_path, do, code, said):
+    script(RANK)
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", RANKS_DRIVER, do],
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert re.fullmatch(said, done.stderr), done.stderr
+    assert time.monotonic() - begin < 90
+    assert {path.name for path in tmp_path.glob("rank*")} == {"rank 0 of 2 on 1", "rank 1 of 2 on 1"}
