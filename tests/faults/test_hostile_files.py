@@ -161,14 +161,14 @@ def test_xml_with_entities_is_refused(tmp_path, memory, doctype, root):
     stages = "<SleepStages><SleepStage>&j;</SleepStage></SleepStages>"
     path.write_text(f'<?xml version="1.0"?>{doctype}<{root}>{stages}</{root}>')
     with pytest.raises(UserError, match="night.xml: declares entities"):
-        READERS["xml"][0](path)
+        READERS["nsrr"][0](path)
 
 
 def test_xml_that_is_nested_without_end_is_refused(tmp_path):
     path = tmp_path / "night.xml"
     path.write_text("<a>" * 200_000)
     with pytest.raises(UserError, match="night.xml"):
-        READERS["xml"][0](path)
+        READERS["nsrr"][0](path)
 
 
 @pytest.mark.parametrize("name", ["=1+1", '=HYPERLINK("http://x")', "+1", "@SUM(A1)"])
