@@ -175,7 +175,7 @@ class BaseTrainer(ABC):
         column = f"{self.evaluated_set}_{self.monitored}"
         rows = state["history"] if isinstance(state.get("history"), list) else []
         told = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
-        if not told or told != list(range(1, state["train_epoch"] + 1)):
+        if not told or len(told) != state["train_epoch"] or told != [*range(1, len(told) + 1)]:
             raise UserError(f"{path}: no {column} of each training epoch in it; it is of no run like this one.")
 
     def _require_best(self, history: list[Row]) -> None:

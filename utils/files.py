@@ -1,9 +1,42 @@
-"""Writing files so that a reader finds the old one or the new one, never a part."""
+"""Files: written so that a reader finds the old one or the new one, never a part; read only if they are files."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from utils.errors import UserError
+
+MAX_TEXT_BYTES = 2**24
+"""Of a scoring or a configuration: a week of lines, one a second, and more."""
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is there and no file: a pipe would be waited for, a device has no end.
+
+    Raises
+    ------
+    UserError
+        Names it.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path.name}: a folder, pipe or device, not a file. Remove it, or put a file there.")
+
+
+def read_small(path: Path) -> bytes:
+    """Read a file that is small if it is what it should be.
+
+    Raises
+    ------
+    UserError
+        It has more than MAX_TEXT_BYTES.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise UserError(f"{path.name}: more than {MAX_TEXT_BYTES} bytes, which is no scoring and no configuration.")
+    return content
 
 
 @contextmanager
@@ -11,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place when the block ends well.
 
     The temporary name is the same every time, so that a run that was killed leaves at most one
-    such file, and the next run takes it over.
+    such file, and the next run takes it over. While another process writes the same file, this one waits.
 
     Parameters
     ----------
@@ -25,16 +58,32 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{path.name}")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what could not be written
-        raise
+    with _alone(temporary):
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # a full disk does not say what could not be written
+            raise
+
+
+@contextmanager
+def _alone(temporary: Path) -> Iterator[None]:
+    """Hold a temporary file, which is made if it is missing and never a link to another file."""
+    while True:
+        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it before may have moved it into place.
+            if temporary.exists() and os.path.samestat(os.fstat(file), temporary.stat()):
+                yield
+                return
+        finally:
+            os.close(file)
 
 
 def write_text(path: Path, text: str) -> None:
