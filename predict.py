@@ -18,6 +18,7 @@ from prepare_datasets.outcomes import Outcome, tell_end, tell_head
 from prepare_datasets.preparation import Task, attempted, channel_name, exit_code, make_folder, run_each
 from prepare_datasets.reader import Channel, from_raw, is_recording, read_channel, resampled
 from utils.errors import UserError
+from utils.files import name_problem
 from utils.heap import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
         if not files:
             problems.append(f"{path}: no recording in this folder.")
         for file in files:
+            if problem := name_problem(file):
+                problems.append(problem)
+                continue
             name = file.name.removesuffix(".gz").removesuffix(Path(file.name.removesuffix(".gz")).suffix)
             found.setdefault(name.removesuffix("-PSG"), {}).setdefault(file.resolve(), file)
     for name, files_of in found.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from utils.arguments import positive
 from utils.errors import UserError
+from utils.logs import print_any_name
 
 HERE = Path(__file__).resolve().parent
 
@@ -17,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     """Run the command line and return its exit code."""
     arguments = parse_arguments()
+    print_any_name()
     try:
         run(arguments)
     except (UserError, OSError) as error:

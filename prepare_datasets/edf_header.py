@@ -24,11 +24,8 @@ _NO_GAP_S = 1e-3
 _OVERLAP_S = 0.01
 """By so much may a data record begin before the one before it ends: clocks round."""
 
-_MAX_TIMES = 10**6
-"""Data records that say their time: those of 1 s of more than a week."""
-
-_LONGEST_S = 7 * 24 * 3600
-"""Data records that lie farther apart are not of one recording."""
+_LONGEST_S, _MAX_RECORDS = 7 * 24 * 3600, 2 * 10**6
+"""Data records that lie farther apart are not of one recording; nor are more of them, which take MNE seconds."""
 
 _FIXED_BYTES = _SIGNAL_BYTES = 256
 _SIGNAL_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes: label, transducer, dimension, ranges, filter, samples, -
@@ -197,11 +194,6 @@ def _onsets(header: Header) -> np.ndarray:
         raise UserError(
             f"{header.path.name}: {_plus_d(header)} without {ANNOTATIONS[0]!r}: its times are not known. Get it again."
         )
-    if header.n_records > _MAX_TIMES:
-        raise UserError(
-            f"{header.path.name}: {_plus_d(header)} with {header.n_records} data records, of at most {_MAX_TIMES}. "
-            "Save it with longer data records."
-        )
     return np.array([_onset(record.tobytes()) for record in signal_bytes(header, times)])
 
 
@@ -298,4 +290,6 @@ def _n_records(path: Path, field: bytes, data_bytes: int, record_bytes: int) -> 
             f"{path.name}: the file goes on for {data_bytes - promised * record_bytes} bytes after the {promised} "
             f"data records of {record_bytes} bytes that its header promises. Get it again."
         )
+    if promised > _MAX_RECORDS:
+        raise UserError(f"{path.name}: {promised} data records; at most {_MAX_RECORDS} are read. Make them longer.")
     return promised

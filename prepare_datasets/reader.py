@@ -184,8 +184,8 @@ def _from_npz(path: Path, channel: str, reference: str | None) -> Channel:
     outline = read_outline(path)
     if outline.channel:
         find_channel([outline.channel], _name(channel, reference), path.name)
-    if len(outline.stages) == 0 or outline.sleep_epoch.min() < 0:
-        raise UserError(f"{path.name}: no sleep epochs, or such that lie before its start. Prepare it again.")
+    if len(outline.stages) == 0:
+        raise UserError(f"{path.name}: no sleep epochs in it. Prepare it again.")
     night = np.full((outline.sleep_epoch.max() + 1, outline.n_samples), np.nan, np.float32)
     night[outline.sleep_epoch] = open_signal(outline)
     return Channel(night.ravel(), outline.fs, outline.channel or channel, outline.start_time, ())

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,13 @@ from utils.errors import UserError
 
 MAX_TEXT_BYTES = 2**24
 """Of a scoring or a configuration: a week of lines, one a second, and more."""
+
+
+def name_problem(path: Path) -> str:
+    """Say why a recording cannot be called so, as logs and reports have to name it; empty if it can."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):
+        return f"{str(path)!r}: its name has line breaks or characters that are none. Rename it."
+    return ""
 
 
 def require_file(path: Path) -> None:

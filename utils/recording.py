@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import replacing, require_file
+from utils.files import name_problem, replacing, require_file
 
 MAX_UNPACKED_BYTES = 2**29
 """By so much may a recording grow in memory: ten days at 100 Hz in double precision, and more."""
@@ -116,6 +116,8 @@ def read_outline(path: Path) -> Outline:
     UserError
         The file is no npz of this layout: says what is missing or odd.
     """
+    if problem := name_problem(path):
+        raise UserError(problem)
     with _npz(path) as npz:
         _require(path, npz)
         _require_size(path, npz)
