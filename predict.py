@@ -4,6 +4,7 @@ python predict.py --checkpoint saved/Exp1 --output_dir scored night1.edf night2.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -94,7 +95,7 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
     problems : list of str
         Folders without any, and files that would be written under the same name.
     """
-    found: dict[str, dict[Path, Path]] = {}
+    found: dict[str, dict[str, Path]] = {}
     problems = []
     for path in paths:
         folder = path.is_dir() and not is_recording(path)
@@ -106,7 +107,7 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
                 problems.append(problem)
                 continue
             name = file.name.removesuffix(".gz").removesuffix(Path(file.name.removesuffix(".gz")).suffix)
-            found.setdefault(name.removesuffix("-PSG"), {}).setdefault(file.resolve(), file)
+            found.setdefault(name.removesuffix("-PSG"), {}).setdefault(os.path.realpath(file), file)
     for name, files_of in found.items():
         if len(files_of) > 1:
             names = ", ".join(map(str, files_of.values()))
@@ -135,12 +136,12 @@ def score_file(path: Path, name: str, scorer: "Scorer", arguments: argparse.Name
 def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> dict[str, Any]:
     """Collect what decides how a recording is scored, in plain values."""
     return {
-        "recording": str(path.resolve()),
+        "recording": os.path.realpath(path),
         "channel": arguments.channel,
         "reference": arguments.reference,
         "lights_off_s": arguments.lights_off,
         "lights_on_s": arguments.lights_on,
-        "hypnogram": str(arguments.hypnogram.resolve()) if arguments.hypnogram else None,
+        "hypnogram": os.path.realpath(arguments.hypnogram) if arguments.hypnogram else None,
         "checkpoints": [checkpoint["crc32"] for checkpoint in scorer.checkpoints],
     }
 
