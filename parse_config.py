@@ -174,7 +174,7 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {override}: write key.path=value, such as --set trainer.epochs=5.")
         try:
             value = json.loads(text, parse_constant=no_number)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         if key in FIELDS and FIELDS[key].accepts(text) and not FIELDS[key].accepts(value):
             value = text  # a name such as 2026

@@ -4,6 +4,7 @@ python predict.py --checkpoint saved/Exp1 --output_dir scored night1.edf night2.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from prepare_datasets.outcomes import Outcome, tell_end, tell_head
 from prepare_datasets.preparation import Task, attempted, channel_name, exit_code, make_folder, run_each
 from prepare_datasets.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
 from utils.errors import UserError
+from utils.files import name_problem
 from utils.heap import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
     problems : list of str
         Folders without any, and files that would be written under the same name.
     """
-    found: dict[str, dict[Path, Path]] = {}
+    found: dict[str, dict[str, Path]] = {}
     problems = []
     for path in paths:
         folder = path.is_dir() and not is_recording(path)
@@ -102,8 +104,11 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
         if not files:
             problems.append(f"{path}: no recording in this folder.")
         for file in files:
+            if problem := name_problem(file):
+                problems.append(problem)
+                continue
             name = file.name.removesuffix(".gz").removesuffix(Path(file.name.removesuffix(".gz")).suffix)
-            found.setdefault(name.removesuffix("-PSG"), {}).setdefault(file.resolve(), file)
+            found.setdefault(name.removesuffix("-PSG"), {}).setdefault(os.path.realpath(file), file)
     for name, files_of in found.items():
         if len(files_of) > 1:
             names = ", ".join(map(str, files_of.values()))
@@ -132,12 +137,12 @@ def score_file(path: Path, name: str, scorer: "Scorer", arguments: argparse.Name
 def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> dict[str, Any]:
     """Collect what decides how a recording is scored, in plain values."""
     return {
-        "recording": str(path.resolve()),
+        "recording": os.path.realpath(path),
         "channel": arguments.channel,
         "reference": arguments.reference,
         "from": _clock_text(arguments.lights_off),
         "to": _clock_text(arguments.lights_on),
-        "hypnogram": str(arguments.hypnogram.resolve()) if arguments.hypnogram else None,
+        "hypnogram": os.path.realpath(arguments.hypnogram) if arguments.hypnogram else None,
         "checkpoints": [checkpoint["crc32"] for checkpoint in scorer.checkpoints],
     }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from utils.arguments import positive
 from utils.errors import UserError
+from utils.logs import print_any_name
 from utils.parent import end_with_parent
 from utils.stopping import Stopped, stoppable
 
@@ -29,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     """Run the command line and return its exit code."""
     arguments = parse_arguments()
+    print_any_name()
     if arguments.one_of_several or "TORCHELASTIC_RUN_ID" in os.environ:  # by train_side_by_side, by torchrun
         end_with_parent()
     try:

@@ -203,7 +203,8 @@ class BaseTrainer(ABC):
         column = f"{self.evaluated_set}_{self.monitored}"
         rows = state["history"] if isinstance(state.get("history"), list) else []
         told = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
-        if (not told and "part" not in state) or told != list(range(1, state["train_epoch"] + 1)):
+        told_all = len(told) == state["train_epoch"] and told == [*range(1, len(told) + 1)]
+        if not told_all or (not told and "part" not in state):
             raise UserError(f"{path}: no {column} of each training epoch in it; it is of no run like this one.")
 
     def _require_best(self, history: list[Row]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from model.model import AttnSleep
+from utils.errors import UserError
 from utils.stages import N_STAGES
 
 __all__ = ["NightGRU"]
@@ -51,6 +52,10 @@ class NightGRU(nn.Module):
 
     def __init__(self, width: int = 64, n_layers: int = 2, dropout: float = 0.3, n_inputs: int = 35) -> None:
         super().__init__()
+        if not (1 <= width <= 1024 and 1 <= n_layers <= 16):
+            raise UserError(
+                f"NightGRU takes width from 1 to 1024 and n_layers from 1 to 16, not {width} and {n_layers}."
+            )
         self.register_buffer("mean", torch.zeros(n_inputs))
         self.register_buffer("std", torch.ones(n_inputs))
         self.dropout = nn.Dropout(dropout)

@@ -76,8 +76,10 @@ class AttnSleep(nn.Module):
             raise UserError(f"AttnSleep takes fs 100 or 125 Hz, not {fs}.")
         if activation not in ACTIVATIONS:
             raise UserError(f"AttnSleep has no activation {activation!r}; it has {', '.join(ACTIVATIONS)}.")
-        if min(n_tce_layers, d_ff) < 1:
-            raise UserError(f"AttnSleep takes n_tce_layers and d_ff from 1, not {n_tce_layers} and {d_ff}.")
+        if not (1 <= n_tce_layers <= 64 and 1 <= d_ff <= 10_000):
+            raise UserError(
+                f"AttnSleep takes n_tce_layers from 1 to 64 and d_ff from 1 to 10000, not {n_tce_layers} and {d_ff}."
+            )
         self.n_samples = SLEEP_EPOCH_S * int(fs) * n_sleep_epochs
         self.mrcnn = MRCNN(int(fs), ACTIVATIONS[activation], dropout_mrcnn)
         n_features = N_AFR_FEATURES if afr else N_MRCNN_FEATURES

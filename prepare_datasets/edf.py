@@ -10,11 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from prepare_datasets.edf_header import Header, Signal, read_header, record_onsets, require_no_gaps
+from prepare_datasets.edf_header import (
+    ANNOTATIONS,
+    Header,
+    Signal,
+    read_header,
+    record_onsets,
+    require_no_gaps,
+    signal_bytes,
+)
 from utils.errors import UserError
 
 MAX_SAMPLES = 10**8
 """Of one channel, which takes 1.2 GB to read: a day at 1000 Hz and more."""
+
+_MAX_ANNOTATION_BYTES, _MAX_ANNOTATIONS = 2**26, 2**19
+"""Of a file: data records of a second, with a kilobyte each, for most of a day."""
+
+_END_OF_TEXT = 0x14
+"""Ends onset and text of each annotation."""
 
 # From what MNE returns to microvolts, by the header's dimension (bytes read as Latin-1). MNE turns uV and mV into
 # volts and takes any other dimension for volts, nanovolts and a micro sign in UTF-8 among them.
@@ -92,6 +106,7 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     import mne  # here, so that --help need not wait for it
 
     header = read_header(path)
+    _require_few_annotations(header)
     read = mne.io.read_raw_bdf if header.sample_bytes == 3 else mne.io.read_raw_edf
     try:
         if header.labels:
@@ -112,6 +127,27 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
         (float(onset_s), float(duration_s), _decoded(str(text)).strip())
         for onset_s, duration_s, text in zip(found.onset, found.duration, found.description, strict=True)
     ]
+
+
+def _require_few_annotations(header: Header) -> None:
+    """Refuse annotations that would fill the memory."""
+    kept = [
+        signal_bytes(header, number)
+        for number, signal in enumerate(header.signals)
+        if signal.label in ANNOTATIONS and signal.n_per_record
+    ]
+    n_bytes = sum(part.size for part in kept)
+    if n_bytes > _MAX_ANNOTATION_BYTES:
+        raise UserError(
+            f"{header.path.name}: {n_bytes} bytes of annotations; at most {_MAX_ANNOTATION_BYTES} are read. "
+            "Pass the scoring in a file of its own."
+        )
+    n = sum(np.count_nonzero(part == _END_OF_TEXT) for part in kept)
+    if n > _MAX_ANNOTATIONS:
+        raise UserError(
+            f"{header.path.name}: {n} texts of annotations; at most {_MAX_ANNOTATIONS} are read. "
+            "Pass the scoring in a file of its own."
+        )
 
 
 def _require_whole(path: Path) -> None:
@@ -135,6 +171,11 @@ def _with_gaps(header: Header, signal: np.ndarray, n_per_record: int) -> np.ndar
     """Lay data records, (n_records * n_per_record,), out in time, NaN between them."""
     fs, onsets_s = n_per_record / header.record_s, record_onsets(header)
     late_s = onsets_s - onsets_s[0] % 1 - np.arange(len(onsets_s)) * header.record_s  # a file may start within a second
+    if late_s.max() * fs > MAX_SAMPLES:
+        raise UserError(
+            f"{header.path.name}: gaps of {late_s.max() * fs:.3g} samples; at most {MAX_SAMPLES} are read. "
+            "Cut the recording there."
+        )
     begins, gap_s = np.empty(len(onsets_s), int), late_s[0]
     for record, late in enumerate(late_s):
         if late - gap_s >= 1 / fs:  # less is the rounding of a clock

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.files import require_file
 
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 """Labels of the signal that holds the annotations of an EDF+ or BDF+ file."""
@@ -26,8 +27,8 @@ _NO_GAP_S = 1e-3
 _OVERLAP_S = 0.01
 """By so much may a data record begin before the one before it ends: clocks round."""
 
-_LONGEST_S = 7 * 24 * 3600
-"""Data records that lie farther apart are not of one recording."""
+_LONGEST_S, _MAX_RECORDS = 7 * 24 * 3600, 2 * 10**6
+"""Data records that lie farther apart are not of one recording; nor are more of them, which take MNE seconds."""
 
 _FIXED_BYTES = _SIGNAL_BYTES = 256
 _SIGNAL_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes: label, transducer, dimension, ranges, filter, samples, -
@@ -112,6 +113,7 @@ def read_header(path: Path) -> Header:
         The file is empty, not what its name ends in, cut off, without data records, or of another size than its
         header promises.
     """
+    require_file(path)
     is_bdf = path.suffix.lower() == ".bdf"
     with path.open("rb") as file:
         fixed, size = file.read(_FIXED_BYTES), path.stat().st_size
@@ -195,10 +197,14 @@ def _onsets(header: Header) -> np.ndarray:
         raise UserError(
             f"{header.path.name}: {_plus_d(header)} without {ANNOTATIONS[0]!r}: its times are not known. Get it again."
         )
+    return np.array([_onset(record.tobytes()) for record in signal_bytes(header, times)])
+
+
+def signal_bytes(header: Header, number: int) -> np.ndarray:
+    """Map what a file holds of signal `number`, counted from 0: (n_records, n_bytes) uint8."""
     sizes = [header.sample_bytes * signal.n_per_record for signal in header.signals]
-    begin, shape = _FIXED_BYTES + len(labels) * _SIGNAL_BYTES, (header.n_records, sum(sizes))
-    records = np.memmap(header.path, np.uint8, "r", begin, shape)[:, sum(sizes[:times]) :][:, : sizes[times]]
-    return np.array([_onset(record.tobytes()) for record in records])
+    begin, shape = _FIXED_BYTES + len(sizes) * _SIGNAL_BYTES, (header.n_records, sum(sizes))
+    return np.memmap(header.path, np.uint8, "r", begin, shape)[:, sum(sizes[:number]) :][:, : sizes[number]]
 
 
 def _onset(annotations: bytes) -> float:
@@ -287,4 +293,6 @@ def _n_records(path: Path, field: bytes, data_bytes: int, record_bytes: int) -> 
             f"{path.name}: the file goes on for {data_bytes - promised * record_bytes} bytes after the {promised} "
             f"data records of {record_bytes} bytes that its header promises. Get it again."
         )
+    if promised > _MAX_RECORDS:
+        raise UserError(f"{path.name}: {promised} data records; at most {_MAX_RECORDS} are read. Make them longer.")
     return promised

@@ -20,6 +20,8 @@ from prepare_datasets.processes import results
 from utils.arguments import positive
 from utils.cores import n_cores
 from utils.errors import UserError
+from utils.files import name_problem
+from utils.logs import print_any_name
 from utils.recording import Recording, read_outline, write_recording
 from utils.stages import N_STAGES
 
@@ -139,7 +141,9 @@ def run(
         The output folder cannot be made.
     """
     output_dir, channel, shard = arguments.output_dir, channel_name(arguments.select_ch), arguments.shard
-    in_turn = sorted(tasks, key=lambda task: task.name)
+    odd = {task.name: problem for task in tasks if (problem := name_problem(Path(task.name)))}
+    in_turn = sorted((task for task in tasks if task.name not in odd), key=lambda task: task.name)
+    problems = [*problems, *odd.values()]
     tasks, problems = shard.part(in_turn), shard.part(problems)
     share = f", shard {shard.number}/{shard.of}" if shard.of > 1 else ""
     if share and not tasks and not problems:
@@ -185,6 +189,7 @@ def run_each(work: Callable[[Task[R]], Outcome], tasks: Sequence[Task[R]], jobs:
 
 def exit_code(main: Callable[[], int]) -> int:
     """Return the exit code of a script's `main`; what a user caused, or Ctrl-C, becomes one line."""
+    print_any_name()
     try:
         return main()
     except UserError as error:

@@ -13,6 +13,7 @@ from prepare_datasets import edf
 from prepare_datasets.channels import find_channel, find_derivation
 from prepare_datasets.edf_header import ANONYMOUS, read_header
 from utils.errors import UserError
+from utils.files import require_file
 from utils.recording import open_signal, read_outline
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", 
 
 _SKIPPED = "BAD_ACQ_SKIP"
 """Annotation under which MNE keeps what was not recorded."""
+
+_LARGEST_RATIO = 1000
+"""Of two sampling rates: no recording of EEG has less than 0.1 Hz, nor more than 100 kHz."""
 
 _LARGEST_FACTOR = 100_000
 """Of a resampling, up or down: the length of its filter grows with it."""
@@ -76,8 +80,18 @@ def read_channel(path: Path, channel: str, reference: str | None = None, fs: flo
         raise UserError(f"{path}: there is no such file.")
     read: Callable[[Path, str, str | None], Channel]
     read = {".npz": _from_npz, ".edf": _from_edf, ".bdf": _from_edf}.get(path.suffix.lower(), _from_other)
+    if not path.is_dir():  # some systems record to folders
+        require_file(path)
     found = read(path, channel, reference)
-    return found if fs is None else resampled(found, fs)
+    if fs is None:
+        return found
+    n_samples, ratio = len(found.signal) * fs / found.fs, found.fs / fs
+    if n_samples > edf.MAX_SAMPLES or not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
+        raise UserError(
+            f"{path.name}: {len(found.signal)} samples at {found.fs:g} Hz cannot be resampled to {fs:g} Hz: at most "
+            f"{edf.MAX_SAMPLES} samples, and a rate of at most {_LARGEST_RATIO} times the other. Is the rate right?"
+        )
+    return resampled(found, fs)
 
 
 def is_recording(path: Path) -> bool:
@@ -168,8 +182,8 @@ def _from_npz(path: Path, channel: str, reference: str | None) -> Channel:
     outline = read_outline(path)
     if outline.channel:
         find_channel([outline.channel], derivation_name(channel, reference), path.name)
-    if len(outline.stages) == 0 or outline.sleep_epoch.min() < 0:
-        raise UserError(f"{path.name}: no sleep epochs, or such that lie before its start. Prepare it again.")
+    if len(outline.stages) == 0:
+        raise UserError(f"{path.name}: no sleep epochs in it. Prepare it again.")
     night = np.full((outline.sleep_epoch.max() + 1, outline.n_samples), np.nan, np.float32)
     night[outline.sleep_epoch] = open_signal(outline)
     return Channel(night.ravel(), outline.fs, outline.channel or channel, outline.start_time, ())

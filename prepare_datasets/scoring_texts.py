@@ -9,6 +9,7 @@
 """
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,6 +18,7 @@ from pathlib import Path
 from prepare_datasets.clock_times import DAY_S, clock_s, onsets_from_clock, onsets_from_dates
 from prepare_datasets.scored import Scored, in_turn
 from utils.errors import UserError
+from utils.files import read_small
 
 STAGE_COLUMNS = (
     "stage", "stages", "sleep_stage", "hypnogram", "annotation", "annotations", "description", "trial_type", "label",
@@ -27,6 +29,8 @@ DURATION_COLUMNS = ("duration",)
 """Names of columns in lower case, without units; the first that is there is taken."""
 
 N_SHOWN = 3
+
+_MAX_CELLS = 10**7
 
 DESCRIPTION = "_description.txt"
 """Ends the name of the file beside a list of Visbrain's that says what its codes stand for."""
@@ -79,7 +83,7 @@ def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Sc
 
 def _rows(path: Path) -> list[list[str]]:
     """Read the cells of each line; comments and empty lines are passed over, short lines filled up."""
-    content = path.read_bytes()
+    content = read_small(path)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = content.decode("utf-16", "replace")
     else:
@@ -96,6 +100,8 @@ def _rows(path: Path) -> list[list[str]]:
     except csv.Error as error:
         raise UserError(f"{path.name}: no table ({error}). Export the scoring again.") from error
     width = max(map(len, rows))
+    if len(rows) * width > _MAX_CELLS:
+        raise UserError(f"{path.name}: {len(rows)} lines, one of which has {width} cells. Export the scoring again.")
     return [row + [""] * (width - len(row)) for row in rows]
 
 
@@ -112,7 +118,8 @@ def _first(names: Sequence[str], header: Sequence[str]) -> int | None:
 
 def _number(text: str) -> float | None:
     """Return the number that `text` is, with a point or a comma."""
-    return float(text.replace(",", ".")) if re.fullmatch(r"[+-]?\d+([.,]\d*)?", text) else None
+    number = float(text.replace(",", ".")) if re.fullmatch(r"[+-]?\d+([.,]\d*)?", text) else math.inf
+    return number if math.isfinite(number) else None
 
 
 def _list(path: Path, names: list[str], n_sleep_epochs: int) -> list[Scored]:
@@ -120,7 +127,7 @@ def _list(path: Path, names: list[str], n_sleep_epochs: int) -> list[Scored]:
     description = path.with_name(path.stem + DESCRIPTION)
     if not description.is_file():
         return in_turn(names, n_sleep_epochs, path.name)
-    words = [line.split() for line in description.read_text(encoding="latin-1").splitlines()]
+    words = [line.split() for line in read_small(description).decode("latin-1").splitlines()]
     name_of = {pair[1]: pair[0] for pair in words if len(pair) == 2 and pair[0] != "time"}
     each_s = next((_number(pair[1]) for pair in words if len(pair) == 2 and pair[0] == "time"), None)
     return in_turn([name_of.get(name, name) for name in names], n_sleep_epochs, path.name, each_s)

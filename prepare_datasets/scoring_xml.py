@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from prepare_datasets.scored import Scored, in_turn
 from utils.errors import UserError
+from utils.files import read_small
 from utils.stages import SLEEP_EPOCH_S
 
 if TYPE_CHECKING:
@@ -54,18 +55,16 @@ def read_profusion_codes(path: Path) -> list[str]:
 def _root(path: Path) -> "Element":
     """Parse the file."""
     from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import ParseError, parse
+    from defusedxml.ElementTree import ParseError, fromstring
 
     try:
-        root = parse(path).getroot()
+        root = fromstring(read_small(path))
     except DefusedXmlException as error:
         raise UserError(
             f"{path.name}: declares entities, as no scoring does, and was not read. Get it again."
         ) from error
     except (ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path.name}: not XML that can be read ({error}). Get it again.") from error
-    if root is None:
-        raise UserError(f"{path.name}: XML without an element. Get it again.")
     return root
 
 

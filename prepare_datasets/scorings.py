@@ -18,6 +18,7 @@ from prepare_datasets.edf_header import ANONYMOUS, read_header
 from prepare_datasets.scored import Scored
 from prepare_datasets.stage_names import UNSCORED, resolve
 from utils.errors import UserError
+from utils.files import require_file
 from utils.stages import SLEEP_EPOCH_S, W
 
 SLACK_S = 0.05
@@ -90,6 +91,7 @@ class Scoring:
                 break
             if floor(begin + slack) == last:
                 raise self._shared(self.runs[position - 1], run, begin_s)
+            end = min(end, n_sleep_epochs)
             stages[max(ceil(begin - slack), 0) : max(floor(end + slack), 0)] = run.stage
             last = ceil(end - slack) - 1
         return stages
@@ -137,6 +139,7 @@ def load_scoring(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
 ) -> Scoring:
     """Read the stages of a recording with their times; see `read_scoring`."""
+    require_file(path)
     suffix, rk = path.suffix.casefold(), False
     scored: Sequence[Scored]
     if suffix in (".edf", ".bdf"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import read_small
 from utils.stages import N1, N2, N3, REM, W
 
 UNSCORED = -1
@@ -100,10 +101,10 @@ def read_stage_names(path: Path) -> dict[str, int | None]:
         The file cannot be read or says something else.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        said = json.loads(read_small(path).decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. Pass a JSON file with --stage_names.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON ({error}). Correct it.") from error
     if not isinstance(said, dict):
         raise UserError(f'{path}: no JSON object such as {{"Stage V": "REM", "Lights off": null}}. Correct it.')

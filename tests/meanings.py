@@ -1,6 +1,7 @@
 """What the files of an experiment say, to compare two runs to the bit."""
 
 import json
+import re
 
 import numpy as np
 import openpyxl
@@ -37,9 +38,11 @@ def meaning(path):
         case ".xlsx":
             book = openpyxl.load_workbook(path)
             return {sheet.title: list(sheet.values) for sheet in book}
-        case ".svg" | ".png":
+        case ".html":
+            return re.sub(r"\d+ (h|min|s)\b", "", path.read_text())
+        case ".svg" | ".png" | ".edf":
             return path.read_bytes()
-    return None  # logs, and the page and the PDF, which tell times
+    return None  # logs, and PDFs, which tell times
 
 
 def meanings(folder):

@@ -126,7 +126,11 @@ def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> 
         raise UserError(f"{checkpoint} is of a training epoch that was stopped. Go on from it without --resume.")
     about = state["about"]
     before = about.get("config", {})
-    if changed := differences(_cut(about.get("fold"), before), _cut(fold, config)):
+    try:
+        changed = differences(_cut(about.get("fold"), before), _cut(fold, config))
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # anything may stand there
+        raise UserError(f"{checkpoint}: what it says of its configuration is none. Pass another checkpoint.") from error
+    if changed:
         raise UserError(
             f"{checkpoint} is of another fold; it may have been trained on recordings that this one tests on:\n  "
             + "\n  ".join(changed)
@@ -240,7 +244,7 @@ def _read(path: Path) -> dict[str, Any] | None:
             raise ValueError("no JSON object")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Pass --overwrite to start this fold afresh.") from error
     return value
 

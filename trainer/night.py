@@ -115,7 +115,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     """Read the JSON file of a scored night; None if it is none."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return said if isinstance(said, dict) and isinstance(said.get("scoring"), dict) else None
 

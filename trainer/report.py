@@ -25,7 +25,7 @@ from trainer.tables import fit_columns, summary, tables
 from utils.errors import UserError
 from utils.files import replacing, write_text
 from utils.lock import locked
-from utils.logs import LOG, SUMMARY, log_to_console, log_to_file
+from utils.logs import LOG, SUMMARY, log_to_console, log_to_file, print_any_name
 from utils.stages import STAGE_NAMES
 from utils.subjects import subject_of
 
@@ -241,6 +241,7 @@ def main() -> int:
     )
     paths = parser.parse_args().experiment
     log_to_console(0)
+    print_any_name()
     try:
         if len(paths) == 1:
             _write(read_results(paths[0]))

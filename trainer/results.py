@@ -159,7 +159,7 @@ def _settings(experiment: Path) -> tuple[dict[str, Any], int, str, str | None]:
         protocol = config.get("evaluation", {}).get("protocol", "released")
         if protocol not in ("released", "holdout"):
             raise ValueError(f"evaluation.protocol is {protocol!r}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be read as a fold's configuration ({error!r}). Train the fold again."
         ) from error

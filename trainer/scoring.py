@@ -19,6 +19,7 @@ from model.folding import folded
 from model.original import from_original_state_dict
 from trainer.experiment import fold_directory
 from utils.checkpoint import BEST, load_weights
+from utils.config_fields import FIELDS
 from utils.errors import UserError
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
@@ -202,12 +203,16 @@ def _load(path: Path) -> Scorer:
         else:
             fs, channel, context = float(about["fs"]), str(about["channel"]), tuple(about.get("context", (0, 0)))
             _require_known(about)
+            if not FIELDS["data_loader.args.context"].accepts(list(context)):
+                raise UserError(f"its context is {context!r}, not two whole numbers from 0 to 20.")
             network = _build(about["config"]["arch"], 1 + sum(context))
             network.load_state_dict(weights)
+            if getattr(network, "n_samples", None) != SLEEP_EPOCH_S * fs * (1 + sum(context)):
+                raise UserError(f"its fs is {fs:g} Hz, which is not that of its network.")
             checkpoint |= {"fold": about.get("fold"), "train_epoch": about["train_epoch"]}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights and what it says of its network do not fit ({reason}).") from error
     return Scorer((folded(network),), fs, channel, context, (checkpoint,))

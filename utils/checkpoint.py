@@ -82,13 +82,19 @@ def load_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any] | Non
         The file is missing, damaged, holds something else than weights, or objects that are none of the released
         code's.
     """
-    state = _read(path)
+    state, about = _read(path), None
     if _is_ours(state):
-        return state["model"], state["about"] | {"train_epoch": state["train_epoch"]}
-    weights = state.get("state_dict", state) if isinstance(state, dict) else None
+        weights, about = state["model"], state["about"] | {"train_epoch": state["train_epoch"]}
+    else:
+        weights = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path}: holds neither a checkpoint of this project nor the weights of a released model.")
-    return weights, None
+    for name, value in weights.items():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"{path}: {name} claims more numbers than there are.")
+        if not value.isfinite().all():
+            raise UserError(f"{path}: {name} holds NaN or infinite numbers. Pass an older checkpoint.")
+    return weights, about
 
 
 def _is_ours(state: object) -> bool:

@@ -1,13 +1,52 @@
-"""Writing files so that a reader finds the old one or the new one, never a part."""
+"""Files: written so that a reader finds the old one or the new one, never a part; read only if they are files."""
 
 import csv
 import fcntl
 import io
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from utils.errors import UserError
+
+MAX_TEXT_BYTES = 2**24
+"""Of a scoring or a configuration: a week of lines, one a second, and more."""
+
+
+def name_problem(path: Path) -> str:
+    """Say why a recording cannot be called so, as logs and reports have to name it; empty if it can."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):
+        return f"{str(path)!r}: its name has line breaks or characters that are none. Rename it."
+    return ""
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is there and no file: a pipe would be waited for, a device has no end.
+
+    Raises
+    ------
+    UserError
+        Names it.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path.name}: a folder, pipe or device, not a file. Remove it, or put a file there.")
+
+
+def read_small(path: Path) -> bytes:
+    """Read a file that is small if it is what it should be.
+
+    Raises
+    ------
+    UserError
+        It has more than MAX_TEXT_BYTES.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise UserError(f"{path.name}: more than {MAX_TEXT_BYTES} bytes, which is no scoring and no configuration.")
+    return content
 
 
 @contextmanager
@@ -30,29 +69,33 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{path.name}")
-    try:
-        with _open_alone(temporary):
+    with _alone(temporary):
+        try:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say what could not be written
-        raise
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # a full disk does not say what could not be written
+            raise
 
 
-def _open_alone(path: Path) -> IO[bytes]:
-    """Open a file that is about to be written, made if it is missing, once no other process has it open so."""
+@contextmanager
+def _alone(temporary: Path) -> Iterator[None]:
+    """Hold a temporary file, which is made if it is missing and never a link to another file."""
     while True:
-        file = path.open("ab")
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # it was moved into its place, or removed, by whoever had it
+        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it before may have moved it into place.
+            if temporary.exists() and os.path.samestat(os.fstat(file), temporary.stat()):
+                yield
+                return
+        finally:
+            os.close(file)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The log of a run: on the console, and in the folder of the fold that is being trained."""
 
+import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,13 @@ def log_to_console(verbosity: int) -> None:
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(message)s"))
     LOG.addHandler(console)
+
+
+def print_any_name() -> None:
+    """Let whatever a file is called be printed: a name may hold bytes that are no text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _LogFile(logging.FileHandler):

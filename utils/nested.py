@@ -1,11 +1,13 @@
 """Nested JSON values: read from files that extend each other, laid over each other, compared."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.files import read_small
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def read_json(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         The file is missing, no JSON object, has a key twice, or extends itself.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path).decode("utf-8")
         values = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=no_number)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Name a configuration with -c.") from error
@@ -65,10 +67,9 @@ def read_json(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse a key that stands twice in one object."""
-    keys = [key for key, _ in pairs]
-    repeated = {key for key in keys if keys.count(key) > 1}
+    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if repeated:
-        raise ValueError(f"the key {sorted(repeated)[0]!r} stands twice")
+        raise ValueError(f"the key {min(repeated)!r} stands twice")
     return dict(pairs)
 
 

@@ -7,16 +7,20 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import name_problem, replacing, require_file
 
 MAX_UNPACKED_BYTES = 2**29
 """By so much may a recording grow in memory: ten days at 100 Hz in double precision, and more."""
+
+MAX_SLEEP_EPOCHS = 30_000
+"""Ten days: so far may a sleep epoch lie from the start of its recording."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ def read_outline(path: Path) -> Outline:
     UserError
         The file is no npz of this layout: says what is missing or odd.
     """
+    if problem := name_problem(path):
+        raise UserError(problem)
     with _npz(path) as (npz, archive):
         _require(path, npz)
         _require_size(path, npz, archive)
@@ -123,15 +129,17 @@ def read_outline(path: Path) -> Outline:
             raise UserError(f"{path.name}: y holds stages that are no whole numbers. Prepare it again.")
         if shape[0] != len(stages):
             raise UserError(f"{path.name}: {shape[0]} sleep epochs of signal (x) but {len(stages)} stages (y).")
-        sleep_epoch = npz["sleep_epoch"] if "sleep_epoch" in npz else np.arange(len(stages))
-        if len(sleep_epoch) != len(stages):
-            raise UserError(f"{path.name}: {len(sleep_epoch)} positions (sleep_epoch) but {len(stages)} stages (y).")
+        sleep_epoch = (
+            _positions(path, npz["sleep_epoch"], len(stages)) if "sleep_epoch" in npz else np.arange(len(stages))
+        )
         fs = float(np.asarray(npz["fs"]).reshape(-1)[0])
         if not 0 < fs < np.inf:
             raise UserError(f"{path.name}: fs is {fs:g}, which is no sampling rate in Hz. Prepare it again.")
         channel, start_time = (
             str(np.asarray(npz[key]).reshape(-1)[0]) if key in npz else "" for key in ("ch_label", "start_time")
         )
+        if start_time and not _is_time(start_time):
+            raise UserError(f"{path.name}: start_time is {start_time[:60]!r}, no time in ISO 8601. Prepare it again.")
         checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in "xy")
         return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time)
 
@@ -169,6 +177,31 @@ def open_signal(outline: Outline, verify: bool = True) -> np.ndarray:
         if verify and zlib.crc32(mapped.data) != info.CRC:
             raise ValueError("its signal has another checksum than it says")
         return mapped[header_bytes:].view(np.float32).reshape(shape)
+
+
+def _is_time(text: str) -> bool:
+    """Tell whether a text is a date, or a date and time, of years that calendars and plots can go on from."""
+    try:
+        return 1900 <= datetime.fromisoformat(text).year < 2200
+    except ValueError:
+        return False
+
+
+def _positions(path: Path, positions: np.ndarray, n: int) -> np.ndarray:
+    """Check the positions of `n` sleep epochs in their night, and return them."""
+    if len(positions) != n:
+        raise UserError(f"{path.name}: {len(positions)} positions (sleep_epoch) but {n} stages (y).")
+    whole = positions.ndim == 1 and positions.dtype.kind in "iu"
+    if (
+        not whole
+        or (np.diff(positions.astype(float), prepend=-1) <= 0).any()
+        or (positions[-1:] >= MAX_SLEEP_EPOCHS).any()
+    ):
+        raise UserError(
+            f"{path.name}: its positions (sleep_epoch) are not whole numbers from 0 to {MAX_SLEEP_EPOCHS - 1}, each "
+            "above the one before it. Prepare it again."
+        )
+    return positions
 
 
 def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
@@ -230,6 +263,7 @@ def _member_begin(path: Path, info: zipfile.ZipInfo) -> int:
 def _npz(path: Path) -> Iterator[tuple[np.lib.npyio.NpzFile, zipfile.ZipFile]]:
     """Open an npz file, and the zip file that it is; what a damaged one raises becomes a sentence that names it."""
     try:
+        require_file(path)
         # The file is opened here because numpy leaves it open if it is none that it can read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             yield npz, cast(zipfile.ZipFile, npz.zip)

@@ -11,8 +11,8 @@ SLEEP_EDF_PATTERNS = (r"SC4(\d\d)\d[A-Z]\w", r"(ST7\d\d)\d[A-Z]\w")
 def is_pattern(value: object) -> bool:
     """Tell whether `value` is a regular expression with one group."""
     try:
-        return isinstance(value, str) and re.compile(value).groups == 1
-    except re.error:
+        return isinstance(value, str) and len(value) < 1000 and re.compile(value).groups == 1
+    except (re.error, OverflowError, RecursionError):
         return False
 
 

@@ -74,6 +74,12 @@ def test_a_newest_checkpoint_with_any_of_50_flipped_bytes_is_passed_over_or_whol
     assert n_refused >= 40
 
 
+def test_a_checkpoint_that_claims_endless_training_is_passed_over(trainer, log):
+    path = trainer.directory / LAST
+    torch.save(load_checkpoint(path) | {"train_epoch": 10**15}, path)
+    assert check_fall_back(trainer, path, path.read_bytes(), log)
+
+
 @pytest.mark.parametrize("history", [None, 5, [], [1, 2, 3], [{}, {}, {}], [{"train_epoch": 1}]])
 def test_a_checkpoint_whose_history_makes_no_sense_is_passed_over(trainer, log, history):
     path = trainer.directory / LAST

@@ -2,42 +2,52 @@
 
 import functools
 import random
+import re
+import signal
 import sys
 import time
+from collections import Counter
+from contextlib import suppress
 
 import edf_writer
 import pytest
+from checkpoints import write_experiment
 from meanings import meanings
 from scripts import ROOT, TRAIN, run, settings, start, temporary_files, write_nights
 
 PREPARE = [sys.executable, str(ROOT / "prepare_datasets/prepare_physionet.py")]
+PREDICT = [sys.executable, str(ROOT / "predict.py")]
 EXPERIMENT = "saved/Exp1"
 
 
 def finished(folder):
     """Time of change of what is never made again once it is there."""
-    paths = [path for pattern in ("predictions.npz", "npz/[!.]*.npz") for path in folder.rglob(pattern)]
+    paths = [
+        path for pattern in ("predictions.npz", "npz/[!.]*.npz", "scored/[!.]*.png") for path in folder.rglob(pattern)
+    ]
     return {path: path.stat().st_mtime_ns for path in paths}
 
 
-def killed(command, cwd, moment, delay_s):
-    """Start a command, kill it `delay_s` after a moment; tell whether it was still running."""
+def kill(command, cwd, moment):
+    """Start a command and kill it at a moment at which it stands still, so that the moment is not missed."""
     process = start(command, cwd)
-    while process.poll() is None and not moment():
-        time.sleep(0.001)
-    time.sleep(delay_s)
-    alive = process.poll() is None
-    process.kill()
+    while process.poll() is None:
+        if moment():
+            process.send_signal(signal.SIGSTOP)
+            if moment():
+                process.kill()
+            process.send_signal(signal.SIGCONT)
+        time.sleep(0.0005)
     _, err = process.communicate(timeout=120)
     assert "Traceback" not in err
-    return alive
+    assert process.returncode == -signal.SIGKILL, f"the command ended before the moment came: {err}"
 
 
-def kill_until_done(command, cwd, moments, rng):
-    """Kill a command at each of the moments, run it to its end, and see that nothing finished was made again."""
-    before, n_killed = {}, 0
-    for moment, longest_s in moments:
-        n_killed += killed(command, cwd, moment, rng.uniform(0, longest_s))
+def kill_and_run(command, cwd, moments):
+    """Kill a command at each moment, then run it to its end, and see that nothing finished was made again."""
+    before = {}
+    for moment in moments:
+        kill(command, cwd, moment(cwd))
         after = finished(cwd)
         assert before.items() <= after.items()
         before = after
@@ -45,7 +55,45 @@ def kill_until_done(command, cwd, moments, rng):
     assert code == 0, err
     assert before.items() <= finished(cwd).items()
     assert temporary_files(cwd) == []
-    return n_killed
+
+
+def writing(pattern, number=1):
+    """While the `number`-th file is being written whose name is like `pattern`."""
+
+    def moment(folder):
+        seen = [[]]
+
+        def happens():
+            now = list(folder.rglob(f".writing-{pattern}"))
+            if now and now != seen[-1]:
+                seen.append(now)
+            elif not now:
+                seen[-1] = []
+            return bool(now) and len(seen) > number
+
+        return happens
+
+    return moment
+
+
+def after_one_more(pattern, delay_s):
+    """Some time after another file like `pattern` has been finished."""
+
+    def moment(folder):
+        def state():
+            return {path: path.stat().st_mtime_ns for path in folder.rglob(pattern)}
+
+        first, changed_at = state(), []
+
+        def happens():
+            with suppress(FileNotFoundError):
+                if not changed_at and state() != first:
+                    changed_at.append(time.monotonic())
+            return bool(changed_at) and time.monotonic() - changed_at[0] >= delay_s
+
+        return happens
+
+    return moment
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +102,8 @@ def nights(tmp_path_factory):
 
 
 def train(nights, fold):
-    return [*TRAIN, "--fold_id", fold, "--device", "cpu", "--np_data_dir", nights, *settings()]
+    changes = {"trainer__epochs": 8, "trainer__save_period": 3} if fold == "all" else {}
+    return [*TRAIN, "--fold_id", fold, "--device", "cpu", "--np_data_dir", nights, *settings(**changes)]
 
 
 @pytest.fixture(scope="module")
@@ -71,66 +120,70 @@ def undisturbed(nights, tmp_path_factory):
     return results
 
 
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recordings")
-    for number in range(6):
-        edf_writer.write_night(folder, f"SC40{number}1")
-    return folder
-
-
-def in_step(folder):
-    return lambda: any(folder.rglob("info.log")), 3.0
-
-
-def in_checkpoint(folder):
-    return lambda: any(folder.rglob(".writing-*.pth")), 0.002
-
-
-def in_predictions(folder):
-    return lambda: any(folder.rglob(".writing-predictions.npz")), 0.001
-
-
-def in_report(folder):
-    return lambda: len(list(folder.rglob("predictions.npz"))) == 3, 2.0
-
-
-def anywhere(folder):
-    return lambda: True, 6.0
-
-
-def check_training(nights, fold, undisturbed, folder, moments, rng):
-    n_killed = kill_until_done(train(nights, fold), folder, [moment(folder) for moment in moments], rng)
-    assert n_killed >= len(moments) // 2
+def check_training(nights, fold, undisturbed, folder, moments):
+    kill_and_run(train(nights, fold), folder, moments)
     now, before = meanings(folder / EXPERIMENT), undisturbed(fold)
     assert now.keys() == before.keys()
     assert [name for name in now if now[name] != before[name]] == []
+    for log in folder.rglob("info.log"):
+        trained = Counter(re.findall(r"train epoch (\d+)/", log.read_text()))
+        assert set(trained.values()) == {1}, f"{log}: trained twice"
 
 
 def test_a_fold_that_is_killed_in_a_checkpoint_and_run_again_ends_the_same_to_the_bit(nights, undisturbed, tmp_path):
-    check_training(nights, 0, undisturbed, tmp_path, [in_checkpoint], random.Random(0))
+    check_training(nights, 0, undisturbed, tmp_path, [writing("*.pth", 4)])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("number", range(5))
-def test_training_killed_eight_times_ends_the_same_to_the_bit(nights, undisturbed, tmp_path, number):
-    moments = (in_step, in_checkpoint, in_step, anywhere, in_checkpoint, in_predictions, in_report, in_report)
-    check_training(nights, "all", undisturbed, tmp_path, moments, random.Random(number))
+@pytest.mark.parametrize("number", range(2))
+def test_training_killed_18_times_ends_the_same_to_the_bit(nights, undisturbed, tmp_path, number):
+    rng = random.Random(number)
+    moments = [after_one_more("checkpoint-last.pth", rng.uniform(0, 0.5)) for _ in range(8)]  # in a step
+    moments += [writing("*.pth", rng.randrange(1, 5)) for _ in range(6)]
+    rng.shuffle(moments)
+    moments += [writing("predictions.npz"), *(writing("*", rng.randrange(1, 10)) for _ in range(3))]  # in the report
+    check_training(nights, "all", undisturbed, tmp_path, moments)
+
+
+def same_files(folder, other):
+    """Whether two folders hold the same files, to the byte."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in other.iterdir()
+    }
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("n", [1, pytest.param(15, marks=pytest.mark.slow)])
-def test_preparation_that_is_killed_and_run_again_gives_the_same_files(recordings, tmp_path, n):
-    def command(output):
-        return [*PREPARE, "--data_dir", recordings, "--output_dir", output, "--jobs", "2"]
-
-    begin = time.perf_counter()
-    assert run(command(tmp_path / "undisturbed"), tmp_path)[0] == 0
-    lasts_s = time.perf_counter() - begin
+@pytest.mark.parametrize("n", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_preparation_that_is_killed_and_run_again_gives_the_same_files(tmp_path, n):
     (tmp_path / "killed").mkdir()
+    for number in range(n + 4):
+        edf_writer.write_night(tmp_path, f"SC40{number:02}", seconds=3600)
+
+    def command(output):
+        return [*PREPARE, "--data_dir", tmp_path, "--output_dir", output, "--jobs", "2"]
+
+    assert run(command(tmp_path / "undisturbed"), tmp_path)[0] == 0
     rng = random.Random(n)
-    moments = [(lambda: True, lasts_s)] * n
-    kill_until_done(command(tmp_path / "killed/npz"), tmp_path / "killed", moments, rng)
-    undisturbed = {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").iterdir()}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "killed/npz").iterdir()} == undisturbed
+    moments = [rng.choice([writing("*.npz"), after_one_more("*.npz", rng.uniform(0, 0.05))]) for _ in range(n)]
+    kill_and_run(command(tmp_path / "killed/npz"), tmp_path / "killed", moments)
+    assert same_files(tmp_path / "undisturbed", tmp_path / "killed/npz")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("n", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_scoring_that_is_killed_and_run_again_gives_the_same_files(tmp_path, n):
+    write_experiment(tmp_path / "saved/Exp1")
+    (tmp_path / "killed").mkdir()
+    recordings = [edf_writer.write_psg(tmp_path / f"night {number:02}.edf") for number in range(n + 4)]
+
+    def command(output):
+        return [*PREDICT, "--checkpoint", tmp_path / "saved/Exp1", "--output_dir", output, *recordings]
+
+    assert run(command(tmp_path / "undisturbed"), tmp_path)[0] == 0
+    rng = random.Random(n)
+    moments = [
+        rng.choice([writing("*", rng.randrange(1, 8)), after_one_more("*.png", rng.uniform(0, 0.5))]) for _ in range(n)
+    ]
+    kill_and_run(command(tmp_path / "killed/scored"), tmp_path / "killed", moments)
+    assert same_files(tmp_path / "undisturbed", tmp_path / "killed/scored")

@@ -8,6 +8,7 @@ import numpy as np
 
 from prepare_datasets.edf import read_annotations, read_channel
 from prepare_datasets.edf_header import read_header
+from utils.errors import UserError
 from utils.recording import Recording, open_signal, read_outline, write_recording
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,9 +48,27 @@ def read_checkpoint(path):
     load_checkpoint(path)
 
 
+def read_network(path):
+    from trainer.scoring import load_scorer
+
+    try:
+        load_scorer([path])
+    except UserError as error:
+        if "Missing key" not in str(error):  # of the seeds' few weights
+            raise
+
+
 def edf_seeds(folder):
     edf.write_psg(folder / "0.edf", seconds=2, fs=4, record_s=1)
     edf.write_psg(folder / "1.edf", labels=("EEG",), seconds=2, fs=2, record_s=2, dimension="mV")
+    path = edf.write_psg(folder / "2.edf", labels=("EEG",), seconds=2, fs=2, record_s=1, annotations=[(0, 1, "a")])
+    edf.edit(path, edf.RESERVED_FIELD, "EDF+D")
+
+
+def bdf_seeds(folder):
+    path = edf.write_psg(folder / "0.bdf", labels=("EEG",), seconds=2, fs=3, record_s=2)
+    edf.edit(path, 0, "\xffBIOSEMI")
+    path.write_bytes(path.read_bytes() + bytes(8))  # three bytes a sample
 
 
 def annotation_seeds(folder):
@@ -57,20 +76,25 @@ def annotation_seeds(folder):
     edf.write_annotations(folder / "1.edf", [(0, 30, "Sleep stage ?")])
 
 
-def xml_seeds(folder):
+def profusion_seeds(folder):
     edf.write_profusion(folder / "0.xml", [0, 1, 2, 3, 4, 5])
+    stages = "".join(f"<SleepStage>{stage}</SleepStage>" for stage in range(6))
+    study = f"<EpochLength>30</EpochLength><SleepStages>{stages}</SleepStages>"
+    (folder / "1.xml").write_text(f"<CMPStudyConfig>{study}</CMPStudyConfig>")
+
+
+def nsrr_seeds(folder):
     event = (
         "<ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>Stage 2 sleep|2</EventConcept>"
         "<Start>{}</Start><Duration>30.0</Duration></ScoredEvent>"
     )
     events = "".join(event.format(30 * number) for number in range(3))
-    (folder / "1.xml").write_text(f"<PSGAnnotation><ScoredEvents>{events}</ScoredEvents></PSGAnnotation>")
+    (folder / "0.xml").write_text(f"<PSGAnnotation><ScoredEvents>{events}</ScoredEvents></PSGAnnotation>")
 
 
-def text_seeds(folder):
+def csv_seeds(folder):
     for number, text in enumerate(
         (
-            "onset\tduration\ttrial_type\n0\t30\tsleep_wake\n30\t60\tN2\n",
             "Epoch,Stage\n0,W\n1,N1\n2,N2\n3,N3\n4,R\n5,R\n",
             "W\n1\n2\n3\nR\nR\n",
             "0,30,W\n30,150,N2\n",
@@ -81,6 +105,12 @@ def text_seeds(folder):
         )
     ):
         (folder / f"{number}.csv").write_text(text)
+
+
+def tsv_seeds(folder):
+    (folder / "0.tsv").write_text("onset\tduration\ttrial_type\n0\t30\tsleep_wake\n30\t60\tN2\n")
+    (folder / "1.tsv").write_text("Wake\t30\nN1\t180\n")
+    (folder / "2.tsv").write_bytes("init\tstage\n16:13:00\tW\n16:13:30\tN1\n".encode("utf-16"))
 
 
 def npz_seeds(folder):
@@ -100,17 +130,24 @@ def checkpoint_seeds(folder):
 
     from utils.checkpoint import save_checkpoint
 
-    state = {"train_epoch": 1, "model": {"weight": torch.ones(2)}, "about": {"fs": 100}, "history": [{"lr": 0.1}]}
+    about = {"fs": 100.0, "channel": "EEG", "units": "uV", "stage_names": ["W", "N1", "N2", "N3", "REM"], "fold": 0}
+    about |= {"context": [0, 0], "config": {"arch": {"type": "AttnSleep", "args": {"fs": 100, "d_ff": 8}}}}
+    state = {"train_epoch": 1, "model": {"weight": torch.ones(2)}, "about": about, "history": [{"train_epoch": 1}]}
     save_checkpoint(folder / "0.pth", state)
+    torch.save({"state_dict": {"mrcnn.features2.5.weight": torch.ones(1, 1, 7)}}, folder / "1.pth")
 
 
 READERS = {
     "edf": (read_edf, edf_seeds, ".edf"),
+    "bdf": (read_edf, bdf_seeds, ".bdf"),
     "annotations": (read_edf_annotations, annotation_seeds, ".edf"),
-    "xml": (read_stages, xml_seeds, ".xml"),
-    "text": (read_stages, text_seeds, ".csv"),
+    "profusion": (read_stages, profusion_seeds, ".xml"),
+    "nsrr": (read_stages, nsrr_seeds, ".xml"),
+    "csv": (read_stages, csv_seeds, ".csv"),
+    "tsv": (read_stages, tsv_seeds, ".tsv"),
     "npz": (read_npz, npz_seeds, ".npz"),
     "config": (read_config, config_seeds, ".json"),
     "checkpoint": (read_checkpoint, checkpoint_seeds, ".pth"),
+    "network": (read_network, checkpoint_seeds, ".pth"),
 }
 """Function that reads a file, function that writes sound ones, and suffix, by the name of what is read."""
