@@ -37,7 +37,8 @@ def main() -> int:
         from trainer.export import export_onnx
 
         export_onnx(arguments.export, scorer)
-        print(f"ONNX file: {arguments.export}")
+        alone = ", without its model of the night" if any(scorer.of_night) else ""
+        print(f"ONNX file: {arguments.export}{alone}")
         return 0
     arguments.channel = arguments.channel or scorer.channel
     if not arguments.channel:
@@ -48,7 +49,7 @@ def main() -> int:
     width = max(map(len, recordings), default=0)
     tell_head(f"{arguments.channel} of {len(tasks)} recordings to {arguments.output_dir}", width)
     outcomes = run_each(lambda task: attempted(task.name, task.read, arguments.output_dir / task.name), tasks, 1, width)
-    return tell_end(outcomes, str(arguments.output_dir), width, problems, [], done="scored")
+    return tell_end(outcomes, str(arguments.output_dir), width, problems, scorer.notes, done="scored")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -137,7 +138,12 @@ def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> 
         "lights_off_s": arguments.lights_off,
         "lights_on_s": arguments.lights_on,
         "hypnogram": str(arguments.hypnogram.resolve()) if arguments.hypnogram else None,
-        "checkpoints": [checkpoint["crc32"] for checkpoint in scorer.checkpoints],
+        "checkpoints": [
+            part["crc32"]
+            for checkpoint in scorer.checkpoints
+            for part in (checkpoint, checkpoint["night_context"])
+            if part is not None
+        ],
     }
 
 
