@@ -17,13 +17,13 @@ from torch.nn.utils.rnn import pack_sequence
 
 import model.context
 import model.model
-from data_loader.data_loaders import neighbours, signal_problem
+from data_loader.data_loaders import neighbours
+from data_loader.signals import signal_problem
 from data_loader.windows import runs
 from model.context import Summary
 from model.folding import folded
 from model.model import AttnSleep
 from model.original import from_original_state_dict
-from model.short_convolution import shortened
 from trainer.experiment import CONTEXT, fold_directory
 from utils.checkpoint import BEST, load_checkpoint, load_weights
 from utils.errors import UserError
@@ -147,7 +147,7 @@ class Scorer:
         """Score inputs of the sleep epochs `together`, (n, before + 1 + after), of a night; return (n, 5)."""
         pairs = list(zip(self.networks, self.of_night, strict=True))
         networks = [
-            shortened(network if of_night is None else Summary(cast(AttnSleep, network))) for network, of_night in pairs
+            network if of_night is None else Summary(cast(AttnSleep, network)).eval() for network, of_night in pairs
         ]
 
         def outputs(chosen: Tensor) -> list[Tensor]:
