@@ -39,7 +39,8 @@ def main() -> int:
         from trainer.export import export_onnx
 
         export_onnx(arguments.export, scorer)
-        print(f"ONNX file: {arguments.export}")
+        alone = ", without its model of the night" if any(scorer.of_night) else ""
+        print(f"ONNX file: {arguments.export}{alone}")
         return 0
     arguments.channel = arguments.channel or scorer.channel
     if not arguments.channel:
@@ -51,7 +52,7 @@ def main() -> int:
     channel = derivation_name(arguments.channel, arguments.reference)
     tell_head(f"{channel} of {len(tasks)} recordings to {arguments.output_dir}", width)
     outcomes = run_each(lambda task: attempted(task.name, task.read, arguments.output_dir / task.name), tasks, 1, width)
-    return tell_end(outcomes, str(arguments.output_dir), width, problems, [], done="scored")
+    return tell_end(outcomes, str(arguments.output_dir), width, problems, scorer.notes, done="scored")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -143,7 +144,12 @@ def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> 
         "from": _clock_text(arguments.lights_off),
         "to": _clock_text(arguments.lights_on),
         "hypnogram": os.path.realpath(arguments.hypnogram) if arguments.hypnogram else None,
-        "checkpoints": [checkpoint["crc32"] for checkpoint in scorer.checkpoints],
+        "checkpoints": [
+            part["crc32"]
+            for checkpoint in scorer.checkpoints
+            for part in (checkpoint, checkpoint["night_context"])
+            if part is not None
+        ],
     }
 
 

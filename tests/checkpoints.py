@@ -4,8 +4,10 @@ import functools
 
 import torch
 
+from model.context import NightGRU
 from model.model import AttnSleep
-from utils.checkpoint import BEST, save_checkpoint
+from trainer.experiment import CONTEXT
+from utils.checkpoint import BEST, load_checkpoint, save_checkpoint
 from utils.stages import STAGE_NAMES
 
 
@@ -45,3 +47,18 @@ def write_checkpoint(path, seed=0, fs=100, context=(0, 0), **changes):
 def write_experiment(folder, n_folds=2):
     """Write an experiment of folds that hold nothing but their best models. Returns the networks."""
     return [write_checkpoint(folder / f"fold_{fold}" / BEST, seed=fold) for fold in range(n_folds)]
+
+
+def write_of_night(fold, seed=0, n_inputs=35, **changes):
+    """Write, beside the network in the folder of a fold, a model of the night that was never trained; return it."""
+    torch.manual_seed(seed)
+    made = NightGRU(width=8, n_layers=1, n_inputs=n_inputs)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.mul_(4)  # or all sleep epochs look alike
+    about = load_checkpoint(fold / BEST)["about"]
+    context = {"model": {"type": "NightGRU", "args": {"width": 8, "n_layers": 1}}}
+    about |= {"n_inputs": n_inputs, "config": about["config"] | {"context": context}}
+    (fold / CONTEXT).mkdir()
+    save_checkpoint(fold / CONTEXT / BEST, {"train_epoch": 3, "model": made.state_dict(), "about": about | changes})
+    return made.eval()

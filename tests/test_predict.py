@@ -8,7 +8,7 @@ import mne
 import numpy as np
 import pytest
 import torch
-from checkpoints import write_checkpoint, write_experiment
+from checkpoints import write_checkpoint, write_experiment, write_of_night
 from edfio import Edf, EdfSignal, Recording
 from scripts import ROOT, contents, run, temporary_files
 
@@ -210,6 +210,39 @@ def test_prepared_recordings_and_gaps_keep_their_places(place, tmp_path, make_re
     stages, _ = table(tmp_path / "a.csv")
     assert np.flatnonzero(stages != -1).tolist() == [2, 3, 4, 8, 9, 10]
     assert "a: 5 sleep epochs with a gap are not scored" in out
+
+
+def test_the_night_around_is_read_where_a_fold_has_a_model_of_it_and_that_is_said(place, tmp_path):
+    folder, _ = place
+    recording = folder / "nights of one/SC4001E0-PSG.edf"
+    networks = write_experiment(tmp_path / "Exp 2", 1)
+    write_of_night(tmp_path / "Exp 2/fold_0")
+    for checkpoint, output_dir, said in (
+        ("Exp 2", "with", "1 of 1 networks read the night around each sleep epoch."),
+        (
+            "Exp 2/fold_0/model_best.pth",
+            "without",
+            "without the model of the night beside it. Pass the folder, Exp 2/f",
+        ),
+    ):
+        command = [*PREDICT, recording, "--checkpoint", checkpoint, "--output_dir", output_dir]
+        code, out, err = run(command, tmp_path)
+        assert (code, err) == (0, "")
+        assert said in " ".join(out.split())
+    code, _, err = run([*PREDICT, recording, "--checkpoint", "Exp 2", "--output_dir", "without"], tmp_path)
+    assert code == 1
+    assert "SC4001E0.json: there already, scored with other settings (checkpoints: " in err
+    _, probabilities = table(tmp_path / "with/SC4001E0.csv")
+    _, alone = table(tmp_path / "without/SC4001E0.csv")
+    assert np.abs(probabilities - alone).max() > 0.1
+    raw = mne.io.read_raw_edf(recording, verbose="ERROR")
+    np.testing.assert_allclose(score_recording(raw, tmp_path / "Exp 2").probabilities, probabilities, atol=1e-5)
+    signal = torch.from_numpy((raw.get_data(["EEG Fpz-Cz"])[0] * 1e6).astype(np.float32)).reshape(N, 1, 3000)
+    with torch.inference_mode():
+        np.testing.assert_allclose(networks[0](signal).softmax(dim=1), alone, atol=1e-4)
+    models = [json.loads((tmp_path / name / "SC4001E0.json").read_text())["model"] for name in ("with", "without")]
+    assert models[0]["checkpoints"][0]["night_context"]["train_epoch"] == 3
+    assert models[1]["checkpoints"][0]["night_context"] is None
 
 
 def test_a_released_model_is_told_its_channel(place, tmp_path):

@@ -48,9 +48,15 @@ def add_context(
     of_night.train()
     of_night.load_best()
     logits = of_night.logits(Windows(data, inputs, fold.test, None, 1))
+    y_pred = logits.argmax(dim=1).numpy()
+    LOG.log(
+        SUMMARY,
+        f"Night context: best pass {of_night.best()['train_epoch']} of {len(of_night.history)}, "
+        f"test accuracy {(predictions.y_true == y_pred).mean():.4f}; {time.perf_counter() - begin:.1f} s in all.",
+    )
     return replace(
         predictions,
-        y_pred_context=logits.argmax(dim=1).numpy(),
+        y_pred_context=y_pred,
         probabilities_context=logits.softmax(dim=1).numpy(),
     )
 

@@ -148,7 +148,7 @@ def _draw_fold(
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     """Draw each stage's F1 with its interval, the protocols side by side."""
     figure, axes = _figure(5.2, 3.4)
-    styles = [("o", BLUE, BLUE), ("s", VERMILION, "white")]
+    styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
     for number, (name, scores) in enumerate(protocols.items()):
         marker, colour, face = styles[number % len(styles)]
         for position, stage in enumerate(STAGE_NAMES):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainer.experiment import CONFIG, METRICS, Predictions, fold_directory, is_finished, read_predictions
+from trainer.experiment import CONFIG, CONTEXT, METRICS, Predictions, fold_directory, is_finished, read_predictions
 from utils.errors import UserError
 from utils.subjects import subject_of
 
@@ -167,9 +167,11 @@ def _settings(experiment: Path) -> tuple[dict[str, Any], int, str, str | None]:
 
 
 def _seconds(directory: Path) -> float | None:
-    """Add up how long the training epochs of a fold took; None if that is not written."""
+    """Add up how long the training epochs of a fold took, also of its model of the night; None if not written."""
+    of_night = directory / CONTEXT / METRICS
     try:
-        return float(pd.read_csv(directory / METRICS)["seconds"].sum())
+        paths = [directory / METRICS, *([of_night] if of_night.is_file() else [])]
+        return float(sum(pd.read_csv(path)["seconds"].sum() for path in paths))
     except (OSError, ValueError, KeyError, TypeError):  # a report is worth having without it
         return None
 

@@ -2,23 +2,30 @@
 
 import inspect
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
 
+import model.context
 import model.model
 from data_loader.data_loaders import neighbours
 from data_loader.signals import signal_problem
+from data_loader.windows import runs
+from model.context import Summary
 from model.folding import folded
+from model.model import AttnSleep
 from model.original import from_original_state_dict
-from trainer.experiment import fold_directory
-from utils.checkpoint import BEST, load_weights
+from trainer.experiment import CONTEXT, fold_directory
+from utils.checkpoint import BEST, load_checkpoint, load_weights
 from utils.config_fields import FIELDS
 from utils.errors import UserError
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
@@ -54,6 +61,8 @@ class Scorer:
     ----------
     networks : tuple of nn.Module
         Map EEG in microvolts, (B, 1, T), to logits (B, 5); ready for inference.
+    of_night : tuple of nn.Module or None
+        Beside each network its model of the night, see `model.context`, if there is one: then its logits count.
     fs : float
         Sampling rate in Hz.
     channel : str
@@ -61,10 +70,12 @@ class Scorer:
     context : tuple of two int
         Sleep epochs before and after the one that is scored in an input; see `data_loaders.neighbours`.
     checkpoints : tuple of dict
-        Path, CRC-32 and, where known, fold and training epoch of each network, in plain values.
+        Path, CRC-32 and, where known, fold and training epoch of each network, in plain values; under
+        `night_context` the same of its model of the night, or None.
     """
 
     networks: tuple[nn.Module, ...]
+    of_night: tuple[nn.Module | None, ...]
     fs: float
     channel: str
     context: tuple[int, int]
@@ -79,6 +90,17 @@ class Scorer:
     def description(self) -> dict[str, Any]:
         """Say which networks these are, in plain values."""
         return {name: getattr(self, name) for name in ("checkpoints", "fs", "channel", "context")}
+
+    @property
+    def notes(self) -> list[str]:
+        """Say whether the night around each sleep epoch is read, and where it could be."""
+        n = sum(of_night is not None for of_night in self.of_night)
+        paths = [Path(checkpoint["path"]) for checkpoint in self.checkpoints if checkpoint["night_context"] is None]
+        return [f"{n} of {len(self.networks)} networks read the night around each sleep epoch."] * bool(n) + [
+            f"{path}: without the model of the night beside it. Pass the folder, {path.parent}, for both."
+            for path in paths
+            if (path.parent / CONTEXT / BEST).is_file()
+        ]
 
     def score(self, signal: np.ndarray, source: str, begin: int = 0, end: int | None = None) -> Scores:
         """Score a night.
@@ -116,25 +138,38 @@ class Scorer:
             raise UserError(problem)
         together = neighbours(recorded, *self.context)[wanted]
         probabilities = np.full((n_sleep_epochs, N_STAGES), np.nan, np.float32)
-        probabilities[recorded[wanted]] = self._probabilities(torch.from_numpy(sleep_epochs), together)
+        unbroken = runs(recorded[wanted])
+        probabilities[recorded[wanted]] = self._probabilities(torch.from_numpy(sleep_epochs), together, unbroken)
         stages = np.full(n_sleep_epochs, UNSCORED)
         stages[recorded[wanted]] = probabilities[recorded[wanted]].argmax(axis=1)
         return Scores(stages, probabilities)
 
-    def _probabilities(self, sleep_epochs: Tensor, together: np.ndarray) -> np.ndarray:
+    def _probabilities(self, sleep_epochs: Tensor, together: np.ndarray, unbroken: Sequence[slice]) -> np.ndarray:
         """Score inputs of the sleep epochs `together`, (n, before + 1 + after), of a night; return (n, 5)."""
+        pairs = list(zip(self.networks, self.of_night, strict=True))
+        networks = [
+            network if of_night is None else Summary(cast(AttnSleep, network)).eval() for network, of_night in pairs
+        ]
 
-        def mean(chosen: Tensor) -> Tensor:
+        def outputs(chosen: Tensor) -> list[Tensor]:
             with torch.inference_mode():
                 signal = sleep_epochs[chosen].flatten(1).unsqueeze(1)  # (B, 1, T)
-                return torch.stack([network(signal).softmax(dim=1) for network in self.networks]).mean(dim=0)
+                return [network(signal) for network in networks]
+
+        def probabilities(found: Tensor, of_night: nn.Module | None) -> Tensor:
+            with torch.inference_mode():
+                if of_night is not None:  # it never reads across a gap
+                    found = torch.cat([of_night(pack_sequence([found[run]])) for run in unbroken])
+                return found.softmax(dim=1)
 
         # A batch to each core is faster than all cores to a batch: they never wait for each other.
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(n_threads) as threads:
-                return torch.cat(list(threads.map(mean, torch.from_numpy(together).split(_BATCH_SIZE)))).numpy()
+                batches = list(threads.map(outputs, torch.from_numpy(together).split(_BATCH_SIZE)))
+                by_network = [torch.cat(found) for found in zip(*batches, strict=True)]
+                return torch.stack(list(threads.map(probabilities, by_network, self.of_night))).mean(dim=0).numpy()
         finally:
             torch.set_num_threads(n_threads)
 
@@ -146,7 +181,7 @@ def load_scorer(paths: Sequence[Path]) -> Scorer:
     ----------
     paths : sequence of Path
         Each a checkpoint of this project or of the released code, a fold's folder, or an experiment's, which stands for
-        the best models of its folds.
+        the best models of its folds. Folders bring their models of the night along, where they have them.
 
     Raises
     ------
@@ -154,7 +189,7 @@ def load_scorer(paths: Sequence[Path]) -> Scorer:
         A path is none of these, a checkpoint cannot be read or does not fit its network, or two were trained on
         different inputs.
     """
-    members = [_load(checkpoint) for path in paths for checkpoint in find_checkpoints(path)]
+    members = [_load(checkpoint, path.is_dir()) for path in paths for checkpoint in find_checkpoints(path)]
     first = members[0]
     for other in members:
         for what in ("fs", "channel", "context"):
@@ -165,6 +200,7 @@ def load_scorer(paths: Sequence[Path]) -> Scorer:
                 )
     return Scorer(
         tuple(network for member in members for network in member.networks),
+        tuple(of_night for member in members for of_night in member.of_night),
         first.fs,
         first.channel,
         first.context,
@@ -192,46 +228,66 @@ def find_checkpoints(path: Path) -> list[Path]:
     return [fold_directory(path, fold) / BEST for fold in folds]
 
 
-def _load(path: Path) -> Scorer:
-    """Load one network."""
+def _load(path: Path, with_night: bool) -> Scorer:
+    """Load one network, and the model of the night from the folder beside it if that is wanted and there."""
     weights, about = load_weights(path)
-    checkpoint: dict[str, Any] = {"path": str(path), "crc32": f"{zlib.crc32(path.read_bytes()):08x}"}
-    try:
+    checkpoint = _identity(path, about) | {"night_context": None}
+    with _naming(path):
         if about is None:
             released = from_original_state_dict(weights)
-            return Scorer((folded(released),), released.n_samples / SLEEP_EPOCH_S, "", (0, 0), (checkpoint,))
-        else:
-            fs, channel, context = float(about["fs"]), str(about["channel"]), tuple(about.get("context", (0, 0)))
-            _require_known(about)
-            if not FIELDS["data_loader.args.context"].accepts(list(context)):
-                raise UserError(f"its context is {context!r}, not two whole numbers from 0 to 20.")
-            network = _build(about["config"]["arch"], 1 + sum(context))
-            network.load_state_dict(weights)
-            if getattr(network, "n_samples", None) != SLEEP_EPOCH_S * fs * (1 + sum(context)):
-                raise UserError(f"its fs is {fs:g} Hz, which is not that of its network.")
-            checkpoint |= {"fold": about.get("fold"), "train_epoch": about["train_epoch"]}
+            return Scorer((folded(released),), (None,), released.n_samples / SLEEP_EPOCH_S, "", (0, 0), (checkpoint,))
+        _require_known(about)
+        fs, channel, context = float(about["fs"]), str(about["channel"]), tuple(about.get("context", (0, 0)))
+        if not FIELDS["data_loader.args.context"].accepts(list(context)):
+            raise UserError(f"its context is {context!r}, not two whole numbers from 0 to 20.")
+        network = _build(model.model, about["config"]["arch"], weights, n_sleep_epochs=1 + sum(context))
+        if getattr(network, "n_samples", None) != SLEEP_EPOCH_S * fs * (1 + sum(context)):
+            raise UserError(f"its fs is {fs:g} Hz, which is not that of its network.")
+    of_night, night_path = None, path.parent / CONTEXT / BEST
+    if with_night and night_path.is_file():
+        state = load_checkpoint(night_path)
+        with _naming(night_path), torch.inference_mode():
+            about, settings = state["about"], state["about"]["config"]["context"]["model"]
+            of_night = _build(model.context, settings, state["model"], n_inputs=about["n_inputs"])
+            of_night(pack_sequence([Summary(network)(torch.zeros(1, 1, network.n_samples))]))  # or they do not fit
+        checkpoint["night_context"] = _identity(night_path, about | {"train_epoch": state["train_epoch"]})
+    return Scorer((folded(network),), (of_night,), fs, channel, context, (checkpoint,))
+
+
+def _identity(path: Path, about: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Say which checkpoint this is, in plain values."""
+    known = {"fold": about.get("fold"), "train_epoch": about["train_epoch"]} if about else {}
+    return {"path": str(path), "crc32": f"{zlib.crc32(path.read_bytes()):08x}", **known}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of which checkpoint an error is."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: its weights and what it says of its network do not fit ({reason}).") from error
-    return Scorer((folded(network),), fs, channel, context, (checkpoint,))
 
 
 def _require_known(about: Mapping[str, Any]) -> None:
-    """Refuse a network of other units or stages."""
+    """Refuse what is no network of sleep epochs, or one of other units or stages."""
     for what, ours in (("units", "uV"), ("stage_names", list(STAGE_NAMES))):
         if about[what] != ours:
             raise UserError(f"its {what} are {about[what]!r}, not {ours!r}.")
+    if "n_inputs" in about:
+        raise UserError("a model of the night, which needs the network beneath it. Pass the fold's folder.")
 
 
-def _build(arch: Mapping[str, Any], n_sleep_epochs: int) -> nn.Module:
-    """Make the network that a configuration names, without its weights."""
-    if arch["type"] not in model.model.__all__:
-        known = ", ".join(model.model.__all__)
-        raise UserError(f"its network {arch['type']!r} is not in model/model.py, which has {known}.")
-    made = getattr(model.model, arch["type"])
-    arguments = dict(arch.get("args", {}))
-    if "n_sleep_epochs" in inspect.signature(made).parameters:
-        arguments["n_sleep_epochs"] = n_sleep_epochs
-    return made(**arguments)
+def _build(module: ModuleType, settings: Mapping[str, Any], weights: Mapping[str, Tensor], **handed: int) -> Any:
+    """Make the network that a configuration names, with its weights, for inference."""
+    if settings["type"] not in module.__all__:
+        file, known = module.__name__.replace(".", "/"), ", ".join(module.__all__)
+        raise UserError(f"its network {settings['type']!r} is not in {file}.py, which has {known}.")
+    made = getattr(module, settings["type"])
+    taken = {name: value for name, value in handed.items() if name in inspect.signature(made).parameters}
+    network = made(**{**settings.get("args", {}), **taken})
+    network.load_state_dict(weights)
+    return network.eval()

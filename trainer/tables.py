@@ -90,10 +90,12 @@ def _context_line(report: Mapping[str, Any]) -> str:
     difference = report["context_difference"]["macro_f1"]
     between = difference["interval"] and [100 * end for end in difference["interval"]]
     changes = {name: f"{found['changes_per_night']:.0f}" for name, found in report["transitions"].items()}
+    errors = {name: in_percent(scores["calibration"]["ece"]) for name, scores in report["protocols"].items()}
     single = next(iter(report["protocols"]))
     return (
         f"Night context: macro F1 {with_interval(100 * difference['mean'], between, '+.1f')} points by subject; "
-        f"changes of stage a night: {changes['true']} true, {changes[single]} without it, {changes['context']} with it."
+        f"changes of stage a night: {changes['true']} true, {changes[single]} without it, {changes['context']} with it"
+        f"; expected calibration error: {errors[single]} % without it, {errors['context']} % with it."
     )
 
 

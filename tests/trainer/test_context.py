@@ -13,6 +13,7 @@ from data_loader.windows import Windows
 from trainer.context import make_context_trainer, night_inputs
 from trainer.experiment import CONTEXT, claim, is_finished, read_predictions
 from trainer.fold import make_trainer, read_config, train_fold
+from trainer.scoring import load_scorer
 from trainer.trainer import Trainer
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
@@ -136,6 +137,22 @@ def test_another_recording_and_what_lies_beyond_a_gap_change_nothing_in_a_night(
     assert torch.equal(found[:3], changed[:3])
     assert not torch.equal(found[3:6], changed[3:6])
     assert not torch.equal(found[6:], changed[6:])
+
+
+def test_a_fold_scores_its_test_nights_as_its_predictions_say(configure, folder, make_recording):
+    gap = {"sleep_epoch": np.array([3, 4, 5, 9, 10, 11])}
+    write_recording(folder / "d.npz", make_recording(STAGES, seed=3, **gap))
+    data = SleepEpochs(find_recordings(folder), torch.device("cpu"))
+    config = configure()
+    train_fold(config, FOLD, data, None)
+    found = read_predictions(directory_of(config))
+    with np.load(folder / "d.npz") as night:
+        signal = np.full((12, 3000), np.nan, np.float32)
+        signal[gap["sleep_epoch"]] = night["x"].reshape(6, 3000)
+    scores = load_scorer([directory_of(config)]).score(signal.ravel(), "d")
+    inside = found.recording == "d"
+    assert np.abs(found.probabilities_context - found.probabilities)[inside].max() > 0.01
+    np.testing.assert_allclose(scores.probabilities[gap["sleep_epoch"]], found.probabilities_context[inside], atol=1e-4)
 
 
 def test_test_stages_reach_neither_weights_nor_selection_of_the_night_model_under_holdout(

@@ -1,6 +1,7 @@
 import pytest
 from written_experiments import predictions, write_experiment
 
+from trainer.experiment import CONTEXT
 from trainer.results import PROTOCOLS, read_results, subjects_of, typical_recording
 from utils.errors import UserError
 
@@ -31,6 +32,13 @@ def test_a_fold_that_does_not_tell_its_time_is_left_out(tmp_path, content):
     if content is not None:
         (experiment / "fold_0" / "metrics.csv").write_text(content)
     assert read_results(experiment).seconds == {1: 4}
+
+
+def test_the_time_of_a_model_of_the_night_counts(tmp_path):
+    experiment = write_experiment(tmp_path, {0: fold("a"), 1: fold("b")}, seconds={0: [3, 4], 1: [5]})
+    (experiment / "fold_0" / CONTEXT).mkdir()
+    (experiment / "fold_0" / CONTEXT / "metrics.csv").write_text("train_epoch,seconds\n1,0.5\n2,1\n")
+    assert read_results(experiment).seconds == {0: 8.5, 1: 5}
 
 
 def test_folds_can_be_chosen(tmp_path):

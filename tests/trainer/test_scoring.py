@@ -6,9 +6,12 @@ from pathlib import PosixPath
 import numpy as np
 import pytest
 import torch
-from checkpoints import network, write_checkpoint, write_experiment
+from checkpoints import network, write_checkpoint, write_experiment, write_of_night
+from torch.nn.utils.rnn import pack_sequence
 
 from data_loader.data_loaders import neighbours
+from model.context import Summary
+from trainer.experiment import CONTEXT
 from trainer.scoring import find_checkpoints, load_scorer
 from utils.checkpoint import BEST
 from utils.errors import UserError
@@ -88,6 +91,106 @@ def test_the_folds_of_an_experiment_are_averaged(tmp_path, signal):
     described = scorer.description["checkpoints"]
     assert [(checkpoint["fold"], checkpoint["train_epoch"]) for checkpoint in described] == [(0, 7), (1, 7), (2, 7)]
     assert len({checkpoint["crc32"] for checkpoint in described}) == 3
+
+
+def of_night(net, night, signal, *runs):
+    """Probabilities of both models, each run of sleep epochs by itself."""
+    epochs = torch.from_numpy(signal[: N * 3000].reshape(N, 1, 3000))
+    with torch.inference_mode():
+        return np.concatenate([night(pack_sequence([Summary(net)(epochs[run])])).softmax(dim=1) for run in runs])
+
+
+@pytest.fixture
+def fold(tmp_path):
+    """A fold with a model of the night, and its two models."""
+    folder = tmp_path / "fold_0"
+    return folder, write_checkpoint(folder / BEST), write_of_night(folder)
+
+
+def test_a_fold_scores_with_its_model_of_the_night(fold, signal):
+    folder, net, night = fold
+    scorer = load_scorer([folder])
+    scores = scorer.score(signal, "a")
+    np.testing.assert_allclose(scores.probabilities, of_night(net, night, signal, slice(0, N)), atol=1e-4)
+    np.testing.assert_array_equal(scores.stages, scores.probabilities.argmax(axis=1))
+    assert np.abs(scores.probabilities - probabilities(net, signal)).max() > 0.1
+    (said,) = scorer.description["checkpoints"]
+    assert (said["night_context"]["path"], said["night_context"]["train_epoch"]) == (str(folder / CONTEXT / BEST), 3)
+    assert said["night_context"]["crc32"] != said["crc32"]
+    assert scorer.notes == ["1 of 1 networks read the night around each sleep epoch."]
+
+
+def test_a_model_of_the_night_never_reads_across_a_gap(fold, signal):
+    folder, net, night = fold
+    scorer = load_scorer([folder])
+    signal[3 * 3000 + 5] = np.nan
+    scores = scorer.score(signal, "a")
+    rows = [0, 1, 2, 4, 5, 6]
+    assert scores.stages[3] == -1
+    expected = of_night(net, night, signal, slice(0, 3), slice(4, N))
+    np.testing.assert_allclose(scores.probabilities[rows], expected, atol=1e-4)
+    signal[4 * 3000 :] *= 1.5
+    beyond = scorer.score(signal, "a").probabilities
+    np.testing.assert_array_equal(beyond[:3], scores.probabilities[:3])
+    assert np.abs(beyond[4:] - scores.probabilities[4:]).max() > 1e-3
+    limited = scorer.score(signal, "a", 1, 6).probabilities  # what is not wanted is not read
+    expected = of_night(net, night, signal, slice(1, 3), slice(4, 6))
+    np.testing.assert_allclose(limited[[1, 2, 4, 5]], expected, atol=1e-4)
+
+
+def test_a_checkpoint_by_itself_scores_without_the_model_of_the_night_and_says_so(fold, signal):
+    folder, net, _ = fold
+    scorer = load_scorer([folder / BEST])
+    np.testing.assert_allclose(scorer.score(signal, "a").probabilities, probabilities(net, signal), atol=2e-5)
+    assert scorer.description["checkpoints"][0]["night_context"] is None
+    path = folder / BEST
+    assert scorer.notes == [f"{path}: without the model of the night beside it. Pass the folder, {folder}, for both."]
+
+
+def test_folds_with_and_without_models_of_the_night_are_averaged(tmp_path, signal):
+    nets = write_experiment(tmp_path / "Exp1", 3)
+    nights = [write_of_night(tmp_path / f"Exp1/fold_{k}", seed=k) for k in range(2)]
+    whole = slice(0, N)
+    expected = [
+        *(of_night(*pair, signal, whole) for pair in zip(nets, nights, strict=False)),
+        probabilities(nets[2], signal),
+    ]
+    scorer = load_scorer([tmp_path / "Exp1"])
+    np.testing.assert_allclose(scorer.score(signal, "a").probabilities, np.mean(expected, axis=0), atol=1e-4)
+    assert scorer.notes == ["2 of 3 networks read the night around each sleep epoch."]
+
+
+def test_a_model_of_the_night_reads_a_network_with_neighbours_too(tmp_path, signal):
+    net, night = write_checkpoint(tmp_path / "f" / BEST, context=(1, 1)), write_of_night(tmp_path / "f")
+    epochs = torch.from_numpy(signal[: N * 3000].reshape(N, 3000))
+    together = epochs[torch.from_numpy(neighbours(np.arange(N), 1, 1))].flatten(1).unsqueeze(1)
+    with torch.inference_mode():
+        expected = night(pack_sequence([Summary(net)(together)])).softmax(dim=1)
+    np.testing.assert_allclose(load_scorer([tmp_path / "f"]).score(signal, "a").probabilities, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_inputs": 133}, r"do not fit .*must match"),
+        (
+            {"config": {"context": {"model": {"type": "NightLSTM"}}}},
+            "its network 'NightLSTM' is not in model/context.py",
+        ),
+        ({"config": {}}, r"do not fit \('context'\)"),
+    ],
+)
+def test_a_model_of_the_night_that_does_not_fit_is_refused_by_name(tmp_path, change, message):
+    write_checkpoint(tmp_path / "f" / BEST)
+    write_of_night(tmp_path / "f", **change)
+    with pytest.raises(UserError, match=rf"f/context/model_best\.pth: [^\n]*{message}[^\n]*$"):
+        load_scorer([tmp_path / "f"])
+
+
+def test_a_model_of_the_night_alone_is_no_network(fold):
+    folder, *_ = fold
+    with pytest.raises(UserError, match=r"context/model_best.pth: .*Pass the fold's folder"):
+        load_scorer([folder / CONTEXT / BEST])
 
 
 def test_a_fold_an_experiment_and_several_paths_stand_for_their_best_models(tmp_path):

@@ -242,7 +242,10 @@ def test_the_summary_says_what_the_night_adds_and_how_often_the_stage_changes():
     changes = {name: f"{found['changes_per_night']:.0f}" for name, found in report["transitions"].items()}
     (line,) = [line for line in summary(report).splitlines() if line.startswith("Night context")]
     assert f"macro F1 {100 * report['context_difference']['macro_f1']['mean']:+.1f} [" in line
-    assert f"{changes['true']} true, {changes['holdout']} without it, {changes['true']} with it." in line
+    assert f"{changes['true']} true, {changes['holdout']} without it, {changes['true']} with it; " in line
+    error = report["protocols"]["holdout"]["calibration"]["ece"]
+    assert error > 0
+    assert line.endswith(f"expected calibration error: {100 * error:.1f} % without it, 0.0 % with it.")
     assert "Night context" not in summary(make_report(folds(), "holdout"))
 
 
