@@ -17,7 +17,7 @@ import numpy as np
 from prepare_datasets.clock_times import clock_s
 from prepare_datasets.outcomes import Outcome, tell_end, tell_head
 from prepare_datasets.preparation import Task, attempted, channel_name, exit_code, make_folder, run_each
-from prepare_datasets.reader import Channel, from_raw, is_recording, read_channel, resampled
+from prepare_datasets.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.heap import keep_freed_memory
@@ -48,7 +48,8 @@ def main() -> int:
     make_folder(arguments.output_dir)
     tasks = [Task(name, partial(score_file, path, name, scorer, arguments)) for name, path in recordings.items()]
     width = max(map(len, recordings), default=0)
-    tell_head(f"{arguments.channel} of {len(tasks)} recordings to {arguments.output_dir}", width)
+    channel = derivation_name(arguments.channel, arguments.reference)
+    tell_head(f"{channel} of {len(tasks)} recordings to {arguments.output_dir}", width)
     outcomes = run_each(lambda task: attempted(task.name, task.read, arguments.output_dir / task.name), tasks, 1, width)
     return tell_end(outcomes, str(arguments.output_dir), width, problems, [], done="scored")
 
@@ -139,8 +140,8 @@ def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> 
         "recording": os.path.realpath(path),
         "channel": arguments.channel,
         "reference": arguments.reference,
-        "lights_off_s": arguments.lights_off,
-        "lights_on_s": arguments.lights_on,
+        "from": _clock_text(arguments.lights_off),
+        "to": _clock_text(arguments.lights_on),
         "hypnogram": os.path.realpath(arguments.hypnogram) if arguments.hypnogram else None,
         "checkpoints": [checkpoint["crc32"] for checkpoint in scorer.checkpoints],
     }
@@ -196,12 +197,16 @@ def score_recording(
 
     paths = [checkpoint] if isinstance(checkpoint, Path | str) else checkpoint
     scorer = load_scorer([Path(path) for path in paths])
-    if not isinstance(recording, np.ndarray):
-        found = from_raw(recording, channel or scorer.channel, reference)
-    elif recording.ndim != 1 or fs is None:
-        raise UserError(f"An array of shape {recording.shape} at fs={fs}: pass one channel, shape (n,), and fs in Hz.")
-    else:
+    if isinstance(recording, np.ndarray):
+        if recording.ndim != 1 or fs is None or not 0 < fs < np.inf:
+            raise UserError(
+                f"An array of shape {recording.shape} at fs={fs}: pass one channel, shape (n,), and fs in Hz."
+            )
         found = Channel(np.ascontiguousarray(recording, np.float32), fs, "", "", ())
+    elif hasattr(recording, "ch_names"):
+        found = from_raw(recording, channel or scorer.channel, reference)
+    else:
+        raise UserError(f"A {type(recording).__name__} is no recording: pass one of MNE's, or an array.")
     return scorer.score(resampled(found, scorer.fs).signal, "the recording")
 
 
@@ -211,6 +216,11 @@ def _clock(text: str) -> int:
     if seconds is None or seconds >= 24 * 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is no time of day such as 22:30")
     return round(seconds)
+
+
+def _clock_text(seconds: int | None) -> str | None:
+    """Write a time of day, given in s since midnight."""
+    return None if seconds is None else f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 if __name__ == "__main__":

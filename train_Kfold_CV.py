@@ -11,6 +11,7 @@ from pathlib import Path
 from utils.arguments import positive
 from utils.errors import UserError
 from utils.logs import print_any_name
+from utils.stopping import Stopped, stoppable
 
 HERE = Path(__file__).resolve().parent
 
@@ -20,14 +21,15 @@ def main() -> int:
     arguments = parse_arguments()
     print_any_name()
     try:
-        run(arguments)
+        with stoppable():
+            run(arguments)
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except Stopped as stop:
         command = "The same command without --overwrite" if arguments.overwrite else "The same command"
-        print(f"\nStopped. {command} goes on after the last finished training epoch.", file=sys.stderr)
-        return 130
+        print(f"\nStopped by {stop}. {command} goes on from there.", file=sys.stderr)
+        return stop.exit_code
     return 0
 
 
@@ -71,7 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     directories = {fold.number: fold_directory(config.experiment_dir, fold.number) for fold in folds}
     if arguments.overwrite or not all(is_finished(directory) for directory in directories.values()):
-        data = SleepEpochs(outlines, device, tuple(settings["context"]))  # refuses odd signals before it is too late
+        # refuses odd signals before it is too late
+        data = SleepEpochs(outlines, device, tuple(settings["context"]), settings["resident"])
 
     # Their folders
     if arguments.resume:

@@ -1,9 +1,10 @@
-"""The loop over training epochs: monitor, early stop, checkpoints, resume. It knows nothing of EEG."""
+"""The loop over training epochs: monitor, early stop, checkpoints, stop, resume. It knows nothing of EEG."""
 
 import csv
 import io
 import math
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from base.steps import Steps
 from utils.board import open_board
-from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered, save_checkpoint
+from utils.checkpoint import BEST, LAST, PART, load_checkpoint, newest_first, numbered, save_checkpoint
 from utils.errors import UserError
 from utils.files import write_text
 from utils.logs import LOG
 from utils.seed import seed_train_epoch
+from utils.stopping import Stopped, undivided
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -78,10 +81,14 @@ class BaseTrainer(ABC):
         self.seed, self.evaluated_set, self.about = seed, evaluated_set, dict(about)
         self.tensorboard = tensorboard
         self.history: list[Row] = []
+        self.steps = Steps()
 
     @abstractmethod
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once and update the weights.
+
+        A step and the note in `steps` of what it gave are `undivided`. If the training epoch was stopped before,
+        `steps` holds what is done already: draw the order of the training set as ever, `draw_on`, do the others.
 
         Returns
         -------
@@ -100,6 +107,8 @@ class BaseTrainer(ABC):
         ------
         UserError
             The loss is no longer a finite number.
+        Stopped
+            The process is asked to end. What is done of the training epoch is saved.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write_metrics()
@@ -107,15 +116,16 @@ class BaseTrainer(ABC):
         while len(self.history) < self.epochs and not self._stale():
             train_epoch = len(self.history) + 1
             seed_train_epoch(self.seed, train_epoch)
-            begin = time.perf_counter()
+            begin = time.perf_counter() - self.steps.seconds_before
             row: Row = {"train_epoch": train_epoch, "lr": self.optimizer.param_groups[0]["lr"]}
-            row |= self.train_pass(train_epoch)
-            row |= self.evaluation_pass()
-            row["seconds"] = time.perf_counter() - begin
-            self._step_scheduler(row)
-            self.history.append(row)
-            self._save()
-            LOG.info("%s", self._line(row))
+            try:
+                row |= self.train_pass(train_epoch)
+                row |= self.evaluation_pass()
+                with undivided():
+                    self._finish(row, time.perf_counter() - begin)
+            except Stopped:
+                self._save_part(time.perf_counter() - begin)
+                raise
             if board is not None:
                 self.show(board, row)
                 board.flush()
@@ -123,6 +133,15 @@ class BaseTrainer(ABC):
             board.close()
         if len(self.history) < self.epochs:
             LOG.info("Early stop: no better %s for %d training epochs.", self.monitored, self.early_stop)
+
+    def _finish(self, row: Row, seconds: float) -> None:
+        """Close a training epoch whose passes are done."""
+        row["seconds"] = seconds
+        self._step_scheduler(row)
+        self.history.append(row)
+        self.steps = Steps()
+        self._save()
+        LOG.info("%s", self._line(row))
 
     def show(self, board: "SummaryWriter", row: Row) -> None:
         """Write what a training epoch gave to TensorBoard."""
@@ -149,7 +168,7 @@ class BaseTrainer(ABC):
             try:
                 state = load_checkpoint(path)
                 self._require_history(path, state)
-                if checkpoint is None:
+                if checkpoint is None and state["history"]:
                     self._require_best(state["history"])
             except UserError as error:
                 if checkpoint:
@@ -162,20 +181,23 @@ class BaseTrainer(ABC):
                 if self.lr_scheduler is not None:
                     self.lr_scheduler.load_state_dict(state["lr_scheduler"])
                 self.history = state["history"]
+                self.steps = Steps(state.get("part"))
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
-            LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
+            step = f" and step {len(self.steps)} of the next" if self.steps else ""
+            LOG.info("Going on after training epoch %d%s, from %s.", state["train_epoch"], step, path.name)
             if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
                 self._take_over_best(path)
             return
 
     def _require_history(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint that does not tell what each training epoch up to it gave."""
+        """Refuse a checkpoint that does not tell what each training epoch up to it gave, if there was one."""
         column = f"{self.evaluated_set}_{self.monitored}"
         rows = state["history"] if isinstance(state.get("history"), list) else []
         told = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
-        if not told or len(told) != state["train_epoch"] or told != [*range(1, len(told) + 1)]:
+        known = told == [*range(1, len(told) + 1)] and len(told) == state["train_epoch"]
+        if not known or (not told and "part" not in state):
             raise UserError(f"{path}: no {column} of each training epoch in it; it is of no run like this one.")
 
     def _require_best(self, history: list[Row]) -> None:
@@ -199,7 +221,7 @@ class BaseTrainer(ABC):
 
     def last_good(self) -> str:
         """Say, in a sentence, which the newest checkpoint is: for when training cannot go on."""
-        newest = next(newest_first(self.directory), None)
+        newest = next((path for path in newest_first(self.directory) if path.name != PART), None)
         return f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
 
     def load_best(self) -> int:
@@ -213,30 +235,44 @@ class BaseTrainer(ABC):
         return bool(self.history) and len(self.history) - self.best()["train_epoch"] >= self.early_stop
 
     def _step_scheduler(self, row: Row) -> None:
-        if isinstance(self.lr_scheduler, ReduceLROnPlateau):
-            self.lr_scheduler.step(row[f"{self.evaluated_set}_{self.monitored}"])
-        elif self.lr_scheduler is not None:
-            self.lr_scheduler.step()
+        with warnings.catch_warnings():
+            # torch looks for the optimizer's steps in this process; a run that was stopped may have done them all.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            if isinstance(self.lr_scheduler, ReduceLROnPlateau):
+                self.lr_scheduler.step(row[f"{self.evaluated_set}_{self.monitored}"])
+            elif self.lr_scheduler is not None:
+                self.lr_scheduler.step()
 
     def _save(self) -> None:
         """Write what a later run needs; checkpoint-last comes last, so it never knows of a file that is not there."""
         if not self.directory.is_dir():
             raise UserError(f"{self.directory}: the folder is gone. The same command trains this fold from the start.")
-        train_epoch = len(self.history)
-        state = {
-            "train_epoch": train_epoch,
+        state, train_epoch = self._state(), len(self.history)
+        if self.best()["train_epoch"] == train_epoch:
+            save_checkpoint(self.directory / BEST, state)
+        if train_epoch % self.save_period == 0:
+            save_checkpoint(self.directory / numbered(train_epoch), state)
+        save_checkpoint(self.directory / LAST, state)
+        (self.directory / PART).unlink(missing_ok=True)
+        self._write_metrics()
+
+    def _save_part(self, seconds: float) -> None:
+        """Write what is done of a training epoch; checkpoint-last stays as it is."""
+        if len(self.steps) == self.steps.n_before:
+            return  # nothing that is not in the file already
+        save_checkpoint(self.directory / PART, self._state() | {"part": self.steps.state(seconds)})
+        LOG.info("Saved training epoch %d up to step %d, in %s.", len(self.history) + 1, len(self.steps), PART)
+
+    def _state(self) -> dict[str, Any]:
+        """Collect what a checkpoint holds."""
+        return {
+            "train_epoch": len(self.history),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
             "history": self.history,
             "about": self.about,
         }
-        if self.best()["train_epoch"] == train_epoch:
-            save_checkpoint(self.directory / BEST, state)
-        if train_epoch % self.save_period == 0:
-            save_checkpoint(self.directory / numbered(train_epoch), state)
-        save_checkpoint(self.directory / LAST, state)
-        self._write_metrics()
 
     def _write_metrics(self) -> None:
         """Write metrics.csv: one row per training epoch."""

@@ -1,5 +1,7 @@
 """Time `predict.py` on whole recordings: computing alone, files, picture, the whole process, and memory.
 
+`its CPU` are the seconds of all cores from reading to the files, which other programs disturb least.
+
 python -m benchmarks.scoring [--rounds N] [--checkpoint PATH]
 """
 
@@ -17,11 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HOURS = (22, 8)
-COLUMNS = ("read", "score", "files", "read to files", "picture", "whole process", "peak GB")
+COLUMNS = ("read", "score", "files", "read to files", "its CPU", "picture", "whole process", "peak GB")
 
 
 def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
-    """Score a recording in this process; return the seconds of each step, from after the imports, and peak memory."""
+    """Score a recording in this process; return the seconds of each step, after the imports, and peak memory in GB."""
     import edfio  # noqa: F401 - imports are not what is timed
     import mne
     import scipy.signal  # noqa: F401
@@ -38,18 +40,19 @@ def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     scorer = load_scorer([checkpoint])
     arguments = Namespace(channel="EEG Fpz-Cz", reference=None, lights_off=None, lights_on=None, hypnogram=None)
     files = night_files.result_files(output_dir, psg.stem)
-    times = [time.perf_counter()]
+    times, cpu = [time.perf_counter()], time.process_time()
     channel = reader.read_channel(psg, arguments.channel, None, scorer.fs)
     times.append(time.perf_counter())
     night = predict.night_of(channel, psg, psg.stem, scorer, arguments)
     times.append(time.perf_counter())
     night_files.write_night(files, night, {"model": scorer.description})
     times.append(time.perf_counter())
+    cpu = time.process_time() - cpu
     night_plot.write_picture(files[".png"], night, channel.signal, channel.fs)
     times.append(time.perf_counter())
     read, score, written, picture = (end - begin for begin, end in zip(times, times[1:], strict=False))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return [read, score, written, read + score + written, picture, peak]
+    return [read, score, written, read + score + written, cpu, picture, peak]
 
 
 def measure(psg: Path, checkpoint: Path, folder: Path) -> list[float]:

@@ -19,13 +19,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.start import ROOT, first_step
 from benchmarks.tasks import N_BATCHES
 from utils.recording import Recording, write_recording
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = (
     "train_Kfold_CV.py",
+    "predict.py",
+    "prepare_datasets/download_sleep_edf.py",
     "prepare_datasets/prepare_physionet.py",
+    "prepare_datasets/prepare_recordings.py",
     "prepare_datasets/prepare_shhs.py",
     "prepare_datasets/simulate_recordings.py",
 )
@@ -191,23 +194,8 @@ def start_up(folder: Path, rounds: int) -> dict[str, float]:
         subprocess.run([sys.executable, ROOT / script, "--help"], check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - begin
 
-    def first_step() -> float:
-        with tempfile.TemporaryDirectory() as save_dir:
-            command = [sys.executable, str(ROOT / "train_Kfold_CV.py"), "--fold_id", "0", "--np_data_dir", str(folder)]
-            begin = time.perf_counter()
-            process = subprocess.Popen(
-                [*command, "--set", f"trainer.save_dir={save_dir}"], stderr=subprocess.PIPE, text=True
-            )
-            for line in process.stderr or ():
-                if "First training step" in line:
-                    break
-            seconds = time.perf_counter() - begin
-            process.kill()
-            process.communicate()
-        return seconds
-
     helps = compare({script: partial(helped, script) for script in SCRIPTS}, rounds)
-    return {"help": max(helps.values()), "first_step": compare({"": first_step}, rounds)[""]}
+    return {"help": max(helps.values()), "first_step": compare({"": lambda: first_step(folder).seconds}, rounds)[""]}
 
 
 def write_nights(folder: Path, n_nights: int) -> Path:
@@ -222,10 +210,10 @@ def write_nights(folder: Path, n_nights: int) -> Path:
     return folder
 
 
-def write_edf(folder: Path) -> Path:
-    """Write a simulated 22-h recording."""
+def write_edf(folder: Path, hours: int = 22) -> Path:
+    """Write a simulated recording."""
     script = ROOT / "prepare_datasets/simulate_recordings.py"
-    arguments = ["--output_dir", str(folder), "--num_subjects", "1", "--hours", "22", "--seed", "1"]
+    arguments = ["--output_dir", str(folder), "--num_subjects", "1", "--hours", str(hours), "--seed", "1"]
     subprocess.run([sys.executable, str(script), *arguments], check=True, stdout=subprocess.DEVNULL)
     return folder
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.speed` times. A process runs one task each time that it reads a line, and answers in seconds.
+"""What `benchmarks.speed` and `benchmarks.scale` time. A process runs a task at each line that it reads, and times it.
 
 python -m benchmarks.tasks TASK IMPLEMENTATION FOLDER PRECISION THREADS BATCH_SIZE
 """
@@ -8,7 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_loader.data_loaders import SleepEpochs
+    from trainer.trainer import Trainer
 
 N_BATCHES = 4
 CLASS_WEIGHTS = [0.3, 0.72, 0.3, 0.2, 0.3]
@@ -22,6 +26,19 @@ def train(folder: Path, implementation: str, precision: str, batch_size: int) ->
 def evaluate(folder: Path, implementation: str, precision: str, batch_size: int) -> Callable[[], Any]:
     """Evaluate the same sleep epochs."""
     return _passes(folder, implementation, precision, batch_size)[1]
+
+
+def draw(folder: Path, implementation: str, precision: str, batch_size: int) -> Callable[[], Any]:
+    """Make four training steps on sleep epochs drawn anew from all recordings, their signals mapped or resident."""
+    trainer, data = _our_trainer(folder, precision, batch_size, None, implementation == "resident")
+
+    def steps() -> None:
+        import torch
+
+        trainer.train_batches.indices = torch.randperm(len(data.stages))[: N_BATCHES * batch_size]
+        _train_pass(trainer)
+
+    return steps
 
 
 def load(folder: Path, implementation: str, precision: str, batch_size: int) -> Callable[[], Any]:
@@ -49,7 +66,7 @@ def prepare(folder: Path, implementation: str, precision: str, batch_size: int) 
     return lambda: write_recording(npz, read_night(psg, hypnogram, "EEG Fpz-Cz"))
 
 
-TASKS = {task.__name__: task for task in (train, evaluate, load, prepare)}
+TASKS = {task.__name__: task for task in (train, evaluate, draw, load, prepare)}
 
 
 def _passes(
@@ -58,9 +75,14 @@ def _passes(
     """Make a training and an evaluation pass over four batches."""
     import torch
 
+    from utils.heap import keep_freed_memory
+
     torch.manual_seed(0)
-    make = _textbook_passes if implementation == "textbook" else _our_passes
-    return make(folder, precision, batch_size)
+    if implementation == "textbook":
+        return _textbook_passes(folder, precision, batch_size)
+    if implementation != "default_heap":
+        keep_freed_memory()
+    return _our_passes(folder, precision, batch_size)
 
 
 def _textbook_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -82,20 +104,35 @@ def _textbook_passes(folder: Path, precision: str, batch_size: int) -> tuple[Cal
 def _our_passes(folder: Path, precision: str, batch_size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
     import torch
 
+    trainer, data = _our_trainer(folder, precision, batch_size, 1, False)
+    indices = torch.arange(N_BATCHES * batch_size) % len(data.stages)
+    trainer.train_batches.indices = trainer.evaluation_batches.indices = indices
+    return lambda: _train_pass(trainer), trainer.evaluation_pass
+
+
+def _our_trainer(
+    folder: Path, precision: str, batch_size: int, n_nights: int | None, resident: bool
+) -> "tuple[Trainer, SleepEpochs]":
+    """Make a trainer of this project on the first so many nights of a folder, or on all."""
+    import torch
+
     from data_loader.data_loaders import SleepEpochs, find_recordings
     from data_loader.folds import Fold
     from trainer.fold import make_trainer, read_config
-    from utils.heap import keep_freed_memory
 
-    keep_freed_memory()
     settings = [f"trainer.precision={precision}", f"data_loader.args.batch_size={batch_size}"]
     config = read_config(Path(__file__).parents[1] / "config.json", settings)
-    data = SleepEpochs(find_recordings(folder)[:1], torch.device("cpu"))
+    data = SleepEpochs(find_recordings(folder)[:n_nights], torch.device("cpu"), resident=resident)
     names = tuple(data.outlines)
-    trainer = make_trainer(config, Fold(0, names, (), names), data, folder)
-    indices = torch.arange(N_BATCHES * batch_size) % len(data.stages)
-    trainer.train_batches.indices = trainer.evaluation_batches.indices = indices
-    return lambda: trainer.train_pass(2), trainer.evaluation_pass
+    return make_trainer(config, Fold(0, names, (), names), data, folder), data
+
+
+def _train_pass(trainer: "Trainer") -> None:
+    """Make a training pass as that of a new training epoch."""
+    from base.steps import Steps
+
+    trainer.steps = Steps()
+    trainer.train_pass(2)
 
 
 def main() -> None:

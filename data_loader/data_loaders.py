@@ -1,30 +1,17 @@
 """Prepared recordings as numbered sleep epochs, and batches of them."""
 
-import resource
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from data_loader.signals import open_signals, reader_ahead
 from utils.errors import UserError
-from utils.recording import Outline, open_signal, read_outline
+from utils.recording import Outline, read_outline
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
-
-MIN_STD_UV, MAX_STD_UV = 1.0, 1000.0
-"""Standard deviation of a recording, in microvolts, that can be EEG."""
-
-_ROUNDING = 1e-6
-"""Deviation of a constant, relative to its value, that comes of rounding alone."""
-
-_PIECE = 32
-"""Sleep epochs that are looked at together."""
-
-_MANY_FILES = 10_240
-"""Open files that are asked for where there is no limit."""
 
 _FREE_SHARE = 0.5
 """Share of a GPU's free memory that signals may take."""
@@ -99,8 +86,8 @@ def check_sampling_rate(outlines: Sequence[Outline], fs: float | None) -> None:
 class SleepEpochs:
     """All sleep epochs of some recordings, numbered one recording after the other.
 
-    The signals stay in their files and are read through the system's page cache, which processes share; a GPU holds
-    them all, if they fit.
+    The signals stay in their files and are read through the system's page cache, which processes share and which gives
+    way when memory runs short; a GPU holds them all, if they fit.
 
     Parameters
     ----------
@@ -111,7 +98,7 @@ class SleepEpochs:
     context : tuple of two int
         How many sleep epochs before and after each one go into its signal; see `neighbours`.
     resident : bool or None
-        Whether the device holds all signals; None: if it is a GPU with room for them.
+        Whether the device's memory holds all signals; None: if it is a GPU with room for them.
 
     Attributes
     ----------
@@ -124,7 +111,8 @@ class SleepEpochs:
     Raises
     ------
     UserError
-        All signals that cannot be EEG in microvolts: not finite, constant, too small, too large.
+        All signals that are damaged or cannot be EEG in microvolts, see `open_signals`; or they are to be resident and
+        do not fit into the memory.
     """
 
     def __init__(
@@ -137,12 +125,7 @@ class SleepEpochs:
         self.outlines = {outline.name: outline for outline in outlines}
         self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
-        _allow_open_files()
-        with ThreadPoolExecutor() as threads:  # checksums and sums let go of Python's lock
-            self._signals = list(threads.map(open_signal, outlines))
-            problems = list(threads.map(signal_problem, [outline.path.name for outline in outlines], self._signals))
-        if any(problems):
-            raise UserError("\n".join(problem for problem in problems if problem))
+        self._signals = open_signals(outlines)
         lengths = [len(outline.stages) for outline in outlines]
         begins = np.cumsum([0, *lengths])
         self._where = {name: range(*begins[k : k + 2]) for k, name in enumerate(self.outlines)}
@@ -154,8 +137,9 @@ class SleepEpochs:
                 for begin, outline in zip(begins[:-1], outlines, strict=True)
             ]
         )
-        fits = device.type == "cuda" and 4 * self._n_samples * len(self.stages) < _FREE_SHARE * _free_bytes(device)
-        self._resident = self._all_on_device() if (fits if resident is None else resident) else None
+        self._n_samples = outlines[0].n_samples
+        self._resident = self._all_on_device() if self._is_resident(resident) else None
+        self._read_ahead = [reader_ahead(signal) for signal in self._signals]
 
     def indices(self, recordings: Sequence[str]) -> Tensor:
         """Give the numbers of all sleep epochs of `recordings`, in their order, shape (n,), int64."""
@@ -180,24 +164,34 @@ class SleepEpochs:
             for chosen in order.to(self.device).split(batch_size):
                 yield signal[together[chosen]].flatten(1).unsqueeze(1), stages[chosen]
 
-    @property
-    def _n_samples(self) -> int:
-        return self._signals[0].shape[1]
-
     def _read(self, chosen: np.ndarray) -> Tensor:
         """Read the signal of the sleep epochs `chosen` with their context, (B, 1, T), and send it to the device."""
         together = self._neighbours[chosen]
+        places = [(self._recording[number], self._row[number]) for number in together.ravel().tolist()]
+        for recording, row in places:
+            self._read_ahead[recording](row)
         signal = torch.empty((*together.shape, self._n_samples), pin_memory=self.device.type == "cuda")
         rows = signal.numpy().reshape(-1, self._n_samples)
-        for row, number in zip(rows, together.ravel(), strict=True):
-            row[:] = self._signals[self._recording[number]][self._row[number]]
+        for values, (recording, row) in zip(rows, places, strict=True):
+            values[:] = self._signals[recording][row]
         return signal.flatten(1).unsqueeze(1).to(self.device, non_blocking=True)
+
+    def _is_resident(self, resident: bool | None) -> bool:
+        """Decide whether the device holds all signals; refuse it where they cannot fit."""
+        n_bytes, room = 4 * self._n_samples * len(self.stages), _memory_bytes(self.device)
+        if resident and n_bytes > room:
+            raise UserError(
+                f"data_loader.args.resident is true, but the signals take {n_bytes / 1e9:.1f} GB and {self.device} has "
+                f"{room / 1e9:.1f} GB. Pass --set data_loader.args.resident=null."
+            )
+        return resident if resident is not None else self.device.type == "cuda" and n_bytes < _FREE_SHARE * room
 
     def _all_on_device(self) -> tuple[Tensor, Tensor, Tensor]:
         """Copy signal (n, n_samples), stages (n,) and neighbours to the device, a recording at a time."""
         signal = torch.empty((len(self.stages), self._n_samples), device=self.device)
         for where, night in zip(self._where.values(), self._signals, strict=True):
             signal[where.start : where.stop] = torch.from_numpy(np.array(night))
+        self._signals = []  # let go of the files
         return signal, self.stages.to(self.device), torch.from_numpy(self._neighbours).to(self.device)
 
 
@@ -232,44 +226,11 @@ def class_counts(outlines: Sequence[Outline]) -> list[int]:
     return np.bincount(np.concatenate([outline.stages for outline in outlines]), minlength=N_STAGES).tolist()
 
 
-def signal_problem(name: str, signal: np.ndarray) -> str:
-    """Say why the signal of a recording, (n_sleep_epochs, n_samples), cannot be EEG in microvolts; empty if it can."""
-    mean, std = _mean_and_std(signal)
-    if not np.isfinite(std):
-        return f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
-    if std <= _ROUNDING * abs(mean):
-        return f"{name}: the signal is constant. Was the channel recorded? Leave the recording out."
-    if not MIN_STD_UV <= std <= MAX_STD_UV:
-        return (
-            f"{name}: the signal's standard deviation is {std:.3g}; EEG in microvolts has {MIN_STD_UV:g} to "
-            f"{MAX_STD_UV:g}. Are the values in volts or raw digits? They must be microvolts."
-        )
-    return ""
-
-
-def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:
-    """Compute both in one go over a signal (n_sleep_epochs, n_samples), in pieces that fit a processor's cache."""
-    first, total, squares = signal[0, 0], 0.0, 0.0
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinite values are told by their result
-        for begin in range(0, len(signal), _PIECE):
-            piece = (signal[begin : begin + _PIECE] - first).ravel()
-            total += float(piece.sum())
-            squares += float(piece @ piece)
-        mean = total / signal.size
-        return mean + float(first), float(np.sqrt(max(squares / signal.size - mean**2, 0.0)))
-
-
-def _allow_open_files() -> None:
-    """Allow as many open files as the system grants: a mapped recording keeps its file open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else hard
-    with suppress(ValueError, OSError):  # some systems grant less than they say
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Free memory of a GPU, in bytes."""
-    return torch.cuda.mem_get_info(device)[0]
+def _memory_bytes(device: torch.device) -> int:
+    """Free memory of a GPU, or all memory of this machine, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class Batches:
@@ -295,8 +256,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield signal (B, 1, T) and stages (B,), on the device."""
+        return self.after(0)
+
+    def after(self, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through them as `__iter__` does, but for the first `n_batches` of the order, which are not read."""
         self._order = self.indices[torch.randperm(len(self.indices))] if self.shuffle else self.indices
-        return self.data.batches(self._order, self.batch_size)
+        rest = self._order[n_batches * self.batch_size :]
+        return self.data.batches(rest, self.batch_size) if len(rest) else iter(())
 
     def recordings(self, number: int) -> list[str]:
         """Name the recordings of a batch (0-based) of the last time the batches were gone through."""

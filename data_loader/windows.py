@@ -56,23 +56,31 @@ class Windows:
             for run in runs(data.outlines[name].sleep_epoch)
         ]
         self._windows = self._runs
+        self._stages = data.stages.to(data.device)
 
     def __iter__(self) -> Iterator[tuple[PackedSequence, Tensor]]:
         """Yield inputs, (n, C) packed, and their stages, (n,) in the order of the packed ones, on the device."""
+        return self.after(0)
+
+    def after(self, n_batches: int) -> Iterator[tuple[PackedSequence, Tensor]]:
+        """Go through them as `__iter__` does, but for the first `n_batches` of the order."""
         if self.length is not None:
             pieces = [piece for run in self._runs for piece in _cut(run, self.length)]
             self._windows = [pieces[position] for position in torch.randperm(len(pieces)).tolist()]
-        stages = self.data.stages.to(self.data.device)
-        for chosen in (pack_sequence(windows, enforce_sorted=False) for windows in self._batches()):
-            inputs = self.inputs[chosen.data]
-            yield (
-                PackedSequence(inputs, chosen.batch_sizes, chosen.sorted_indices, chosen.unsorted_indices),
-                stages[chosen.data],
-            )
+        return map(self._read, self._batches()[n_batches:])
+
+    def __len__(self) -> int:
+        return len(self._batches())
 
     def recordings(self, number: int) -> list[str]:
         """Name the recordings of a batch (0-based) of the last time the windows were gone through."""
         return self.data.recordings(torch.cat(self._batches()[number]))
+
+    def _read(self, windows: list[Tensor]) -> tuple[PackedSequence, Tensor]:
+        """Look up inputs and stages of some windows."""
+        chosen = pack_sequence(windows, enforce_sorted=False)
+        packed = chosen._replace(data=self.inputs[chosen.data])
+        return packed, self._stages[chosen.data]
 
     def _batches(self) -> list[list[Tensor]]:
         """Lay the windows together that go through the model together."""

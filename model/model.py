@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model.dropout import Dropout
+from model.short_convolution import ShortConvolution
 from utils.errors import UserError
 from utils.stages import N_STAGES, SLEEP_EPOCH_S
 
@@ -115,19 +116,19 @@ class MRCNN(nn.Module):
         super().__init__()
         kernel = WIDE_BRANCH_KERNEL[fs]
         self.small = nn.Sequential(
-            *_convolution(1, 64, 50, 6, 24, activation),
+            *_normalised(nn.Conv2d(1, 64, (1, 50), (1, 6), (0, 24), bias=False), activation),
             nn.MaxPool2d((1, 8), (1, 2), (0, 4)),
             Dropout(dropout),
-            *_convolution(64, 128, 8, 1, 4, activation),
-            *_convolution(128, 128, 8, 1, 4, activation),
+            *_normalised(ShortConvolution(64, 128), activation),
+            *_normalised(ShortConvolution(128, 128), activation),
             nn.MaxPool2d((1, 4), (1, 4), (0, 2)),
         )
         self.wide = nn.Sequential(
-            *_convolution(1, 64, 400, 50, 200, activation),
+            *_normalised(nn.Conv2d(1, 64, (1, 400), (1, 50), (0, 200), bias=False), activation),
             nn.MaxPool2d((1, 4), (1, 2), (0, 2)),
             Dropout(dropout),
-            *_convolution(64, 128, kernel, 1, 3, activation),
-            *_convolution(128, 128, kernel, 1, 3, activation),
+            *_normalised(nn.Conv2d(64, 128, (1, kernel), padding=(0, 3), bias=False), activation),
+            *_normalised(nn.Conv2d(128, 128, (1, kernel), padding=(0, 3), bias=False), activation),
             nn.MaxPool2d((1, 2), (1, 2), (0, 1)),
         )
         self.dropout = Dropout(dropout)
@@ -277,12 +278,9 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x.float(), (width,), self.weight * math.sqrt((width - 1) / width), self.bias, eps=1e-12)
 
 
-def _convolution(
-    n_in: int, n_out: int, kernel: int, stride: int, padding: int, activation: type[nn.Module]
-) -> tuple[nn.Module, ...]:
+def _normalised(convolution: nn.Conv2d, activation: type[nn.Module]) -> tuple[nn.Module, ...]:
     """Make convolution along time, batch norm and activation."""
-    convolution = nn.Conv2d(n_in, n_out, (1, kernel), (1, stride), (0, padding), bias=False)
-    return _initialised(convolution), _initialised(nn.BatchNorm2d(n_out)), activation()
+    return _initialised(convolution), _initialised(nn.BatchNorm2d(convolution.out_channels)), activation()
 
 
 def _initialised(layer: nn.Module) -> nn.Module:

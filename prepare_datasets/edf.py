@@ -6,12 +6,10 @@ checked before, here and in `edf_header`.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from prepare_datasets.channels import find_channel
 from prepare_datasets.edf_header import (
     ANNOTATIONS,
     Header,
@@ -48,29 +46,6 @@ _TO_MICROVOLTS = {
 _ANNOTATION = re.compile(rb"[+-]\d+(\.\d*)?(\x15\d+(\.\d*)?)?\x14(.*\x14)?", re.DOTALL)
 
 
-def resolve_channel(header: Header, name: str, aliases: Mapping[str, Sequence[str]] | None = None) -> str:
-    """Find the label of the channel a user asked for.
-
-    Parameters
-    ----------
-    header : Header
-    name : str
-    aliases : mapping of str to sequence of str, optional
-        See `channels.find_channel`.
-
-    Returns
-    -------
-    str
-        The label.
-
-    Raises
-    ------
-    UserError
-        There is no such channel (shows those that are), or more than one.
-    """
-    return find_channel(header.labels, name, header.path.name, aliases)
-
-
 def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndarray:
     """Read one channel, and nothing else, as it was recorded: not filtered, not resampled.
 
@@ -79,7 +54,7 @@ def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndar
     header : Header
         From `read_header`.
     label : str
-        From `resolve_channel`.
+        From `channels.find_channel`.
     keep_gaps : bool
         Whether gaps between the data records come back as NaN; otherwise a recording that has one is refused.
 
@@ -143,7 +118,9 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     except Exception as error:
         raise unreadable(path, error) from error
     if len(found) == 0:
-        raise UserError(f"{path.name}: no annotations in it. It should be an EDF+ file with sleep stages.")
+        raise UserError(
+            f"{path.name}: no annotations in it. Sleep stages must be there, or in a scoring file beside it."
+        )
     if not header.labels:
         _require_whole(path)
     return [

@@ -6,7 +6,7 @@ MNE reads a damaged file as far as it goes and warns; here it is refused, by nam
 import math
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from utils.files import require_file
 
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 """Labels of the signal that holds the annotations of an EDF+ or BDF+ file."""
+
+ANONYMOUS = date(1985, 1, 1)
+"""Stands in files from which the date was taken away."""
 
 _NO_GAP_S = 1e-3
 """Difference in the time of a data record that comes of rounding."""

@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
 from prepare_datasets import edf  # noqa: E402
+from prepare_datasets.channels import find_channel  # noqa: E402
 from prepare_datasets.edf_header import read_header  # noqa: E402
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
@@ -87,7 +88,7 @@ def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
         Anything is wrong with one of the files, or with the two together.
     """
     header = read_header(psg)
-    label = edf.resolve_channel(header, channel)
+    label = find_channel(header.labels, channel, psg.name)
     signal, fs = edf.read_channel(header, label), header.fs(label)
     n_samples = samples_per_sleep_epoch(fs, psg.name)
     night = read_scoring(hypnogram, len(signal) // n_samples, header.start_time)

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 import numpy as np  # noqa: E402
 
 from prepare_datasets import edf  # noqa: E402
+from prepare_datasets.channels import find_channel  # noqa: E402
 from prepare_datasets.edf_header import read_header  # noqa: E402
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.preparation import (  # noqa: E402
@@ -113,7 +114,7 @@ def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
         Anything is wrong with one of the files, or with the two together.
     """
     header = read_header(recording)
-    label = edf.resolve_channel(header, channel, ALIASES)
+    label = find_channel(header.labels, channel, header.path.name, ALIASES)
     codes = read_profusion_codes(annotation)
     stage_of, _ = resolve(codes, annotation.name, rk=True)
     night = np.array([stage_of[code] for code in codes], np.int32)

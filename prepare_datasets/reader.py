@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 
 from prepare_datasets import edf
 from prepare_datasets.channels import find_channel, find_derivation
-from prepare_datasets.edf_header import read_header
+from prepare_datasets.edf_header import ANONYMOUS, read_header
 from utils.errors import UserError
 from utils.files import require_file
 from utils.recording import open_signal, read_outline
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nedf", ".lay")
 """Endings of the recordings that are taken from a folder. MNE reads more, if they are named."""
-
-_ANONYMOUS = datetime(1985, 1, 1)
-"""Start of an EDF file from which the date was taken away."""
 
 _SKIPPED = "BAD_ACQ_SKIP"
 """Annotation under which MNE keeps what was not recorded."""
@@ -114,8 +111,9 @@ def from_raw(raw: "BaseRaw", channel: str, reference: str | None = None, source:
         unit = raw.info["chs"][raw.ch_names.index(label)]["unit"]
         if unit != FIFF.FIFF_UNIT_V:
             kind = raw.get_channel_types([label])[0]
+            unit_name = str(unit).partition("_UNIT_")[2].removesuffix(")")
             raise UserError(
-                f"{source}: {label!r} is no voltage (its type is {kind}, its unit {str(unit).partition('_UNIT_')[2]}). "
+                f"{source}: {label!r} is no voltage (its type is {kind}, its unit {unit_name}). "
                 "Pass another channel with --select_ch."
             )
         signals.append((raw.get_data([label], verbose="ERROR")[0] * 1e6).astype(np.float32))
@@ -127,7 +125,7 @@ def from_raw(raw: "BaseRaw", channel: str, reference: str | None = None, source:
             signal[max(round(onset_s * fs), 0) : max(round((onset_s + duration_s) * fs), 0)] = np.nan
     start = raw.info["meas_date"]
     start_time = (start.replace(tzinfo=None) + timedelta(seconds=raw.first_time)).isoformat() if start else ""
-    return Channel(signal, fs, _name(channel, reference), start_time, tuple(remarks))
+    return Channel(signal, fs, derivation_name(channel, reference), start_time, tuple(remarks))
 
 
 def resampled(channel: Channel, fs: float) -> Channel:
@@ -174,16 +172,16 @@ def _from_edf(path: Path, channel: str, reference: str | None) -> Channel:
     remarks += [f"{missing_s:.0f} s between its data records were not recorded"] if missing_s else []
     if header.start is None:
         remarks.append("its header has no valid start time")
-    elif header.start.replace(hour=0, minute=0, second=0) == _ANONYMOUS:
+    elif header.start.date() == ANONYMOUS:
         remarks.append("its date was taken away (1 January 1985)")
-    return Channel(signal, rates[0], _name(channel, reference), header.start_time, tuple(remarks))
+    return Channel(signal, rates[0], derivation_name(channel, reference), header.start_time, tuple(remarks))
 
 
 def _from_npz(path: Path, channel: str, reference: str | None) -> Channel:
     """Lay the sleep epochs of a prepared recording out in their night."""
     outline = read_outline(path)
     if outline.channel:
-        find_channel([outline.channel], _name(channel, reference), path.name)
+        find_channel([outline.channel], derivation_name(channel, reference), path.name)
     if len(outline.stages) == 0:
         raise UserError(f"{path.name}: no sleep epochs in it. Prepare it again.")
     night = np.full((outline.sleep_epoch.max() + 1, outline.n_samples), np.nan, np.float32)
@@ -211,10 +209,10 @@ def _difference(
 ) -> tuple[np.ndarray, list[str]]:
     """Subtract the second signal from the first, if there is one; say what was not as asked for."""
     if len(signals) == 2:
-        return signals[0] - signals[1], [f"{_name(channel, reference)} is {labels[0]!r} minus {labels[1]!r}"]
+        return signals[0] - signals[1], [f"{derivation_name(channel, reference)} is {labels[0]!r} minus {labels[1]!r}"]
     return signals[0], [] if labels[0] == channel else [f"{labels[0]!r} taken for {channel!r}"]
 
 
-def _name(channel: str, reference: str | None) -> str:
+def derivation_name(channel: str, reference: str | None) -> str:
     """Name of a channel or a difference of two."""
     return f"{channel}-{reference}" if reference else channel

@@ -6,7 +6,7 @@ The forms are EDF+ annotations, tables and lists of stages as text (`scoring_tex
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from math import ceil, floor
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prepare_datasets import edf, scoring_texts, scoring_xml
-from prepare_datasets.edf_header import read_header
+from prepare_datasets.edf_header import ANONYMOUS, read_header
 from prepare_datasets.scored import Scored
 from prepare_datasets.stage_names import UNSCORED, resolve
 from utils.errors import UserError
@@ -23,10 +23,6 @@ from utils.stages import SLEEP_EPOCH_S, W
 
 SLACK_S = 0.05
 """By so much may a time miss a multiple of 30 s: programs round what they write."""
-
-
-ANONYMOUS = date(1985, 1, 1)
-"""Stands in EDF files from which the date was taken away."""
 
 
 class Run(NamedTuple):

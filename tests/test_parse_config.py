@@ -282,6 +282,7 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
         (r"data_loader.args.subject_pattern=\d+", "a regular expression with one group, or null"),
         (r"data_loader.args.subject_pattern=(\d+", "a regular expression with one group, or null"),
         (r"data_loader.args.subject_pattern=(\d)(\d)", "a regular expression with one group, or null"),
+        ("data_loader.args.resident=yes", "true or false, or null"),
         ("data_loader.args.context=1", "two whole numbers from 0"),
         ("data_loader.args.context=[1]", "two whole numbers from 0"),
         ("data_loader.args.context=[1, -1]", "two whole numbers from 0"),

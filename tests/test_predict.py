@@ -171,10 +171,12 @@ def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_
     assert contents(tmp_path) == before
     code, out, err = run([*command, "--to", "23:55"], folder)
     assert code == 1
-    assert "night 2.json: there already, scored with other settings (lights_on_s: null -> 86100). Pass --overw" in err
+    assert 'night 2.json: there already, scored with other settings (to: null -> "23:55:00"). Pass --overw' in err
     assert contents(tmp_path) == before
-    code, out, _ = run([*command, "--overwrite", "--to", "23:55", "--from", "23:51"], folder)
+    command += ["--overwrite", "--to", "23:55", "--from", "23:51", "--select_ch", "Fpz", "--reference", "Cz"]
+    code, out, _ = run(command, folder)
     assert code == 0
+    assert "Fpz-Cz of 1 recordings" in out
     stages, _ = table(tmp_path / "night 2.csv")
     assert np.flatnonzero(stages != -1).tolist() == list(range(1, 9))
     said = json.loads((tmp_path / "night 2.json").read_text())
@@ -307,6 +309,9 @@ def test_names_stay_in_the_output_folder(tmp_path):
     [
         (np.zeros((2, 3000)), 100, r"An array of shape \(2, 3000\) at fs=100: pass one channel, shape \(n,\), and fs"),
         (np.zeros(3000), None, "at fs=None: pass one channel"),
+        (np.zeros(3000), 0, "at fs=0: pass one channel"),
+        (np.zeros(3000), float("nan"), "at fs=nan: pass one channel"),
+        ([0.0] * 3000, 100, "A list is no recording: pass one of MNE's, or an array"),
         (np.zeros(3000), 100, "the recording: the signal is constant"),
         (np.zeros(100), 100, "the recording: nothing to score: it is shorter than 30 s"),
     ],

@@ -270,8 +270,9 @@ def test_whatever_the_moment_of_an_interruption_the_end_is_the_same_to_the_bit(n
     ))  # fmt: skip
     moments = [
         ("in a step", lambda: log.exists() and "First training step" in log.read_text(), signal.SIGKILL),
+        ("in a step, softly", lambda: log.read_text().count("First training step") == 2, signal.SIGTERM),
         ("between two checkpoints", best.exists, signal.SIGKILL),
-        ("after a training epoch", last.exists, signal.SIGINT),
+        ("after a training epoch", lambda: last.exists() and log.read_text().count("train on") == 4, signal.SIGINT),
         ("before the last training epoch", lambda: metrics.exists() and len(read_rows(metrics)) == 2, signal.SIGKILL),
     ]
     for hash_seed, (moment, happened, number) in enumerate(moments, start=4):
@@ -280,19 +281,36 @@ def test_whatever_the_moment_of_an_interruption_the_end_is_the_same_to_the_bit(n
         process.send_signal(number)
         code, out, err = finish(process)
         assert not (directory / "predictions.npz").exists(), moment
-        if number == signal.SIGINT:
-            assert (code, out) == (130, "")
-            assert "Stopped" in err
-            assert "same command" in err
-            assert "Stopped" in log.read_text()
+        if number != signal.SIGKILL:
+            assert (code, out) == (128 + number, "")
+            assert f"Stopped by {number.name}. The same command goes on from there." in err
+            assert f"WARNING Fold 0 stopped by {number.name}." in log.read_text()
             assert temporary_files(tmp_path) == []
         else:
             assert code == -signal.SIGKILL, moment
     code, _, err = run(command, tmp_path, PYTHONHASHSEED="9")
     assert code == 0
-    assert "Going on after training epoch 2, from checkpoint-last.pth" in err
+    assert "Going on after training epoch 2" in err
     assert_same_results(directory, fold)
     assert temporary_files(tmp_path) == []
+
+
+def test_folds_side_by_side_all_stop_when_the_run_is_told_to_and_go_on_to_the_same_end(nights, experiment, tmp_path):
+    command = [*TRAIN, "--fold_id", "all", "--jobs", "2", "--np_data_dir", nights, *settings(**MONITOR)]
+    folders = [tmp_path / f"saved/Exp1/fold_{fold}" for fold in range(3)]
+    logs = [folder / "info.log" for folder in folders]
+    process = start(command, tmp_path)
+    wait_until(process, lambda: all(log.exists() and "to train on" in log.read_text() for log in logs[:2]))
+    process.send_signal(signal.SIGTERM)
+    code, out, err = finish(process)
+    assert (code, out) == (143, "")
+    assert "Stopping the folds that are being trained." in err
+    texts = [log.read_text() for log in logs if log.exists()]
+    assert any("stopped by SIGTERM" in text for text in texts)
+    assert all(("stopped by SIGTERM" in text) != ("is finished" in text) for text in texts)
+    code, _, err = run(command, tmp_path)
+    assert code == 0, err
+    assert_same_results(folders[1], experiment[0] / "fold_1")
 
 
 def test_a_run_killed_after_its_last_training_epoch_writes_the_same_predictions(nights, fold, copy, tmp_path):
@@ -372,7 +390,8 @@ def test_a_name_used_with_other_data_is_refused_with_the_difference(copy, tmp_pa
 
 
 def test_overwrite_starts_afresh_and_leaves_nothing_of_the_old_run(nights, fold, copy, tmp_path):
-    (copy / ".writing-checkpoint-epoch1.pth").touch()
+    for name in (".writing-checkpoint-epoch1.pth", "checkpoint-part.pth"):
+        (copy / name).touch()
     small = settings(**MONITOR, trainer__epochs=1, trainer__verbosity=0, seed=7)
     command = [*TRAIN, "--fold_id", "0", "--np_data_dir", nights, *small, "--overwrite"]
     code, _, err = run(command, tmp_path)

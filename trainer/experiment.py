@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.checkpoint import BEST, LAST, load_checkpoint
+from utils.checkpoint import BEST, LAST, PART, load_checkpoint
 from utils.errors import UserError
 from utils.files import replacing, write_text
 from utils.lock import held
@@ -20,10 +20,17 @@ LOG_FILE = "info.log"
 CONTEXT = "context"
 """Folder, in that of a fold, of the model that reads the night around each sleep epoch."""
 
-RESULTS = (PREDICTIONS, BEST, LAST, METRICS, *(f"{CONTEXT}/{name}" for name in (BEST, LAST, METRICS)))
+RESULTS = (PREDICTIONS, *(f"{folder}{name}" for folder in ("", f"{CONTEXT}/") for name in (BEST, LAST, PART, METRICS)))
 """Files that hold what a fold gave."""
 
-UNIMPORTANT = ("name", "n_gpu", "trainer.save_dir", "trainer.tensorboard", "trainer.verbosity")
+UNIMPORTANT = (
+    "name",
+    "n_gpu",
+    "data_loader.args.resident",
+    "trainer.save_dir",
+    "trainer.tensorboard",
+    "trainer.verbosity",
+)
 """Keys of the configuration that do not change a result."""
 
 
@@ -111,9 +118,13 @@ def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> 
     Raises
     ------
     UserError
-        What differs in the fold's number, in how the subjects were cut into folds, in optimizer or scheduler.
+        What differs in the fold's number, in how the subjects were cut into folds, in optimizer or scheduler; or the
+        checkpoint is of a training epoch that is not finished.
     """
-    about = load_checkpoint(checkpoint)["about"]
+    state = load_checkpoint(checkpoint)
+    if "part" in state:
+        raise UserError(f"{checkpoint} is of a training epoch that was stopped. Go on from it without --resume.")
+    about = state["about"]
     before = about.get("config", {})
     try:
         changed = differences(_cut(about.get("fold"), before), _cut(fold, config))

@@ -25,6 +25,7 @@ from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
 from utils.seed import seed_train_epoch
 from utils.stages import STAGE_NAMES
+from utils.stopping import Stopped
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
@@ -64,6 +65,8 @@ def train_in_turn(
         A fold failed, and the log says why. Those after it are not trained.
     UserError
         Another process is at work on a fold.
+    Stopped
+        The process is asked to end, and the log says so.
     """
     for fold in folds:
         log = fold_directory(config.experiment_dir, fold.number) / LOG_FILE
@@ -73,6 +76,9 @@ def train_in_turn(
             except (UserError, OSError) as error:
                 LOG.error(f"Fold {fold.number} failed. {error}")
                 raise SystemExit(1) from error
+            except Stopped as stop:
+                LOG.warning(f"Fold {fold.number} stopped by {stop}.")
+                raise
 
 
 def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: Path | None) -> None:
@@ -101,11 +107,7 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
             LOG.warning(f"No {', '.join(missing)} in the recordings to {use}.")
     trainer = make_trainer(config, fold, data, directory)
     trainer.resume(checkpoint)
-    try:
-        trainer.train()
-    except KeyboardInterrupt:
-        LOG.warning(f"Stopped after training epoch {len(trainer.history)}.")
-        raise
+    trainer.train()
     predictions = predict_test_set(trainer, fold, data)
     if "context" in config.values:
         predictions = add_context(config, fold, data, trainer, predictions)

@@ -20,6 +20,9 @@ _WINDOW_S = 4
 _N_COLUMNS = 900
 """Of the spectrogram at most, about as many as the figure has dots for in print."""
 
+_NO_POWER = 1e-9
+"""Microvolts squared per Hz. Less comes of rounding: the signal is flat there."""
+
 _SHOWN_PERCENT = (2, 99)
 """Of the decibels; what is lower or higher has the colour of these."""
 
@@ -29,7 +32,7 @@ _ANONYMOUS_YEAR = 1985
 HOURS = SLEEP_EPOCH_S / 3600
 """In a sleep epoch."""
 
-_TICK_HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 12, 24)
+_TICK_HOURS = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 4, 6, 12, 24)
 _N_TICKS = 12
 
 
@@ -76,7 +79,7 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
 
 
 def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -> None:
-    """Draw power in decibels by time and frequency over the scored span; what was not recorded stays blank."""
+    """Draw power in decibels by time and frequency over the scored span; what is flat or not recorded stays blank."""
     from scipy.signal import spectrogram
 
     begin, end = night.scored[0], night.scored[-1] + 1
@@ -87,10 +90,8 @@ def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -
     together = -(-power.shape[1] // _N_COLUMNS)
     power = power[wanted, : power.shape[1] // together * together]
     columns = power.reshape(wanted.sum(), -1, together).mean(axis=2)
-    with np.errstate(divide="ignore"):
-        decibels = 10 * np.log10(columns)
-    decibels[~np.isfinite(decibels)] = np.nan
-    low, high = np.nanpercentile(decibels, _SHOWN_PERCENT)
+    decibels = 10 * np.log10(np.where(columns > _NO_POWER, columns, np.nan))
+    low, high = np.nanpercentile(decibels, _SHOWN_PERCENT) if np.isfinite(decibels).any() else (0, 1)
     last = begin + columns.shape[1] * together * _WINDOW_S / SLEEP_EPOCH_S
     half_bin = frequency[1] / 2
     extent = (begin * HOURS, last * HOURS, half_bin, frequency[wanted][-1] + half_bin)
@@ -112,15 +113,15 @@ def _title(night: Night) -> str:
 def _label_time(axes: Axes, night: Night) -> None:
     """Put ticks at round clock times, or at round hours from the start if that is not known."""
     first, last = axes.get_xlim()
-    step = next((step for step in _TICK_HOURS if (last - first) / step <= _N_TICKS), _TICK_HOURS[-1])
+    step = next((step for step in _TICK_HOURS if (last - first) / step < _N_TICKS), _TICK_HOURS[-1])
     midnight = 0.0
     if night.start is not None:
         midnight = -(night.start - night.start.replace(hour=0, minute=0, second=0)) / timedelta(hours=1)
     ticks = np.arange(np.ceil((first - midnight) / step), np.floor((last - midnight) / step) + 1) * step
     minutes = np.round(ticks * 60).astype(int).tolist()
     if night.start is None:
-        axes.set_xticks(ticks, [f"{minute / 60:g}" for minute in minutes])
-        axes.set_xlabel("Time since the start of the recording (h)")
+        axes.set_xticks(ticks, [f"{minute // 60}:{minute % 60:02d}" for minute in minutes])
+        axes.set_xlabel("Time since the start of the recording (h:min)")
     else:
         axes.set_xticks(ticks + midnight, [f"{minute // 60 % 24:02d}:{minute % 60:02d}" for minute in minutes])
         axes.set_xlabel("Clock time")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import model.model
-from data_loader.data_loaders import neighbours, signal_problem
+from data_loader.data_loaders import neighbours
+from data_loader.signals import signal_problem
 from model.folding import folded
 from model.original import from_original_state_dict
-from model.short_convolution import shortened
 from trainer.experiment import fold_directory
 from utils.checkpoint import BEST, load_weights
 from utils.config_fields import FIELDS
@@ -123,12 +123,11 @@ class Scorer:
 
     def _probabilities(self, sleep_epochs: Tensor, together: np.ndarray) -> np.ndarray:
         """Score inputs of the sleep epochs `together`, (n, before + 1 + after), of a night; return (n, 5)."""
-        networks = [shortened(network) for network in self.networks]
 
         def mean(chosen: Tensor) -> Tensor:
             with torch.inference_mode():
                 signal = sleep_epochs[chosen].flatten(1).unsqueeze(1)  # (B, 1, T)
-                return torch.stack([network(signal).softmax(dim=1) for network in networks]).mean(dim=0)
+                return torch.stack([network(signal).softmax(dim=1) for network in self.networks]).mean(dim=0)
 
         # A batch to each core is faster than all cores to a batch: they never wait for each other.
         n_threads = torch.get_num_threads()

@@ -56,7 +56,7 @@ def train_side_by_side(script: Path, arguments: Sequence[str], folds: Sequence[i
         except KeyboardInterrupt:
             stopped.set()
             for process in list(running):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
             LOG.warning("Stopping the folds that are being trained.")
             raise
     return [fold for fold, well in zip(folds, results, strict=True) if not well]

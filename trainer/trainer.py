@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +19,12 @@ from model.folding import folded
 from model.metric import confusion_matrix
 from utils.errors import UserError
 from utils.logs import LOG
+from utils.stopping import undivided
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+_Batch = tuple[Tensor | PackedSequence, Tensor]
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -62,31 +65,30 @@ class Trainer(BaseTrainer):
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
         self.model.train()
-        losses, predictions, stages = [], [], []
-        begin = time.perf_counter()
-        for signal, y_true in _with_progress(self.train_batches, f"train epoch {train_epoch}/{self.epochs}"):
-            logits = self._forward(self.model, signal)
-            loss = self.criterion(logits, y_true)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            # Kept on the device: asking for a value here would make a GPU wait in every step.
-            losses.append(loss.detach())
-            predictions.append(logits.detach().argmax(dim=1))
-            stages.append(y_true)
-            if train_epoch == 1 and len(losses) == 1:
+        batches = self.train_batches.after(len(self.steps))
+        self.steps.draw_on()
+        begin = time.perf_counter() - self.steps.seconds_before
+        for signal, y_true in self._with_progress(batches, f"train epoch {train_epoch}/{self.epochs}"):
+            with undivided():
+                logits = self._forward(self.model, signal)
+                loss = self.criterion(logits, y_true)
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                # Kept on the device: asking for a value here would make a GPU wait in every step.
+                self.steps.add(loss.detach().reshape(1), logits.detach().argmax(dim=1), y_true)
+            if train_epoch == 1 and len(self.steps) == 1:
                 LOG.debug("First training step done.")
-        loss_by_step = torch.stack(losses).cpu()
+        loss_by_step, predicted, true = self.steps.given()
         if not loss_by_step.isfinite().all():
             step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
             recordings = ", ".join(self.train_batches.recordings(step - 1))
             raise UserError(
-                f"training epoch {train_epoch}, step {step} of {len(losses)}: the loss is {loss_by_step[step - 1]:g}. "
-                f"The batch is of {recordings}. {self.last_good()} "
+                f"training epoch {train_epoch}, step {step} of {len(self.steps)}: the loss is "
+                f"{loss_by_step[step - 1]:g}. The batch is of {recordings}. {self.last_good()} "
                 "Lower optimizer.args.lr, or look for odd values in the recordings."
             )
-        true, predicted = torch.cat(stages).cpu().numpy(), torch.cat(predictions).cpu().numpy()
-        row = self._scores("train", loss_by_step.mean().item(), true, predicted)
+        row = self._scores("train", loss_by_step.mean().item(), true.numpy(), predicted.numpy())
         row["sleep_epochs_per_s"] = len(true) / (time.perf_counter() - begin)
         return row
 
@@ -135,8 +137,8 @@ class Trainer(BaseTrainer):
         scores = {metric: float(function(y_true, y_pred)) for metric, function in self.metrics.items()}
         return {f"{name}_{column}": value for column, value in ({"loss": loss} | scores).items()}
 
-
-def _with_progress(batches: Batches | Windows, title: str) -> Iterable[tuple[Tensor | PackedSequence, Tensor]]:
-    """Show a progress bar on a terminal, unless the log is at its tersest."""
-    shown = sys.stderr.isatty() and LOG.isEnabledFor(20)
-    return tqdm(batches, desc=title, unit="batch", leave=False, disable=not shown)
+    def _with_progress(self, batches: Iterator[_Batch], title: str) -> Iterable[_Batch]:
+        """Show a progress bar on a terminal, unless the log is at its tersest."""
+        shown = sys.stderr.isatty() and LOG.isEnabledFor(20)
+        done, n = len(self.steps), len(self.train_batches)
+        return tqdm(batches, title, n, initial=done, unit="batch", leave=False, disable=not shown)

@@ -15,6 +15,8 @@ from utils.files import replacing
 
 LAST = "checkpoint-last.pth"
 BEST = "model_best.pth"
+PART = "checkpoint-part.pth"
+"""Of a training epoch that was stopped; removed when it is finished."""
 
 
 class _Inert:
@@ -27,8 +29,15 @@ class _Inert:
         pass
 
 
-_RELEASED_CLASSES = ("parse_config.ConfigParser", "pathlib.PosixPath", "pathlib._local.PosixPath")
-"""Classes of the objects that the released code saves beside its weights; Python 3.13 has the last one."""
+_RELEASED_CLASSES = (
+    "parse_config.ConfigParser",
+    "pathlib.PosixPath",
+    "pathlib._local.PosixPath",  # Python 3.13
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",  # numpy before 2
+    "numpy._core.multiarray.scalar",
+)
+"""Of what the released code saves beside its weights: its config, with paths in it, and the metric, a numpy number."""
 
 
 def numbered(train_epoch: int) -> str:
@@ -128,9 +137,7 @@ def _check_zip(path: Path) -> None:
 
 def newest_first(directory: Path) -> Iterator[Path]:
     """Yield the checkpoints of a folder from which training can go on, the newest first."""
-    last = directory / LAST
-    if last.is_file():
-        yield last
+    yield from (path for path in (directory / PART, directory / LAST) if path.is_file())
     kept = ((re.fullmatch(r"checkpoint-epoch(\d+)\.pth", path.name), path) for path in directory.glob("checkpoint-*"))
     by_train_epoch = {int(match[1]): path for match, path in kept if match}
     yield from (by_train_epoch[train_epoch] for train_epoch in sorted(by_train_epoch, reverse=True))

@@ -51,6 +51,7 @@ FIELDS: dict[str, Field] = {
         lambda value: isinstance(value, list) and len(value) == 2 and all(_whole(0, 20).accepts(n) for n in value),
         "two whole numbers from 0 to 20: sleep epochs before and after the one that is scored",
     ),
+    "data_loader.args.resident": _or_null(_FLAG),
     "optimizer": COMPONENT,
     "lr_scheduler": _or_null(COMPONENT),
     "loss": COMPONENT,

@@ -4,8 +4,9 @@ import fcntl
 import os
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from utils.errors import UserError
 
@@ -52,7 +53,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place when the block ends well.
 
     The temporary name is the same every time, so that a run that was killed leaves at most one
-    such file, and the next run takes it over. While another process writes the same file, this one waits.
+    such file, and the next run takes it over. Of several processes that write one file at once, each
+    waits for the one before it, wherever the file system has locks.
 
     Parameters
     ----------
@@ -66,32 +68,29 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{path.name}")
-    with _alone(temporary):
-        try:
+    try:
+        with _open_alone(temporary):
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
-        except BaseException as error:
-            temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(path)  # a full disk does not say what could not be written
-            raise
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say what could not be written
+        raise
 
 
-@contextmanager
-def _alone(temporary: Path) -> Iterator[None]:
-    """Hold a temporary file, which is made if it is missing and never a link to another file."""
+def _open_alone(path: Path) -> IO[bytes]:
+    """Open a file that is about to be written, made if it is missing, once no other process has it open so."""
     while True:
-        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab")
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever held it before may have moved it into place.
-            if temporary.exists() and os.path.samestat(os.fstat(file), temporary.stat()):
-                yield
-                return
-        finally:
-            os.close(file)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # it was moved into its place, or removed, by whoever had it
 
 
 def write_text(path: Path, text: str) -> None:

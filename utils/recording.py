@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -118,10 +118,10 @@ def read_outline(path: Path) -> Outline:
     """
     if problem := name_problem(path):
         raise UserError(problem)
-    with _npz(path) as npz:
+    with _npz(path) as (npz, archive):
         _require(path, npz)
-        _require_size(path, npz)
-        shape = _signal_shape(path)
+        _require_size(path, npz, archive)
+        shape = _signal_shape(path, archive)
         stages = np.asarray(npz["y"]).reshape(-1)
         with np.errstate(invalid="ignore"):  # NaN has no whole number, and differs from whatever it becomes
             whole = stages.astype(np.int64)
@@ -140,13 +140,18 @@ def read_outline(path: Path) -> Outline:
         )
         if start_time and not _is_time(start_time):
             raise UserError(f"{path.name}: start_time is {start_time[:60]!r}, no time in ISO 8601. Prepare it again.")
-        with zipfile.ZipFile(path) as archive:
-            checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in "xy")
+        checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in "xy")
         return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time)
 
 
-def open_signal(outline: Outline) -> np.ndarray:
+def open_signal(outline: Outline, verify: bool = True) -> np.ndarray:
     """Open the signal of a prepared recording.
+
+    Parameters
+    ----------
+    outline : Outline
+    verify : bool
+        Read all of a mapped signal once and hold it against its checksum.
 
     Returns
     -------
@@ -160,15 +165,16 @@ def open_signal(outline: Outline) -> np.ndarray:
         The file cannot be read.
     """
     shape = (len(outline.stages), outline.n_samples)
-    with _npz(outline.path) as npz:
-        with zipfile.ZipFile(outline.path) as archive, archive.open("x.npy") as member:
+    with _npz(outline.path) as (npz, archive):
+        info = archive.getinfo("x.npy")
+        with archive.open(info) as member:
             _, fortran, dtype = _array_header(member)
-            header_bytes, info = member.tell(), archive.getinfo("x.npy")
+            header_bytes = member.tell()
         if info.compress_type != zipfile.ZIP_STORED or dtype != np.dtype("<f4") or fortran:
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
                 return npz["x"].reshape(shape).astype(np.float32)
         mapped = np.memmap(outline.path, np.uint8, "r", _member_begin(outline.path, info), (info.file_size,))
-        if zlib.crc32(mapped.data) != info.CRC:
+        if verify and zlib.crc32(mapped.data) != info.CRC:
             raise ValueError("its signal has another checksum than it says")
         return mapped[header_bytes:].view(np.float32).reshape(shape)
 
@@ -207,11 +213,11 @@ def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
         )
 
 
-def _require_size(path: Path, npz: np.lib.npyio.NpzFile) -> None:
+def _require_size(path: Path, npz: np.lib.npyio.NpzFile, archive: zipfile.ZipFile) -> None:
     """Refuse members that would fill the memory: packed ones, and those that hold less than they say."""
     for key in (key for key in npz if key in ("x", "y", "fs", "sleep_epoch", "ch_label", "start_time", "source_file")):
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-            info = archive.getinfo(f"{key}.npy")
+        info = archive.getinfo(f"{key}.npy")
+        with archive.open(info) as member:
             shape, _, dtype = _array_header(member)
             promised, there = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
         plain = info.compress_type == zipfile.ZIP_STORED and key == "x" and dtype == np.dtype("<f4")
@@ -226,9 +232,9 @@ def _require_size(path: Path, npz: np.lib.npyio.NpzFile) -> None:
             )
 
 
-def _signal_shape(path: Path) -> tuple[int, int]:
+def _signal_shape(path: Path, archive: zipfile.ZipFile) -> tuple[int, int]:
     """Read the shape (n_sleep_epochs, n_samples) of x from its header alone."""
-    with zipfile.ZipFile(path) as archive, archive.open("x.npy") as member:
+    with archive.open("x.npy") as member:
         shape, _, dtype = _array_header(member)
     sides = [side for side in shape[1:] if side != 1]
     if dtype.kind not in "fiu" or len(shape) not in (2, 3) or len(sides) != 1:
@@ -254,13 +260,13 @@ def _member_begin(path: Path, info: zipfile.ZipInfo) -> int:
 
 
 @contextmanager
-def _npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """Open an npz file; whatever a damaged one raises becomes one sentence that names it."""
+def _npz(path: Path) -> Iterator[tuple[np.lib.npyio.NpzFile, zipfile.ZipFile]]:
+    """Open an npz file, and the zip file that it is; what a damaged one raises becomes a sentence that names it."""
     try:
         require_file(path)
         # The file is opened here because numpy leaves it open if it is none that it can read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-            yield npz
+            yield npz, cast(zipfile.ZipFile, npz.zip)
     except UserError:
         raise
     except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes

@@ -1,13 +1,16 @@
 import csv
+import os
 import shutil
+import signal
 
 import pytest
 import torch
 from torch import nn
 
 from base.base_trainer import BaseTrainer
-from utils.checkpoint import BEST, LAST, load_checkpoint, numbered, save_checkpoint
+from utils.checkpoint import BEST, LAST, PART, load_checkpoint, numbered, save_checkpoint
 from utils.errors import UserError
+from utils.stopping import Stopped, stoppable, undivided
 
 SCORES = [0.2, 0.5, 0.5, 0.4, 0.3]
 
@@ -15,7 +18,7 @@ SCORES = [0.2, 0.5, 0.5, 0.4, 0.3]
 class Scripted(BaseTrainer):
     """Trains two numbers on random ones; its scores are written down."""
 
-    def __init__(self, directory, scores=SCORES, interrupted_in=None, **changes):
+    def __init__(self, directory, scores=SCORES, interrupted_in=None, stopped_in=None, **changes):
         torch.manual_seed(0)
         model = nn.Linear(2, 1)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.1, amsgrad=True)
@@ -31,21 +34,31 @@ class Scripted(BaseTrainer):
         } | changes
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[2])
         super().__init__(model, optimizer, values.pop("lr_scheduler", scheduler), **values)
-        self.scores, self.interrupted_in, self.passes = scores, interrupted_in, []
+        self.scores, self.interrupted_in, self.stopped_in, self.passes = scores, interrupted_in, stopped_in, []
 
     def train_pass(self, train_epoch):
         self.passes.append(train_epoch)
         self.model.train()
-        for _ in range(2):
-            loss = self.model(torch.randn(3, 2)).square().mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+        order = torch.randperm(3)
+        self.steps.draw_on()
+        for number in order[len(self.steps) :].tolist():
+            with undivided():
+                loss = (1 + number) * self.model(torch.randn(3, 2)).square().mean()
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.stop_if("step", len(self.steps) + 1)
+                self.optimizer.step()
+                self.steps.add(loss.detach()[None])
             if train_epoch == self.interrupted_in:
                 raise KeyboardInterrupt
-        return {"train_loss": loss.item()}
+        return {"train_loss": self.steps.given()[0].mean().item()}
+
+    def stop_if(self, *moment):
+        if self.stopped_in == (len(self.history) + 1, *moment):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def evaluation_pass(self):
+        self.stop_if("evaluation")
         score = self.scores[len(self.history)]
         return {"test_loss": score, "test_accuracy": score}
 
@@ -162,6 +175,80 @@ def test_a_run_that_is_stopped_and_goes_on_ends_like_one_that_was_not(tmp_path, 
     trainer.train()
     assert trainer.passes == list(range(stop, 6))
     assert torch.equal(weights(trainer), weights(uninterrupted))
+    files_agree(directory, uninterrupted.directory)
+
+
+MOMENTS = [*(("step", number) for number in (1, 2, 3)), ("evaluation",)]
+
+
+def stop(directory, *moment):
+    """Run until a SIGTERM comes in some moment; return what the trainer has in its model."""
+    trainer = Scripted(directory, stopped_in=moment)
+    trainer.resume()
+    with pytest.raises(Stopped), stoppable():
+        trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("train_epoch", [1, 2, 5])
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+def test_a_run_that_is_stopped_in_a_training_epoch_goes_on_after_that_step(
+    tmp_path, uninterrupted, log, train_epoch, moment
+):
+    directory = tmp_path / "parts"
+    before = stop(directory, train_epoch, *moment)
+    n_steps = moment[1] if moment[0] == "step" else 3
+    assert f"Saved training epoch {train_epoch} up to step {n_steps}, in {PART}." in log.messages
+    torch.rand(7)
+    trainer = Scripted(directory)
+    trainer.resume()
+    assert (
+        f"Going on after training epoch {train_epoch - 1} and step {n_steps} of the next, from {PART}." in log.messages
+    )
+    assert torch.equal(weights(trainer), weights(before))
+    trainer.train()
+    assert trainer.passes == list(range(train_epoch, 6))
+    assert torch.equal(weights(trainer), weights(uninterrupted))
+    files_agree(directory, uninterrupted.directory)
+    assert {path.name for path in directory.iterdir()} == {path.name for path in uninterrupted.directory.iterdir()}
+
+
+def test_a_run_that_is_stopped_again_and_again_goes_on_and_counts_the_time_of_all(tmp_path, uninterrupted):
+    directory = tmp_path / "parts"
+    for train_epoch in range(1, 6):
+        for moment in MOMENTS:
+            stop(directory, train_epoch, *moment)
+    part = load_checkpoint(directory / PART)
+    torch.save(part | {"part": part["part"] | {"seconds": 1000.0}}, directory / PART)
+    trainer = Scripted(directory)
+    trainer.resume()
+    trainer.train()
+    files_agree(directory, uninterrupted.directory)
+    assert 1000 < trainer.history[-1]["seconds"] < 1100
+
+
+def test_a_run_that_is_stopped_before_its_first_step_leaves_what_there_was(tmp_path):
+    stop(tmp_path, 2, "step", 1)
+    before = (tmp_path / PART).read_bytes()
+    trainer = Scripted(tmp_path)
+    trainer.resume()
+    trainer.steps.draw_on = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped), stoppable():
+        trainer.train()
+    assert (tmp_path / PART).read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint"])
+def test_if_what_was_saved_in_a_training_epoch_is_damaged_it_begins_again(tmp_path, uninterrupted, log, damage):
+    directory = tmp_path / "parts"
+    stop(directory, 3, "step", 2)
+    (directory / PART).write_bytes(damage)
+    trainer = Scripted(directory)
+    trainer.resume()
+    assert any(f"{PART}: no checkpoint that can be read" in message for message in log.messages)
+    assert "Going on after training epoch 2, from checkpoint-last.pth." in log.messages
+    assert trainer.last_good() == f"The last good checkpoint is {directory / LAST}."
+    trainer.train()
     files_agree(directory, uninterrupted.directory)
 
 

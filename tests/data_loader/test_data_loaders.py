@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_loader import data_loaders
 from data_loader.data_loaders import (
     Batches,
     SleepEpochs,
@@ -200,6 +201,18 @@ def test_each_pass_draws_a_new_order_from_torchs_generator(data):
     assert orders(2) != first
 
 
+@pytest.mark.parametrize("n_batches", range(6))
+def test_batches_after_some_are_the_rest_of_the_same_order(data, n_batches):
+    batches = Batches(data, torch.arange(9), batch_size=2, shuffle=True)
+    torch.manual_seed(0)
+    everything = list(batches)
+    torch.manual_seed(0)
+    rest = list(batches.after(n_batches))
+    assert len(rest) == 5 - n_batches
+    for found, expected in zip(rest, everything[n_batches:], strict=True):
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
 def test_without_shuffling_no_random_number_is_drawn(data):
     state = torch.get_rng_state()
     list(Batches(data, torch.arange(9), batch_size=2, shuffle=False))
@@ -330,6 +343,30 @@ def test_more_recordings_than_a_process_may_open_files_are_fine(tmp_path):
         assert len(list(Batches(data, torch.arange(150), 50, shuffle=False))) == 3
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_signals_that_the_device_holds_are_not_read_from_their_files_any_more(nights):
+    def mapped():
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return sorted(line.split("/")[-1] for line in lines if str(nights[0]) in line)
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("mappings are told by /proc")
+    data = SleepEpochs(find_recordings(nights[0]), CPU)
+    assert mapped() == ["a.npz", "b.npz", "c.npz"]
+    del data
+    data = SleepEpochs(find_recordings(nights[0]), CPU, resident=True)
+    assert mapped() == []
+    assert len(list(Batches(data, torch.arange(9), 3, shuffle=False))) == 3
+
+
+def test_signals_that_are_to_be_held_where_they_cannot_fit_are_refused(nights, monkeypatch):
+    monkeypatch.setattr(data_loaders, "_memory_bytes", lambda device: 9 * 300 * 4 - 1)
+    with pytest.raises(UserError, match=r"resident is true, but the signals take 0.0 GB and cpu has 0.0 GB"):
+        SleepEpochs(find_recordings(nights[0]), CPU, resident=True)
+    SleepEpochs(find_recordings(nights[0]), CPU)
+    monkeypatch.setattr(data_loaders, "_memory_bytes", lambda device: 9 * 300 * 4)
+    SleepEpochs(find_recordings(nights[0]), CPU, resident=True)
 
 
 MEASURE = """

@@ -59,6 +59,19 @@ def test_windows_are_cut_anew_each_time_as_the_seed_says(data):
     assert windows_of(windows) == first != second
 
 
+@pytest.mark.parametrize("n_batches", range(6))
+def test_windows_after_some_are_the_rest_of_the_same_order(data, n_batches):
+    windows = Windows(data, numbered(data), ["a", "b"], length=5, batch_size=2)
+    torch.manual_seed(0)
+    everything = [packed.data for packed, _ in windows]
+    assert len(windows) == len(everything) <= 5
+    torch.manual_seed(0)
+    rest = [packed.data for packed, _ in windows.after(n_batches)]
+    assert len(rest) == max(0, len(everything) - n_batches)
+    for found, expected in zip(rest, everything[n_batches:], strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_whole_runs_come_in_the_order_of_the_sleep_epochs(data):
     windows = Windows(data, numbered(data), ["c", "b"], length=None, batch_size=1)
     assert windows_of(windows) == [[*range(18, 27)], [12, 13, 14], [15, 16], [17]]

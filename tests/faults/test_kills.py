@@ -1,7 +1,6 @@
 """kill -9 at random moments: what is run again ends as if nothing had happened."""
 
 import functools
-import json
 import random
 import re
 import signal
@@ -11,54 +10,14 @@ from collections import Counter
 from contextlib import suppress
 
 import edf_writer
-import numpy as np
-import openpyxl
 import pytest
-import torch
 from checkpoints import write_experiment
+from meanings import meanings
 from scripts import ROOT, TRAIN, run, settings, start, temporary_files, write_nights
 
-TIMES = {"seconds", "sleep_epochs_per_s", "timing"}
 PREPARE = [sys.executable, str(ROOT / "prepare_datasets/prepare_physionet.py")]
 PREDICT = [sys.executable, str(ROOT / "predict.py")]
 EXPERIMENT = "saved/Exp1"
-
-
-def plain(value):
-    """Turn what files hold into plain values, without times."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items() if key not in TIMES}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, torch.Tensor):
-        value = value.numpy()
-    return (str(value.dtype), value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
-
-
-def meaning(path):
-    """Everything in a result file that a run decides, and not its clock."""
-    match path.suffix:
-        case ".pth":
-            return plain(torch.load(path, weights_only=True))
-        case ".npz":
-            with np.load(path) as npz:
-                return plain(dict(npz))
-        case ".json":
-            return plain(json.loads(path.read_text()))
-        case ".csv":
-            rows = [line.split(",") for line in path.read_text().splitlines()]
-            keep = [column for column, name in enumerate(rows[0]) if name not in TIMES]
-            return [[row[column] for column in keep] for row in rows]
-        case ".xlsx":
-            book = openpyxl.load_workbook(path)
-            return {sheet.title: list(sheet.values) for sheet in book}
-        case ".html":
-            return re.sub(r"\d+ (h|min|s)\b", "", path.read_text())
-    return path.read_bytes() if path.name != "info.log" else None
-
-
-def meanings(folder):
-    return {str(path.relative_to(folder)): meaning(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def finished(folder):

@@ -25,7 +25,8 @@ from edf_writer import (
 )
 from edfio import Edf, EdfAnnotation, EdfSignal
 
-from prepare_datasets.edf import read_annotations, read_channel, resolve_channel
+from prepare_datasets.channels import find_channel
+from prepare_datasets.edf import read_annotations, read_channel
 from prepare_datasets.edf_header import read_header
 from utils.errors import UserError
 
@@ -96,9 +97,9 @@ def test_only_the_wanted_channel_is_held_in_memory(tmp_path):
 def test_the_aliases_of_a_data_set_come_after_the_exact_name(tmp_path):
     aliases = {"EEG C3-A2": ("EEG(sec)", "EEG2"), "EEG C4-A1": ("EEG",)}
     header = read_header(write_psg(tmp_path / "a.edf", labels=("EEG(SEC)", "EEG", "EEG C4-A1")))
-    assert resolve_channel(header, "EEG C3-A2", aliases) == "EEG(SEC)"
-    assert resolve_channel(header, "EEG C4-A1", aliases) == "EEG C4-A1"
-    assert resolve_channel(header, "EEG", aliases) == "EEG"
+    assert find_channel(header.labels, "EEG C3-A2", "SC4001E0-PSG.edf", aliases) == "EEG(SEC)"
+    assert find_channel(header.labels, "EEG C4-A1", "SC4001E0-PSG.edf", aliases) == "EEG C4-A1"
+    assert find_channel(header.labels, "EEG", "SC4001E0-PSG.edf", aliases) == "EEG"
 
 
 def test_a_channel_that_is_not_there_is_answered_with_those_that_are(psg):
@@ -107,15 +108,15 @@ def test_a_channel_that_is_not_there_is_answered_with_those_that_are(psg):
         r"Pass one with --select_ch."
     )
     with pytest.raises(UserError, match=message):
-        resolve_channel(read_header(psg), "EEG Fpz")
+        find_channel(read_header(psg).labels, "EEG Fpz", "SC4001E0-PSG.edf")
     with pytest.raises(UserError, match=r"no channel 'EEG C3-A2' \(nor 'EEG2', 'EEG 2'\)"):
-        resolve_channel(read_header(psg), "EEG C3-A2", {"EEG C3-A2": ("EEG2", "EEG 2")})
+        find_channel(read_header(psg).labels, "EEG C3-A2", "SC4001E0-PSG.edf", {"EEG C3-A2": ("EEG2", "EEG 2")})
 
 
 def test_a_name_of_two_channels_is_refused(tmp_path):
     header = read_header(write_psg(tmp_path / "a.edf", labels=("EEG", "EEG")))
     with pytest.raises(UserError, match="2 channels go by 'EEG'"):
-        resolve_channel(header, "EEG")
+        find_channel(header.labels, "EEG", "SC4001E0-PSG.edf")
 
 
 def replace_by(content):

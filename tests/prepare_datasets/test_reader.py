@@ -205,7 +205,9 @@ def write_brainvision(path, raw):
 
 
 def test_a_channel_of_an_mne_recording_that_is_no_voltage_is_refused():
-    with pytest.raises(UserError, match=r"the recording: 'temp' is no voltage \(its type is misc, its unit NONE\)"):
+    with pytest.raises(
+        UserError, match=r"the recording: 'temp' is no voltage \(its type is misc, its unit NONE\)\. Pass"
+    ):
         from_raw(made_raw(), "temp")
 
 

@@ -14,7 +14,7 @@ from trainer.experiment import (
     start_afresh,
     write_predictions,
 )
-from utils.checkpoint import BEST, LAST, numbered, save_checkpoint
+from utils.checkpoint import BEST, LAST, PART, numbered, save_checkpoint
 from utils.errors import UserError
 
 CONFIG = {
@@ -240,6 +240,13 @@ def test_a_checkpoint_that_may_have_seen_the_test_set_is_refused(tmp_path, fold,
     check_checkpoint(path, 3, changed("trainer.epochs", 9))
     with pytest.raises(UserError, match=f"{LAST} is of another fold; it may have been trained on(.|\n)*{line}"):
         check_checkpoint(path, fold, changed(key, value))
+
+
+def test_a_checkpoint_of_a_training_epoch_that_was_stopped_is_not_named_for_it_is_found(tmp_path):
+    path = tmp_path / PART
+    save_checkpoint(path, {"train_epoch": 1, "model": {}, "about": {"fold": 3, "config": CONFIG}, "part": {}})
+    with pytest.raises(UserError, match=f"{PART} is of a training epoch that was stopped. Go on from it without --re"):
+        check_checkpoint(path, 3, CONFIG)
 
 
 @pytest.mark.parametrize(

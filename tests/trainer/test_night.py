@@ -22,7 +22,7 @@ from utils.errors import UserError
 
 START = dt.datetime(1989, 4, 24, 22, 13, 7)
 STAGES = [0, 0, 1, 2, 3, 3, -1, 2, 4, 4, 0]
-SETTINGS = {"recording": "/data/night1.edf", "channel": "EEG Fpz-Cz", "lights_off_s": None}
+SETTINGS = {"recording": "/data/night1.edf", "channel": "EEG Fpz-Cz", "from": None}
 
 
 def made_night(stages=STAGES, **changes):

@@ -52,8 +52,8 @@ def test_a_night_across_midnight_has_clock_times_of_both_days():
 
 def test_without_a_start_the_axis_counts_hours():
     bottom = figure_of(start=None).axes[2]
-    assert [label.get_text() for label in bottom.get_xticklabels()] == ["0", "0.25", "0.5", "0.75", "1"]
-    assert bottom.get_xlabel() == "Time since the start of the recording (h)"
+    assert [label.get_text() for label in bottom.get_xticklabels()] == ["0:00", "0:15", "0:30", "0:45", "1:00"]
+    assert bottom.get_xlabel() == "Time since the start of the recording (h:min)"
 
 
 @pytest.mark.parametrize("n", [120, 2650])
@@ -75,6 +75,31 @@ def test_what_was_not_recorded_is_blank_in_all_parts():
     spans = sorted({tuple(np.round(np.array(line.get_xdata())[[0, -1]] * 120)) for line in middle.lines})
     assert spans == [(0, 40), (60, 120)]
     assert np.isnan(bottom.patches[0].get_data().values).nonzero()[0].tolist() == list(range(40, 60))
+
+
+def test_a_flat_part_is_blank_and_leaves_the_colours_to_the_rest():
+    night, signal = made()
+    signal.reshape(120, -1)[40:60] = 0.123
+    with styled():
+        image = draw_night(night, signal, FS).axes[0].images[0]
+    blank = np.isnan(image.get_array().filled(np.nan)).all(axis=0)
+    assert np.flatnonzero(blank)[[0, -1]] / len(blank) == pytest.approx([40 / 120, 60 / 120], abs=0.02)
+    assert min(image.get_clim()) > -40
+
+
+def test_a_night_that_is_flat_where_it_is_scored_is_drawn():
+    night, signal = made()
+    with styled():
+        figure = draw_night(night, np.full_like(signal, 7), FS)
+        figure.draw_without_rendering()
+    assert np.isnan(figure.axes[0].images[0].get_array().filled(np.nan)).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "ticks"), [(8, ["22:41", "22:42", "22:43", "22:44"]), (100, ["23:20", "23:25", "23:30"])]
+)
+def test_a_short_recording_has_ticks_closer_together(n, ticks):
+    assert [label.get_text() for label in figure_of(n).axes[2].get_xticklabels()][-len(ticks) :] == ticks
 
 
 def test_a_hypnogram_to_compare_with_is_drawn_above_with_the_agreement():

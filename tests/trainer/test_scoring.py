@@ -1,4 +1,5 @@
 import os
+import zipfile
 from collections import OrderedDict
 from pathlib import PosixPath
 
@@ -219,6 +220,17 @@ class Payload:
 
     def __reduce__(self):
         return os.system, (f"touch '{self.victim}'",)
+
+
+@pytest.mark.parametrize("module", ["numpy._core", "numpy.core"], ids=["numpy 2", "numpy 1"])
+def test_a_released_checkpoint_may_hold_its_metric_as_a_number_of_numpy(tmp_path, released, module):
+    weights, checkpoint = released
+    checkpoint["monitor_best"] = np.float64(0.84)
+    torch.save(checkpoint, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        for name in new.namelist():
+            archive.writestr(name, new.read(name).replace(b"cnumpy._core.", b"c%s." % module.encode()))
+    assert load_scorer([tmp_path / "a.pth"]).fs == 100
 
 
 @pytest.mark.parametrize("as_zip", [True, False])

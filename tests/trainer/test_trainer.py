@@ -1,4 +1,6 @@
 import math
+import os
+from signal import SIGTERM
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from model import metric
 from trainer.trainer import Trainer
 from utils.errors import UserError
 from utils.seed import seed_train_epoch
+from utils.stopping import Stopped, stoppable
 
 METRICS = {"accuracy": metric.accuracy, "macro_f1": metric.macro_f1}
 
@@ -197,3 +200,31 @@ def test_bfloat16_gives_float32_logits_that_are_a_little_coarser(make):
     assert {parameter.dtype for parameter in coarse.model.parameters()} == {torch.float32}
     seed_train_epoch(1, 1)
     assert math.isfinite(coarse.train_pass(1)["train_loss"])
+
+
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_a_run_that_is_stopped_in_any_step_or_evaluation_goes_on_to_the_same_bits(make, moment):
+    """Two training epochs of three steps, after each an evaluation."""
+
+    class Stopping(nn.CrossEntropyLoss):
+        n_calls = 0
+
+        def forward(self, logits, stages):
+            self.n_calls += 1
+            if self.n_calls == moment:
+                os.kill(os.getpid(), SIGTERM)
+            return super().forward(logits, stages)
+
+    whole = make(criterion=nn.CrossEntropyLoss())
+    whole.train()
+    for path in whole.directory.iterdir():
+        path.unlink()
+    with pytest.raises(Stopped), stoppable():
+        make(criterion=Stopping()).train()
+    torch.rand(7)
+    rest = make(criterion=nn.CrossEntropyLoss())
+    rest.resume()
+    rest.train()
+    assert all(torch.equal(value, rest.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
+    times = {"seconds": 0, "sleep_epochs_per_s": 0}
+    assert [row | times for row in rest.history] == [row | times for row in whole.history]

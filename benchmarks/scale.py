@@ -1,0 +1,168 @@
+"""How preparation, start-up, training and memory grow with the number of nights.
+
+python -m benchmarks.scale [--quick] [--json FILE]
+
+It simulates ten nights as EDF files, prepares 10, 40, 160 and 640 recordings from them, and trains on those. All of it
+takes half an hour and 10 GB in the folder of temporary files (TMPDIR), and is removed at the end. A recording's share
+of what is measured is the same whether its signal differs from the others' or not.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.speed import BATCH_SIZE, Worker, compare
+from benchmarks.start import ROOT, Started, first_step
+from benchmarks.tasks import N_BATCHES
+from utils.arguments import positive
+from utils.checked import YOUNG_S
+
+N_SIMULATED = 10
+K_FOLDS = 20
+
+RESIDENT_SHARE = 1 / 8
+"""Share of this machine's memory that signals may take to be held there for comparison."""
+
+Figures = dict[int, float]
+"""A figure for each number of nights."""
+
+
+def simulate(folder: Path, n_nights: int, hours: float) -> list[Path]:
+    """Simulate nights in the form of Sleep-EDF; return the PSG files."""
+    arguments = ["--output_dir", folder, "--num_subjects", str(n_nights), "--hours", str(hours)]
+    _run("prepare_datasets/simulate_recordings.py", *arguments)
+    return sorted(folder.glob("*-PSG.edf"))
+
+
+def link(psgs: Sequence[Path], folder: Path, n_nights: int) -> Path:
+    """Fill a folder with so many recordings, each of a subject of its own, by links to the simulated ones."""
+    folder.mkdir()
+    for number in range(n_nights):
+        psg = psgs[number % len(psgs)]
+        (hypnogram,) = psg.parent.glob(f"{psg.name[:7]}*-Hypnogram.edf")
+        os.link(psg, folder / f"n{number:06d}-PSG.edf")
+        os.link(hypnogram, folder / f"n{number:06d}-Hypnogram.edf")
+    return folder
+
+
+def prepare(edfs: Path, output: Path) -> float:
+    """Prepare all recordings of a folder with the script; return the seconds."""
+    begin = time.perf_counter()
+    _run("prepare_datasets/prepare_physionet.py", "--data_dir", edfs, "--output_dir", output)
+    return time.perf_counter() - begin
+
+
+def start(folder: Path, n_nights: int) -> Started:
+    """Start training on a folder, up to its first step."""
+    return first_step(folder, f"data_loader.args.num_folds={_n_folds(n_nights)}")
+
+
+def training(folders: Mapping[int, Path], rounds: int) -> dict[str, Figures]:
+    """Seconds per training epoch by those of a few steps, and how much longer they take mapped than resident."""
+    n_sleep_epochs = {n: sum(len(stages) for stages in _stages(folder)) for n, folder in folders.items()}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    small = [n for n, count in n_sleep_epochs.items() if 4 * 3000 * count < RESIDENT_SHARE * memory]
+    workers = {("mapped", n): Worker("draw", "mapped", folder) for n, folder in folders.items()}
+    workers |= {("resident", n): Worker("draw", "resident", folders[n]) for n in small}
+    measures: dict[str, Callable[[], float]] = {
+        f"{way} {n}": partial(lambda worker: worker.run().seconds, worker) for (way, n), worker in workers.items()
+    }
+    seconds = compare(measures, rounds)
+    for worker in workers.values():
+        worker.close()
+    trained_on = {n: count * (1 - 1 / _n_folds(n)) for n, count in n_sleep_epochs.items()}
+    return {
+        "training epoch, s": {n: trained_on[n] * seconds[f"mapped {n}"] / (N_BATCHES * BATCH_SIZE) for n in folders},
+        "mapped / resident": {n: seconds[f"mapped {n}"] / seconds[f"resident {n}"] for n in small},
+    }
+
+
+def measure(folder: Path, sizes: Sequence[int], hours: float, rounds: int) -> dict[str, Figures]:
+    """Measure everything for each number of nights, in files below `folder`."""
+    psgs = simulate(folder / "simulated", min(N_SIMULATED, max(sizes)), hours)
+    edfs = {n: link(psgs, folder / f"edf{n}", n) for n in sizes}
+    prepared = {n: folder / f"npz{n}" for n in sizes}
+    preparation = {n: prepare(edfs[n], prepared[n]) for n in sizes}
+    time.sleep(YOUNG_S)  # so that the first start marks every file
+    first = {n: start(prepared[n], n) for n in sizes}
+    later: dict[int, list[Started]] = {n: [] for n in sizes}
+
+    def start_again(n: int) -> float:
+        later[n].append(start(prepared[n], n))
+        return later[n][-1].seconds
+
+    again = compare({str(n): partial(start_again, n) for n in sizes}, rounds)
+    return {
+        "preparation, s": preparation,
+        "first start to first step, s": {n: first[n].seconds for n in sizes},
+        "first start, processor s": {n: first[n].processor_s for n in sizes},
+        "later start to first step, s": {n: again[str(n)] for n in sizes},
+        "later start, processor s": {n: min(s.processor_s for s in later[n]) for n in sizes},
+        **training(prepared, rounds),
+        "own memory, MB": {n: max(s.own_bytes for s in (first[n], *later[n])) / 1e6 for n in sizes},
+        "memory with all files mapped, MB": {n: first[n].peak_bytes / 1e6 for n in sizes},
+    }
+
+
+def exponent(figures: Figures) -> float:
+    """Slope of a figure over the number of nights, both as logarithms: 0 does not grow, 1 grows as the nights do."""
+    return float(np.polyfit(np.log(list(figures)), np.log(list(figures.values())), 1)[0])
+
+
+def main() -> None:
+    """Measure everything and print it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
+    parser.add_argument("--nights", type=positive, nargs="+", default=[10, 40, 160, 640], metavar="N", help="numbers")
+    parser.add_argument("--hours", type=float, default=8, help="length of a simulated night (%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="of starts and steps (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="10 and 40 nights of 2 h, 2 rounds: a minute or two")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    sizes, hours, rounds = sorted(set(arguments.nights)), arguments.hours, arguments.rounds
+    if arguments.quick:
+        sizes, hours, rounds = [10, 40], 2, 2
+    if len(sizes) < 2 or sizes[0] < 2:
+        parser.error("--nights: growth needs two numbers, from 2 up")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, nights of {hours:g} h")
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = measure(Path(temporary), sizes, hours, rounds)
+    print(f"\n{'':<34}" + "".join(f"{n:>10}" for n in sizes) + "  exponent")
+    for name, figures in rows.items():
+        cells = "".join(f"{figures[n]:>10.2f}" if n in figures else f"{'':>10}" for n in sizes)
+        print(f"{name:<34}{cells}" + (f"{exponent(figures):>10.2f}" if len(figures) > 1 else ""))
+    print(f"\nThe training epoch is {N_BATCHES} steps of {BATCH_SIZE} sleep epochs drawn from all nights, scaled.")
+    if arguments.json:
+        exponents = {name: exponent(figures) for name, figures in rows.items() if len(figures) > 1}
+        arguments.json.write_text(json.dumps({"figures": rows, "exponents": exponents}, indent=2) + "\n", "utf-8")
+
+
+def _n_folds(n_nights: int) -> int:
+    """Say into how many folds so many nights are cut."""
+    return min(K_FOLDS, n_nights)
+
+
+def _stages(folder: Path) -> list[np.ndarray]:
+    """Stages of each recording of a folder."""
+    from data_loader.data_loaders import find_recordings  # loads torch
+
+    return [outline.stages for outline in find_recordings(folder)]
+
+
+def _run(script: str, *arguments: object) -> None:
+    """Run a script of the project."""
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
