@@ -39,10 +39,10 @@ def meaning(path):
             book = openpyxl.load_workbook(path)
             return {sheet.title: list(sheet.values) for sheet in book}
         case ".html":
-            return re.sub(r"\d+ (h|min|s)\b", "", path.read_text())
-        case ".svg" | ".png" | ".edf":
+            return re.sub(r"\d+ (h|min|s)\b", "", path.read_text(encoding="utf-8"))
+        case ".svg" | ".png" | ".pdf" | ".edf":
             return path.read_bytes()
-    return None  # logs, and PDFs, which tell times
+    return None  # logs, which tell times
 
 
 def meanings(folder):
