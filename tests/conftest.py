@@ -1,4 +1,5 @@
 import logging
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ from utils.recording import Recording, write_recording
 from utils.stages import N_STAGES, SLEEP_EPOCH_S
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A shell may have the tests ignore Ctrl-C, and the processes that they start would ignore it as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -520,7 +520,7 @@ def test_all_problems_of_a_configuration_are_told_together_before_data_is_read(t
     for key, meant in (
         ("arch.args.n_haeds", "n_heads"),
         ("loss", "FocalLoss"),
-        ("trainer.epochs", "at least 1"),
+        ("trainer.epochs", "from 1 to 100000"),
         ("trainer.monitor", "accuracy"),
         ("trainer.save_perod", "trainer.save_period"),
         ("optimizer.args.amsgrad", "true or false"),
