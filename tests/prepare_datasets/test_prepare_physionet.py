@@ -1,3 +1,4 @@
+import fcntl
 import os
 import pty
 import re
@@ -199,18 +200,12 @@ def test_a_full_disk_is_told_and_leaves_nothing_that_looks_finished(data, tmp_pa
     assert run_script(SCRIPT, "--data_dir", data, "--output_dir", output)[0] == 0
 
 
-def block(data, recording):
-    """Put a pipe in place of a PSG, so that reading it never ends; returns what puts the PSG back."""
-    psg = data / f"{recording}E0-PSG.edf"
-    content = psg.read_bytes()
-    psg.unlink()
-    os.mkfifo(psg)
-
-    def unblock():
-        psg.unlink()
-        psg.write_bytes(content)
-
-    return unblock
+def block(output, recording):
+    """Hold the file that a recording is written to, so that writing it never begins; returns what lets go of it."""
+    output.mkdir()
+    file = (output / f".writing-{recording}E0.npz").open("wb")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file.close
 
 
 def wait_for(condition, seconds=60):
@@ -242,7 +237,8 @@ def test_a_killed_run_goes_on_where_it_was(data, tmp_path, jobs):
         write_night(data, recording)
     arguments = ["--data_dir", data, "--jobs", jobs, "--output_dir"]
     assert run_script(SCRIPT, *arguments, tmp_path / "whole")[0] == 0
-    unblock, output = block(data, recordings[-1]), tmp_path / "npz"
+    output = tmp_path / "npz"
+    unblock = block(output, recordings[-1])
     with start_script(SCRIPT, *arguments, output) as process:
         wait_for(lambda: all((output / f"{recording}E0.npz").exists() for recording in recordings[:-1]))
         workers = children(process.pid)
@@ -265,8 +261,8 @@ def test_a_killed_run_goes_on_where_it_was(data, tmp_path, jobs):
 def test_ctrl_c_ends_a_run_with_one_line(data, tmp_path, jobs):
     for recording in ("SC4001", "SC4002", "SC4011"):
         write_night(data, recording)
-    block(data, "SC4011")
     output = tmp_path / "npz"
+    unblock = block(output, "SC4011")
     arguments = ["--data_dir", data, "--jobs", jobs, "--output_dir", output]
     with start_script(SCRIPT, *arguments, start_new_session=True) as process:
         wait_for(lambda: (output / "SC4002E0.npz").exists() and (output / "SC4001E0.npz").exists())
@@ -276,6 +272,7 @@ def test_ctrl_c_ends_a_run_with_one_line(data, tmp_path, jobs):
     assert process.returncode == 130, err
     assert err == "Interrupted. The same command goes on from here: finished recordings are kept.\n"
     wait_for(lambda: not any(map(is_alive, workers)))
+    unblock()
 
 
 def test_on_a_terminal_there_is_a_progress_bar_and_in_a_pipe_there_is_none(data, tmp_path):
