@@ -18,7 +18,7 @@ from utils.checkpoint import BEST, LAST, PART, load_checkpoint, newest_first, nu
 from utils.errors import UserError
 from utils.files import write_table
 from utils.logs import LOG
-from utils.ranks import agreed, on_first, rank
+from utils.ranks import agreed, on_first, rank, world_size
 from utils.seed import seed_train_epoch
 from utils.stopping import Stopped, undivided
 
@@ -123,7 +123,7 @@ class BaseTrainer(ABC):
                 with undivided():
                     self._finish(row, time.perf_counter() - begin)
             except Stopped:
-                if rank() == 0:
+                if world_size() == 1:  # ranks draw numbers of their own: they go on after the last finished one
                     self._save_part(time.perf_counter() - begin)
                 raise
             if board is not None:
