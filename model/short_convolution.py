@@ -44,8 +44,8 @@ class ShortConvolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, 1, L) to (B, O, 1, L + 1)."""
-        exact = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if not exact or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        fp32_on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if not fp32_on_cpu or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().forward(x)
         n_signals, n_in, _, n_before = x.shape
         n_tiles = n_before // _TAPS + 1
