@@ -7,6 +7,9 @@ import numpy as np
 import openpyxl
 import torch
 
+_SECONDS_OF_A_FOLD = r'<td class="number">\d+</td>\s*</tr>'
+"""The last cell of a row of the page's table of folds."""
+
 TIMES = {"seconds", "sleep_epochs_per_s", "timing"}
 
 
@@ -39,7 +42,8 @@ def meaning(path):
             book = openpyxl.load_workbook(path)
             return {sheet.title: list(sheet.values) for sheet in book}
         case ".html":
-            return re.sub(r"\d+ (h|min|s)\b", "", path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            return re.sub(r"\d+ (h|min|s)\b|" + _SECONDS_OF_A_FOLD, "", text)
         case ".svg" | ".png" | ".pdf" | ".edf":
             return path.read_bytes()
     return None  # logs, which tell times

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "prepare_datasets": {"utils"},
     "trainer": {"utils", "parse_config", "model", "base", "data_loader"},
 }
-SCRIPTS = {name for name, path in MODULES.items() if "__main__" in path.read_text(encoding="utf-8")}
+SCRIPTS = {name for name, path in MODULES.items() if "if __name__ ==" in path.read_text(encoding="utf-8")}
 
 
 def imported(name):

@@ -1,13 +1,16 @@
 """Training in other processes: several folds at once, or one fold by several ranks."""
 
 import logging
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -16,6 +19,9 @@ import torch
 from utils.cores import n_cores
 from utils.errors import UserError
 from utils.logs import LOG
+
+_SHARED = ["torch._dynamo", "sklearn.metrics"]
+"""Modules, with those that they load, that folds side by side have in common instead of each its own."""
 
 
 def train_side_by_side(
@@ -39,11 +45,13 @@ def train_side_by_side(
     list of int
         Folds that failed, in the order of `folds`. One that fails stops no other.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, n_cores() // len(teams)))}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_SHARED)
+    n_threads = max(1, n_cores() // len(teams))
     free: SimpleQueue[Sequence[torch.device]] = SimpleQueue()
     for team in teams:
         free.put(team)
-    running: set[subprocess.Popen[str]] = set()
+    running: set[BaseProcess] = set()
     stopped = threading.Event()
 
     def train(fold: int) -> bool:
@@ -51,21 +59,23 @@ def train_side_by_side(
         if stopped.is_set():
             return False
         team = free.get()
-        command = [sys.executable, str(script), *arguments, "--fold_id", str(fold), *_device(team), "--one_of_several"]
-        # In a session of its own, so that Ctrl-C reaches it once, from here.
-        with subprocess.Popen(
-            command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
-        ) as process:
-            running.add(process)
-            if stopped.is_set():
-                process.send_signal(signal.SIGTERM)
-            for line in process.stderr or ():
+        command = [str(script), *arguments, "--fold_id", str(fold), *_device(team), "--one_of_several"]
+        said, to_say = context.Pipe(duplex=False)
+        process = context.Process(target=_run, args=(command, n_threads, to_say))
+        process.start()
+        to_say.close()
+        running.add(process)
+        if stopped.is_set():
+            process.terminate()
+        with open(said.fileno(), errors="replace", closefd=False) as lines:
+            for line in lines:
                 sys.stderr.write(f"[fold {fold}] {line.rstrip()}\n")
+        process.join()
         running.discard(process)
-        if process.returncode < 0:
-            LOG.error(f"[fold {fold}] Ended by {signal.Signals(-process.returncode).name}.")
+        if (code := process.exitcode or 0) < 0:
+            LOG.error(f"[fold {fold}] Ended by {signal.Signals(-code).name}.")
         free.put(team)
-        return process.returncode == 0
+        return code == 0
 
     with ThreadPoolExecutor(len(teams)) as pool:
         try:
@@ -73,10 +83,22 @@ def train_side_by_side(
         except KeyboardInterrupt:
             stopped.set()
             for process in list(running):
-                process.send_signal(signal.SIGTERM)
+                process.terminate()
             LOG.warning("Stopping the folds that are being trained.")
             raise
     return [fold for fold, well in zip(folds, results, strict=True) if not well]
+
+
+def _run(command: Sequence[str], n_threads: int, stderr: Connection) -> None:
+    """Be the process of a Python script, with so many threads, that says everything to `stderr`."""
+    os.setsid()  # so that Ctrl-C reaches it once, from the process that started it
+    os.dup2(stderr.fileno(), 2)
+    stderr.close()
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)
+    torch.set_num_threads(n_threads)
+    sys.argv = list(command)
+    runpy.run_path(command[0], run_name="__main__")
 
 
 def _device(team: Sequence[torch.device]) -> list[str]:

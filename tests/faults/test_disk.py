@@ -8,6 +8,7 @@ import sys
 import edf_writer
 import numpy as np
 import pytest
+from checkpoints import write_experiment
 from scripts import REPORT, ROOT, TRAIN, finish, run, settings, start, temporary_files, wait_until, write_nights
 
 LIMITED = f"""
@@ -82,7 +83,8 @@ def test_predictions_that_do_not_fit_are_told_and_the_checkpoints_stay(nights, f
     # The report.
     assert run([*REPORT, tmp_path / "saved/Exp1"], ROOT)[0] == 0
     page = (fold / "report.html").read_bytes()
-    for n_bytes, name in ((4000, "report.json"), (20_000, "figures|xlsx|html")):
+    n_json = (fold / "report.json").stat().st_size
+    for n_bytes, name in ((4000, "report.json"), (n_json + 1000, "figures|xlsx|html")):
         code, _, err = limited(n_bytes, [*REPORT, tmp_path / "saved/Exp1"], tmp_path)
         assert code == 1
         assert re.search(rf"File too large: '.*({name})", err), err
@@ -101,6 +103,30 @@ def test_an_npz_that_does_not_fit_is_told_and_nothing_looks_finished(tmp_path):
     assert run(command, tmp_path)[0] == 0
     with np.load(tmp_path / "npz/SC4001E0.npz") as npz:
         assert len(npz["y"]) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_scored_night_that_does_not_fit_is_told_and_what_is_there_is_whole(tmp_path):
+    write_experiment(tmp_path / "saved/Exp1")
+    psg = edf_writer.write_psg(tmp_path / "night.edf", seconds=3600)
+
+    def command(output):
+        checkpoint = tmp_path / "saved/Exp1/fold_0"
+        return [sys.executable, str(ROOT / "predict.py"), psg, "--checkpoint", checkpoint, "--output_dir", output]
+
+    assert run(command(tmp_path / "undisturbed"), tmp_path)[0] == 0
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").iterdir()}
+    assert set(whole) == {"night.json", "night.csv", "night-Hypnogram.edf", "night.png"}
+    for name in ("night.json", "night.csv", "night.png"):
+        code, _, err = limited(len(whole[name]) - 1, command(tmp_path / "scored"), tmp_path)
+        assert code == 1
+        assert re.search(r"night: File too large. The disk of .*scored is full", err), err
+        there = {path.name: path.read_bytes() for path in (tmp_path / "scored").iterdir()}
+        assert name not in there
+        assert there.items() <= whole.items()
+    assert run(command(tmp_path / "scored"), tmp_path)[0] == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "scored").iterdir()} == whole
 
 
 @pytest.mark.slow

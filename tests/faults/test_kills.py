@@ -157,7 +157,7 @@ def same_files(folder, other):
 @pytest.mark.parametrize("n", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_preparation_that_is_killed_and_run_again_gives_the_same_files(tmp_path, n):
     (tmp_path / "killed").mkdir()
-    for number in range(n + 4):
+    for number in range(4 * n + 4):
         edf_writer.write_night(tmp_path, f"SC40{number:02}", seconds=3600)
 
     def command(output):

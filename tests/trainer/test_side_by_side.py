@@ -30,6 +30,7 @@ with open("used", "a") as file:
     file.write(f"{of.fold_id} {of.device} {os.environ['OMP_NUM_THREADS']} {begin} {time.monotonic()}\\n")
 """
 TALK = """
+sys.stderr.reconfigure(errors="backslashreplace")
 for line in range(300):
     for part in ("fold ", of.fold_id, f" line {line}", "\\n"):
         sys.stderr.write(part)
