@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from utils.ranks import rank
+from utils.rows import Rows
 from utils.seed import random_states, restore_random_states
 
 
@@ -30,20 +31,24 @@ class Steps:
         self.n_before: int = before["n_steps"] if before else 0
         self.seconds_before: float = before["seconds"] if before else 0.0
         self._before = before
-        self._given: list[tuple[Tensor, ...]] = []
+        self._n = 0
+        self._given: tuple[Rows, ...] = ()
 
     def __len__(self) -> int:
-        return self.n_before + len(self._given)
+        return self.n_before + self._n
 
     def add(self, *given: Tensor) -> None:
         """Note what a step gave, in tensors of one dimension; they may stay on a GPU, which does not wait for it."""
-        self._given.append(given)
+        self._n += 1
+        self._given = self._given or tuple(Rows() for _ in given)
+        for rows, values in zip(self._given, given, strict=True):
+            rows.add(values)
 
     def given(self) -> tuple[Tensor, ...]:
         """Lay what all steps gave one after the other, on the CPU."""
         parts = [self._before["given"]] if self._before else []
         if self._given:
-            parts.append(tuple(torch.cat(values).cpu() for values in zip(*self._given, strict=True)))
+            parts.append(tuple(rows.all().cpu() for rows in self._given))
         return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
     def state(self, seconds: float) -> dict[str, Any]:

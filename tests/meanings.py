@@ -43,7 +43,7 @@ def meaning(path):
             return {sheet.title: list(sheet.values) for sheet in book}
         case ".html":
             text = path.read_text(encoding="utf-8")
-            return re.sub(r"\d+ (h|min|s)\b|" + _SECONDS_OF_A_FOLD, "", text)
+            return re.sub(r"(\d+ (h|min|s)\b ?)+|" + _SECONDS_OF_A_FOLD, "", text)
         case ".svg" | ".png" | ".pdf" | ".edf":
             return path.read_bytes()
     return None  # logs, which tell times

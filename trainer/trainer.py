@@ -20,6 +20,7 @@ from model.metric import confusion_matrix
 from utils import ranks
 from utils.errors import UserError
 from utils.logs import LOG
+from utils.rows import Rows
 from utils.stopping import undivided
 
 if TYPE_CHECKING:
@@ -136,9 +137,11 @@ class Trainer(BaseTrainer):
     def outputs(self, network: torch.nn.Module, batches: Batches | Windows) -> Tensor:
         """Compute what `network` gives in evaluation for all sleep epochs of `batches`, in order, on the CPU."""
         network = folded(network)
+        outputs = Rows()
         with torch.inference_mode():
-            outputs = [ranks.gather(self._forward(network, inputs), len(y_true)) for inputs, y_true in batches]
-            return torch.cat(outputs).cpu()
+            for inputs, y_true in batches:
+                outputs.add(ranks.gather(self._forward(network, inputs), len(y_true)))
+            return outputs.all().cpu()
 
     def _forward(self, network: torch.nn.Module, inputs: Tensor | PackedSequence) -> Tensor:
         """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
