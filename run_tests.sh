@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, format, types and all tests. Further arguments go to pytest. --faults runs the slow tests of faults and growth
+# Lint, format, types and all tests, in a few processes. Arguments go to pytest, which is then one process. --faults runs the slow tests of faults and growth
 # instead, and --slurm those on a Slurm that they start on this machine, and install as root if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -13,5 +13,6 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This ne
 .venv/bin/mypy .
 [ "${1:-}" != --faults ] || set -- -m slow tests/faults tests/benchmarks "${@:2}"
 [ "${1:-}" != --slurm ] || set -- -m slurm tests/test_slurm_train.py "${@:2}"
+[ $# -gt 0 ] || set -- --numprocesses auto --maxprocesses 4 --dist loadfile
 # The networks of the tests are too small for more than one thread.
 OMP_NUM_THREADS=1 .venv/bin/python -m pytest "$@"
