@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Lint, format, types and all tests, in a few processes. Arguments go to pytest, which is then one process. --faults runs the slow tests of faults and growth
-# instead, and --slurm those on a Slurm that they start on this machine, and install as root if it is missing.
+# Lint, format, types and all tests, in as many processes as there are cores, at most four. Arguments go to pytest, which
+# is then one process. --faults runs the slow tests of faults and growth instead, and --slurm those on a Slurm that they
+# start on this machine, and install as root if it is missing.
 set -euo pipefail
 cd "$(dirname "$0")"
 

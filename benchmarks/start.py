@@ -81,11 +81,13 @@ def _started(folder: Path, folds: list[str], settings: tuple[str, ...]) -> Itera
                 break
         else:
             raise RuntimeError(f"{command} ended before its first step: {said}")
-        yield process
-        for pid in _with_children(process.pid) if process.poll() is None else []:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.communicate()
+        try:
+            yield process
+        finally:
+            for pid in _with_children(process.pid) if process.poll() is None else []:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.communicate()
 
 
 def _with_children(pid: int) -> list[int]:

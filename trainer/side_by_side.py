@@ -6,19 +6,20 @@ import os
 import runpy
 import signal
 import sys
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from queue import SimpleQueue
+from typing import cast
 
 import torch
 
 from utils.cores import n_cores
 from utils.errors import UserError
 from utils.logs import LOG
+from utils.stopping import undivided
+
+_CONTEXT = multiprocessing.get_context("forkserver")
 
 _SHARED = ["torch._dynamo", "sklearn.metrics"]
 """Modules, with those that they load, that folds side by side have in common instead of each its own."""
@@ -44,58 +45,107 @@ def train_side_by_side(
     -------
     list of int
         Folds that failed, in the order of `folds`. One that fails stops no other.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_SHARED)
-    n_threads = max(1, n_cores() // len(teams))
-    free: SimpleQueue[Sequence[torch.device]] = SimpleQueue()
-    for team in teams:
-        free.put(team)
-    running: set[BaseProcess] = set()
-    stopped = threading.Event()
 
-    def train(fold: int) -> bool:
-        """Train one fold and tell whether that went well."""
-        if stopped.is_set():
-            return False
-        team = free.get()
-        command = [str(script), *arguments, "--fold_id", str(fold), *_device(team), "--one_of_several"]
-        said, to_say = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(command, n_threads, to_say))
-        process.start()
+    Raises
+    ------
+    UserError
+        The process that the folds are forked from was killed.
+    """
+    n_threads = max(1, n_cores() // len(teams))
+    waiting, free = list(folds), list(teams)
+    running: dict[Connection, _Fold] = {}
+    failed = []
+
+    def go_on() -> None:
+        """Start folds as teams are free, tell what they say, and see how they end."""
+        while running or waiting:
+            while waiting and free:
+                with undivided():
+                    fold = _Fold(waiting.pop(0), free.pop(0), script, arguments, n_threads)
+                    running[fold.said] = fold
+            for said in wait(list(running)):
+                fold = running[cast(Connection, said)]
+                if not fold.tell():
+                    free.append(fold.team)
+                    if not fold.went_well():
+                        failed.append(fold.number)
+                    del running[fold.said]
+
+    try:
+        _start_server(n_threads)
+        go_on()
+    except (EOFError, ConnectionError) as error:
+        raise UserError("The process that folds are forked from was killed. Did memory run short?") from error
+    except KeyboardInterrupt:
+        waiting.clear()
+        for fold in running.values():
+            fold.process.terminate()
+        LOG.warning("Stopping the folds that are being trained.")
+        go_on()
+        raise
+    return sorted(failed, key=list(folds).index)
+
+
+class _Fold:
+    """A fold that is trained in a process of its own."""
+
+    def __init__(
+        self, number: int, team: Sequence[torch.device], script: Path, arguments: Sequence[str], n_threads: int
+    ) -> None:
+        self.number, self.team = number, team
+        command = [str(script), *arguments, "--fold_id", str(number), *_device(team), "--one_of_several"]
+        self.said, to_say = _CONTEXT.Pipe(duplex=False)
+        self.process = _CONTEXT.Process(target=_run, args=(command, n_threads, to_say), daemon=True)
+        self.process.start()
         to_say.close()
-        running.add(process)
-        if stopped.is_set():
-            process.terminate()
-        with open(said.fileno(), errors="replace", closefd=False) as lines:
-            for line in lines:
-                sys.stderr.write(f"[fold {fold}] {line.rstrip()}\n")
-        process.join()
-        running.discard(process)
-        if (code := process.exitcode or 0) < 0:
-            LOG.error(f"[fold {fold}] Ended by {signal.Signals(-code).name}.")
-        free.put(team)
+        self._unfinished_line = b""
+
+    def tell(self) -> bool:
+        """Show whole lines of what the fold has said; return False when it has said all."""
+        heard = os.read(self.said.fileno(), 1 << 16)
+        *lines, self._unfinished_line = (self._unfinished_line + heard).split(b"\n")
+        if not heard and self._unfinished_line:
+            lines.append(self._unfinished_line)
+        for line in lines:
+            sys.stderr.write(f"[fold {self.number}] {line.decode(errors='replace').rstrip()}\n")
+        return bool(heard)
+
+    def went_well(self) -> bool:
+        """Wait for the end of the process, and tell whether the fold is trained."""
+        self.process.join()
+        self.said.close()
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            LOG.error(f"[fold {self.number}] Ended by {signal.Signals(-code).name}.")
         return code == 0
 
-    with ThreadPoolExecutor(len(teams)) as pool:
-        try:
-            results = list(pool.map(train, folds))
-        except KeyboardInterrupt:
-            stopped.set()
-            for process in list(running):
-                process.terminate()
-            LOG.warning("Stopping the folds that are being trained.")
-            raise
-    return [fold for fold, well in zip(folds, results, strict=True) if not well]
+
+def _start_server(n_threads: int) -> None:
+    """Start the process that folds are forked from, which has loaded what they share."""
+    environment = {"OMP_NUM_THREADS": str(n_threads), "PYTHONSAFEPATH": "1"}  # libraries read them when they are loaded
+    before = {name: os.environ.get(name) for name in environment}
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which it inherits: Ctrl-C is for this process
+    os.environ.update(environment)
+    try:
+        _CONTEXT.set_forkserver_preload(_SHARED)
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _run(command: Sequence[str], n_threads: int, stderr: Connection) -> None:
-    """Be the process of a Python script, with so many threads, that says everything to `stderr`."""
+    """Run a Python script in this process, with so many threads; what it says goes to `stderr`."""
     os.setsid()  # so that Ctrl-C reaches it once, from the process that started it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(stderr.fileno(), 2)
     stderr.close()
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
+    os.environ.pop("PYTHONSAFEPATH", None)  # it was for the server, whose path began with the working directory
     torch.set_num_threads(n_threads)
     sys.argv = list(command)
     runpy.run_path(command[0], run_name="__main__")

@@ -99,9 +99,9 @@ def _alone(temporary: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of `path` by `text` (UTF-8) in one move."""
+    """Replace the content of `path` by `text` (UTF-8, without what is no text, as in odd file names) in one move."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

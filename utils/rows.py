@@ -16,9 +16,9 @@ class Rows:
         self._n_rows = 0
 
     def add(self, rows: Tensor) -> None:
-        """Add rows (n, ...) after those that are there; all have the same shape, type and device."""
+        """Add rows (n, ...) after those that are there; the first ones tell shape, type and device."""
         end = self._n_rows + len(rows)
-        if end > len(self._block):
+        if end > len(self._block) or self._n_rows == 0:
             block = rows.new_empty(2 * end, *rows.shape[1:])
             if self._n_rows:
                 block[: self._n_rows] = self._block[: self._n_rows]

@@ -73,6 +73,16 @@ if of.do != "end":
         os.kill(os.getpid(), signal.SIGKILL) if of.do == "kill" else sys.exit("the reason")
     time.sleep(100)
 """
+BY_RANKS = """
+sys.path.insert(0, of.do)
+from pathlib import Path
+from trainer.side_by_side import train_by_ranks
+train_by_ranks(Path("rank.py"), ["--do", "end"], 2)
+"""
+POOLS = """
+import scipy.linalg, sklearn.metrics, threadpoolctl, torch
+print([pool["num_threads"] for pool in threadpoolctl.threadpool_info()], file=sys.stderr)
+"""
 RANKS_DRIVER = """
 import sys
 from pathlib import Path
@@ -125,6 +135,61 @@ def test_what_folds_say_comes_in_whole_lines_with_the_fold_before_it(script, cap
     assert len(lines) == 4 * 301
     for line in lines:
         assert re.fullmatch(r"\[fold (\d)\] (fold \1 line \d+|the last words of \1)", line)
+
+
+def test_files_in_the_working_directory_are_not_taken_for_modules(script, tmp_path):
+    path = script("import random, sklearn, torch\nsys.exit(not hasattr(torch, 'Tensor'))")
+    for name in ("random", "sklearn", "torch", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for a module')")
+    command = [sys.executable, "-c", "import sys; sys.path.remove('');" + DRIVER, ROOT]
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=tmp_path)
+    assert path.parent == tmp_path
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_all_of_many_short_folds_are_seen_to_end_well(script):
+    assert train_side_by_side(script(""), [], range(40), [gpus(number) for number in range(6)]) == []
+
+
+@pytest.mark.parametrize("threads", [{}, {"OMP_NUM_THREADS": "7"}], ids=["", "user's"])
+def test_the_libraries_of_a_fold_have_its_share_of_the_cores(script, threads):
+    path = script(POOLS)
+    code = "from test_side_by_side import *; train_side_by_side(Path(sys.argv[1]), [], [0, 1], [gpus(0), gpus(1)])"
+    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **threads}
+    done = subprocess.run([sys.executable, "-c", code, path], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line in done.stderr.splitlines():
+        assert set(eval(line.partition("] ")[2])) == {max(1, n_cores() // 2)}
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_fold_can_be_trained_by_ranks(script, tmp_path):
+    (tmp_path / "rank.py").write_text(SCRIPT + RANK)
+    assert train_side_by_side(script(BY_RANKS), ["--do", str(ROOT)], [0], [gpus(0, 1)]) == []
+    assert len(list(tmp_path.glob("rank ? of 2 *"))) == 2
+
+
+def test_a_server_that_is_killed_is_told(script):
+    code = f"""
+import os, signal, sys
+from test_side_by_side import *
+from multiprocessing import forkserver
+from utils.errors import UserError
+import trainer.side_by_side
+start = forkserver.ensure_running
+def start_and_kill():
+    start()
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+forkserver.ensure_running = start_and_kill
+try:
+    train_side_by_side(Path({str(script(""))!r}), [], [0, 1], [gpus(0), gpus(1)])
+except UserError as error:
+    sys.exit(f"told: {{error}}")
+"""
+    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.startswith("told: The process that folds are forked from was killed.")
 
 
 def test_folds_that_fail_or_are_killed_stop_no_other_and_are_named(script, log):

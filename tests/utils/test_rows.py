@@ -4,7 +4,7 @@ import torch
 from utils.rows import Rows
 
 
-@pytest.mark.parametrize("lengths", [[3], [1, 1, 1, 1, 1], [128, 128, 7], [2, 0, 5]])
+@pytest.mark.parametrize("lengths", [[3], [1, 1, 1, 1, 1], [128, 128, 7], [2, 0, 5], [0, 3], [0]])
 @pytest.mark.parametrize("shape", [(), (5,)])
 def test_rows_come_back_one_after_the_other(lengths, shape):
     parts = [torch.randint(9, (n, *shape)) for n in lengths]
