@@ -14,6 +14,6 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This ne
 .venv/bin/mypy .
 [ "${1:-}" != --faults ] || set -- -m slow tests/faults tests/benchmarks "${@:2}"
 [ "${1:-}" != --slurm ] || set -- -m slurm tests/test_slurm_train.py "${@:2}"
-[ $# -gt 0 ] || set -- --numprocesses auto --maxprocesses 4 --dist loadfile
+[ $# -gt 0 ] || set -- --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # The networks of the tests are too small for more than one thread.
 OMP_NUM_THREADS=1 .venv/bin/python -m pytest "$@"

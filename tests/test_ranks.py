@@ -128,6 +128,10 @@ def test_two_ranks_learn_and_predict_every_sleep_epoch_in_its_order(nights, tmp_
     assert len(re.findall("train epoch 3/3", log)) == len(re.findall("Held by process", log)) == 1
 
 
+ENDED = "Another of the 2 processes that train together ended|Fold 0 stopped by SIGTERM"
+"""What a rank says when another one is lost: it notices that itself, or is told to stop by whoever noticed first."""
+
+
 def test_a_rank_that_is_killed_ends_the_others_with_a_message(nights, tmp_path):
     arguments = ["--fold_id", "0", "--np_data_dir", nights, *settings(trainer__epochs=500)]
     process = start(torchrun(2, SCRIPT, *arguments), tmp_path)
@@ -138,7 +142,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_a_message(nights, tmp_path):
     _, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "Signal 9 (SIGKILL)" in err
-    assert "Another of the 2 processes that train together ended" in log.read_text()
+    assert re.search(ENDED, log.read_text())
     assert not is_running(first)
     code, err = run_ranks(torchrun(2, SCRIPT, *arguments[:-1], "trainer.epochs=2"), tmp_path)
     assert code == 1
@@ -155,4 +159,4 @@ def test_ranks_end_when_torchrun_is_killed(nights, tmp_path):
     process.communicate(timeout=100)  # ends when the ranks, which hold its pipes, have ended
     assert len(started) == 2
     assert not any(is_running(pid) for pid in started)
-    assert "Fold 0 stopped by SIGTERM" in log.read_text()
+    assert re.search(ENDED, log.read_text())

@@ -127,7 +127,8 @@ def _start_server(n_threads: int) -> None:
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which it inherits: Ctrl-C is for this process
     os.environ.update(environment)
     try:
-        _CONTEXT.set_forkserver_preload(_SHARED)
+        # On macOS a process may not fork once system libraries are loaded.
+        _CONTEXT.set_forkserver_preload(_SHARED if sys.platform == "linux" else [])
         forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, handler)
