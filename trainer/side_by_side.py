@@ -6,8 +6,9 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Sequence
-from multiprocessing import forkserver
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import cast
@@ -20,6 +21,11 @@ from utils.logs import LOG
 from utils.stopping import undivided
 
 _CONTEXT = multiprocessing.get_context("forkserver")
+
+_STOPS = {signal.SIGINT, signal.SIGTERM}
+
+_UNKNOWN = 255
+"""Exit code of a process whose end the server did not live to see."""
 
 _SHARED = ["torch._dynamo", "sklearn.metrics"]
 """Modules, with those that they load, that folds side by side have in common instead of each its own."""
@@ -54,9 +60,9 @@ def train_side_by_side(
     n_threads = max(1, n_cores() // len(teams))
     waiting, free = list(folds), list(teams)
     running: dict[Connection, _Fold] = {}
-    failed = []
+    failed = set()
 
-    def go_on() -> None:
+    def train() -> None:
         """Start folds as teams are free, tell what they say, and see how they end."""
         while running or waiting:
             while waiting and free:
@@ -65,25 +71,24 @@ def train_side_by_side(
                     running[fold.said] = fold
             for said in wait(list(running)):
                 fold = running[cast(Connection, said)]
-                if not fold.tell():
+                if fold.tell():
+                    continue
+                with undivided():
+                    del running[fold.said]
                     free.append(fold.team)
                     if not fold.went_well():
-                        failed.append(fold.number)
-                    del running[fold.said]
+                        failed.add(fold.number)
 
     try:
-        _start_server(n_threads)
-        go_on()
-    except (EOFError, ConnectionError) as error:
-        raise UserError("The process that folds are forked from was killed. Did memory run short?") from error
+        train()
     except KeyboardInterrupt:
         waiting.clear()
         for fold in running.values():
             fold.process.terminate()
         LOG.warning("Stopping the folds that are being trained.")
-        go_on()
+        train()
         raise
-    return sorted(failed, key=list(folds).index)
+    return [fold for fold in folds if fold in failed]
 
 
 class _Fold:
@@ -96,7 +101,11 @@ class _Fold:
         command = [str(script), *arguments, "--fold_id", str(number), *_device(team), "--one_of_several"]
         self.said, to_say = _CONTEXT.Pipe(duplex=False)
         self.process = _CONTEXT.Process(target=_run, args=(command, n_threads, to_say), daemon=True)
-        self.process.start()
+        try:
+            with _forked_from_server(n_threads):
+                self.process.start()
+        except (EOFError, ConnectionError) as error:
+            raise UserError("The process that folds are forked from was killed. Did memory run short?") from error
         to_say.close()
         self._unfinished_line = b""
 
@@ -106,8 +115,9 @@ class _Fold:
         *lines, self._unfinished_line = (self._unfinished_line + heard).split(b"\n")
         if not heard and self._unfinished_line:
             lines.append(self._unfinished_line)
-        for line in lines:
-            sys.stderr.write(f"[fold {self.number}] {line.decode(errors='replace').rstrip()}\n")
+        with suppress(OSError):  # nobody reads it: folds are trained all the same
+            for line in lines:
+                sys.stderr.write(f"[fold {self.number}] {line.decode(errors='replace').rstrip()}\n")
         return bool(heard)
 
     def went_well(self) -> bool:
@@ -117,21 +127,27 @@ class _Fold:
         code = self.process.exitcode
         if code is not None and code < 0:
             LOG.error(f"[fold {self.number}] Ended by {signal.Signals(-code).name}.")
+        if code == _UNKNOWN:
+            LOG.error(f"[fold {self.number}] How it ended is not known: the process it was forked from was killed.")
         return code == 0
 
 
-def _start_server(n_threads: int) -> None:
-    """Start the process that folds are forked from, which has loaded what they share."""
-    environment = {"OMP_NUM_THREADS": str(n_threads), "PYTHONSAFEPATH": "1"}  # libraries read them when they are loaded
+@contextmanager
+def _forked_from_server(n_threads: int) -> Iterator[None]:
+    """Start processes in the block; the first one starts the server that has loaded what all of them share."""
+    # Libraries read them when the server loads them; without the second one files in the working directory would be
+    # taken for modules.
+    environment = {"OMP_NUM_THREADS": str(n_threads), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in environment}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which it inherits: Ctrl-C is for this process
     os.environ.update(environment)
+    resource_tracker.ensure_running()  # here, as it unblocks signals
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # inherited, so that what stops this process ends no other
+    # On macOS a process may not fork once system libraries are loaded.
+    _CONTEXT.set_forkserver_preload(_SHARED if sys.platform == "linux" else [])
     try:
-        # On macOS a process may not fork once system libraries are loaded.
-        _CONTEXT.set_forkserver_preload(_SHARED if sys.platform == "linux" else [])
-        forkserver.ensure_running()
+        yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             os.environ.pop(name)
             if value is not None:
@@ -141,12 +157,12 @@ def _start_server(n_threads: int) -> None:
 def _run(command: Sequence[str], n_threads: int, stderr: Connection) -> None:
     """Run a Python script in this process, with so many threads; what it says goes to `stderr`."""
     os.setsid()  # so that Ctrl-C reaches it once, from the process that started it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(stderr.fileno(), 2)
     stderr.close()
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     os.environ["OMP_NUM_THREADS"] = str(n_threads)
-    os.environ.pop("PYTHONSAFEPATH", None)  # it was for the server, whose path began with the working directory
+    os.environ.pop("PYTHONSAFEPATH", None)
     torch.set_num_threads(n_threads)
     sys.argv = list(command)
     runpy.run_path(command[0], run_name="__main__")

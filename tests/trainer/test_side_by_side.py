@@ -1,5 +1,6 @@
 """Folds side by side, with a script in the place of the training that does what a test asks of it in no time."""
 
+import os
 import re
 import signal
 import subprocess
@@ -169,27 +170,72 @@ def test_a_fold_can_be_trained_by_ranks(script, tmp_path):
     assert len(list(tmp_path.glob("rank ? of 2 *"))) == 2
 
 
-def test_a_server_that_is_killed_is_told(script):
-    code = f"""
-import os, signal, sys
+KILL_SERVER = """
+import os, signal, sys, threading, time
+from multiprocessing.forkserver import ForkServer, _forkserver
+from pathlib import Path
 from test_side_by_side import *
-from multiprocessing import forkserver
 from utils.errors import UserError
-import trainer.side_by_side
-start = forkserver.ensure_running
-def start_and_kill():
-    start()
-    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
-forkserver.ensure_running = start_and_kill
+from utils.logs import log_to_console
+ensure_running = ForkServer.ensure_running
+def kill():
+    os.kill(_forkserver._forkserver_pid, signal.SIGKILL)
+def ensure_running_and_kill(self):
+    ensure_running(self)
+    kill()
+def kill_later():
+    while len(list(Path().glob("started *"))) < 2:
+        time.sleep(0.05)
+    kill()
+if sys.argv[1] == "at once":
+    ForkServer.ensure_running = ensure_running_and_kill
+else:
+    threading.Thread(target=kill_later).start()
+log_to_console(1)
 try:
-    train_side_by_side(Path({str(script(""))!r}), [], [0, 1], [gpus(0), gpus(1)])
+    print(train_side_by_side(Path("script.py"), [], [0, 1], [gpus(0), gpus(1)]))
 except UserError as error:
-    sys.exit(f"told: {{error}}")
+    sys.exit(f"told: {error}")
 """
+
+
+@pytest.mark.parametrize(
+    ("moment", "code", "out", "said"),
+    [
+        ("at once", 1, "", "told: The process that folds are forked from was killed."),
+        ("later", 0, "[0, 1]\n", "[fold 1] How it ended is not known: the process it was forked from was killed."),
+    ],
+)
+def test_a_server_that_is_killed_is_told(script, moment, code, out, said):
+    script("open(f'started {of.fold_id}', 'w').close(); time.sleep(2)")
     environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 1
-    assert done.stderr.startswith("told: The process that folds are forked from was killed.")
+    command = [sys.executable, "-c", KILL_SERVER, moment]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (code, out), done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("delay_s", [0, 0.5, 1, 2])
+def test_a_signal_to_all_processes_while_folds_begin_stops_them(script, tmp_path, number, delay_s):
+    script(STAY)
+    code = DRIVER.replace("try:", "from utils.stopping import stoppable\ntry:\n  with stoppable():")
+    command = [sys.executable, "-c", code, ROOT]
+    driver = subprocess.Popen(
+        command, env={"PYTHONPATH": str(ROOT)}, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    _wait(lambda: len(_children(driver.pid)) > 0)  # the server, and what looks after its files
+    time.sleep(delay_s)
+    os.killpg(driver.pid, number)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert "Traceback" not in said
+    assert "was killed" not in said
+    assert len(list(tmp_path.glob("started *"))) == len(list(tmp_path.glob("stopped *")))
+
+
+def _children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_folds_that_fail_or_are_killed_stop_no_other_and_are_named(script, log):
