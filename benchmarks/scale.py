@@ -3,8 +3,8 @@
 python -m benchmarks.scale [--quick] [--json FILE]
 
 It simulates ten nights as EDF files, prepares 10, 40, 160 and 640 recordings from them, and trains on those. All of it
-takes about ten minutes and 10 GB in the folder of temporary files (TMPDIR), and is removed at the end. A recording's
-share of what is measured is the same whether its signal differs from the others' or not. Memory is told by Linux alone.
+takes about five minutes and 10 GB in the folder of temporary files (TMPDIR), and is removed at the end. A recording's share
+of what is measured is the same whether its signal differs from the others' or not.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.speed import BATCH_SIZE, Worker, compare
-from benchmarks.start import ROOT, Started, first_step, private_bytes
+from benchmarks.start import ROOT, Started, first_step
 from benchmarks.tasks import N_BATCHES
 from utils.arguments import positive
 from utils.checked import YOUNG_S
@@ -32,9 +32,6 @@ K_FOLDS = 20
 
 RESIDENT_SHARE = 1 / 8
 """Share of this machine's memory that signals may take to be held there for comparison."""
-
-LOOK_S = 20
-"""How long to look at the memory of folds that are being trained."""
 
 Figures = dict[int, float]
 """A figure for each number of nights."""
@@ -90,25 +87,6 @@ def training(folders: Mapping[int, Path], rounds: int) -> dict[str, Figures]:
     }
 
 
-def memory(folders: Mapping[int, Path], starts: Mapping[int, Sequence[Started]]) -> dict[str, Figures]:
-    """Memory at the first step, and that of two folds at once over that of one; nothing where the system tells none."""
-    if not Path("/proc/self/smaps_rollup").exists():
-        return {}
-
-    def private(jobs: int) -> Figures:
-        return {
-            n: private_bytes(folders[n], jobs, LOOK_S, f"data_loader.args.num_folds={_n_folds(n)}") for n in folders
-        }
-
-    one, two = private(1), private(2)
-    return {
-        "own memory, MB": {n: max(start.own_bytes for start in starts[n]) / 1e6 for n in folders},
-        "memory with all files mapped, MB": {n: starts[n][0].peak_bytes / 1e6 for n in folders},
-        "private memory of a fold, MB": {n: one[n] / 1e6 for n in folders},
-        "of two side by side / of one": {n: two[n] / one[n] for n in folders},
-    }
-
-
 def measure(folder: Path, sizes: Sequence[int], hours: float, rounds: int) -> dict[str, Figures]:
     """Measure everything for each number of nights, in files below `folder`."""
     psgs = simulate(folder / "simulated", min(N_SIMULATED, max(sizes)), hours)
@@ -131,7 +109,8 @@ def measure(folder: Path, sizes: Sequence[int], hours: float, rounds: int) -> di
         "later start to first step, s": {n: again[str(n)] for n in sizes},
         "later start, processor s": {n: min(s.processor_s for s in later[n]) for n in sizes},
         **training(prepared, rounds),
-        **memory(prepared, {n: (first[n], *later[n]) for n in sizes}),
+        "own memory, MB": {n: max(s.own_bytes for s in (first[n], *later[n])) / 1e6 for n in sizes},
+        "memory with all files mapped, MB": {n: first[n].peak_bytes / 1e6 for n in sizes},
     }
 
 
