@@ -3,8 +3,8 @@
 python -m benchmarks.scale [--quick] [--json FILE]
 
 It simulates ten nights as EDF files, prepares 10, 40, 160 and 640 recordings from them, and trains on those. All of it
-takes about five minutes and 10 GB in the folder of temporary files (TMPDIR), and is removed at the end. A recording's share
-of what is measured is the same whether its signal differs from the others' or not.
+takes about five minutes and 10 GB in the folder of temporary files (TMPDIR), and is removed at the end. A recording's
+share of what is measured is the same whether its signal differs from the others' or not.
 """
 
 import argparse
