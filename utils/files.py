@@ -99,7 +99,7 @@ def _alone(temporary: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of `path` by `text` (UTF-8, without what is no text, as in odd file names) in one move."""
+    """Replace the content of `path` by `text` (UTF-8, odd bytes of file names escaped) in one move."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
