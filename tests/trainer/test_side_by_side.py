@@ -155,7 +155,10 @@ def test_all_of_many_short_folds_are_seen_to_end_well(script):
 @pytest.mark.parametrize("threads", [{}, {"OMP_NUM_THREADS": "7"}], ids=["", "user's"])
 def test_the_libraries_of_a_fold_have_its_share_of_the_cores(script, threads):
     path = script(POOLS)
-    code = "from test_side_by_side import *; train_side_by_side(Path(sys.argv[1]), [], [0, 1], [gpus(0), gpus(1)])"
+    code = (
+        "import sys; from test_side_by_side import Path, gpus, train_side_by_side;"
+        "train_side_by_side(Path(sys.argv[1]), [], [0, 1], [gpus(0), gpus(1)])"
+    )
     environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **threads}
     done = subprocess.run([sys.executable, "-c", code, path], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -174,7 +177,7 @@ KILL_SERVER = """
 import os, signal, sys, threading, time
 from multiprocessing.forkserver import ForkServer, _forkserver
 from pathlib import Path
-from test_side_by_side import *
+from test_side_by_side import gpus, train_side_by_side
 from utils.errors import UserError
 from utils.logs import log_to_console
 ensure_running = ForkServer.ensure_running
