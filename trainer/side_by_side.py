@@ -135,8 +135,8 @@ class _Fold:
 @contextmanager
 def _forked_from_server(n_threads: int) -> Iterator[None]:
     """Start processes in the block; the first one starts the server that has loaded what all of them share."""
-    # Libraries read them when the server loads them; without the second one files in the working directory would be
-    # taken for modules.
+    # Libraries read the first one when the server loads them; without the second one it would take files in the
+    # working directory for modules.
     environment = {"OMP_NUM_THREADS": str(n_threads), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)

@@ -1,5 +1,6 @@
 """Folds side by side, with a script in the place of the training that does what a test asks of it in no time."""
 
+import json
 import os
 import re
 import signal
@@ -139,12 +140,11 @@ def test_what_folds_say_comes_in_whole_lines_with_the_fold_before_it(script, cap
 
 
 def test_files_in_the_working_directory_are_not_taken_for_modules(script, tmp_path):
-    path = script("import random, sklearn, torch\nsys.exit(not hasattr(torch, 'Tensor'))")
+    script("import random, sklearn, torch\nsys.exit(not hasattr(torch, 'Tensor'))")
     for name in ("random", "sklearn", "torch", "signal"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for a module')")
     command = [sys.executable, "-c", "import sys; sys.path.remove('');" + DRIVER, ROOT]
     done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, cwd=tmp_path)
-    assert path.parent == tmp_path
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -163,7 +163,7 @@ def test_the_libraries_of_a_fold_have_its_share_of_the_cores(script, threads):
     done = subprocess.run([sys.executable, "-c", code, path], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for line in done.stderr.splitlines():
-        assert set(eval(line.partition("] ")[2])) == {max(1, n_cores() // 2)}
+        assert set(json.loads(line.partition("] ")[2])) == {max(1, n_cores() // 2)}
     assert len(done.stderr.splitlines()) == 2
 
 
@@ -218,6 +218,7 @@ def test_a_server_that_is_killed_is_told(script, moment, code, out, said):
     assert said in done.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("delay_s", [0, 0.5, 1, 2])
 def test_a_signal_to_all_processes_while_folds_begin_stops_them(script, tmp_path, number, delay_s):
