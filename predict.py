@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prepare_datasets.clock_times import clock_s
 from prepare_datasets.outcomes import Outcome, tell_end, tell_head
 from prepare_datasets.preparation import Task, attempted, channel_name, exit_code, make_folder, run_each
-from prepare_datasets.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
+from recordings.clock_times import clock_s
+from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.heap import keep_freed_memory
 
 if TYPE_CHECKING:
-    from prepare_datasets.reader import BaseRaw
-    from trainer.night import Night
-    from trainer.scoring import Scorer, Scores
+    from recordings.reader import BaseRaw
+    from scoring.networks import Scorer, Scores
+    from scoring.night import Night
 
 
 def main() -> int:
     """Score all recordings, or export the network; return the exit code."""
     arguments = parse_arguments()
-    from trainer.scoring import load_scorer  # loads torch, for which --help does not wait
+    from scoring.networks import load_scorer  # loads torch, for which --help does not wait
 
     keep_freed_memory()
     scorer = load_scorer(arguments.checkpoint)
     if arguments.export:
-        from trainer.export import export_onnx
+        from scoring.export import export_onnx
 
         export_onnx(arguments.export, scorer)
         alone = ", without its model of the night" if any(scorer.of_night) else ""
@@ -119,7 +119,7 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
 
 def score_file(path: Path, name: str, scorer: "Scorer", arguments: argparse.Namespace) -> Outcome:
     """Score a recording and write its files, unless they are there."""
-    from trainer.night import earlier_night, result_files, write_night
+    from scoring.night import earlier_night, result_files, write_night
 
     begin, settings = time.perf_counter(), settings_of(path, scorer, arguments)
     files = result_files(arguments.output_dir, name)
@@ -129,7 +129,7 @@ def score_file(path: Path, name: str, scorer: "Scorer", arguments: argparse.Name
     channel = read_channel(path, arguments.channel, arguments.reference, scorer.fs)
     night = night_of(channel, path, name, scorer, arguments)
     write_night(files, night, {"scoring": settings, "model": scorer.description})
-    from trainer.night_plot import write_picture  # loads matplotlib while nobody waits for the other files
+    from scoring.picture import write_picture  # loads matplotlib while nobody waits for the other files
 
     write_picture(files[".png"], night, channel.signal, channel.fs)
     return Outcome(name, "scored", night.counts, time.perf_counter() - begin, remarks=night.remarks)
@@ -155,14 +155,14 @@ def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> 
 
 def night_of(channel: Channel, path: Path, name: str, scorer: "Scorer", arguments: argparse.Namespace) -> "Night":
     """Score what was read from a recording."""
-    from trainer.night import Night, lights, parse_start, remarks_on
+    from scoring.night import Night, lights, parse_start, remarks_on
 
     start, n_sleep_epochs = parse_start(channel.start_time), len(channel.signal) // scorer.n_samples
     in_bed, remarks = lights(start, n_sleep_epochs, arguments.lights_off, arguments.lights_on, path.name)
     scores = scorer.score(channel.signal, path.name, *(in_bed or ()))
     truth = None
     if arguments.hypnogram:
-        from prepare_datasets.scorings import read_scoring
+        from recordings.hypnograms import read_scoring
 
         truth = read_scoring(arguments.hypnogram, n_sleep_epochs, channel.start_time)
     night = Night(name, channel.name, start, scores, in_bed, truth, (*channel.remarks, *remarks))
@@ -183,7 +183,7 @@ def score_recording(
     recording : mne.io.BaseRaw or ndarray of shape (n,)
         An array is one channel in microvolts, NaN where nothing was recorded.
     checkpoint : path or sequence of paths
-        See `trainer.scoring.load_scorer`.
+        See `scoring.networks.load_scorer`.
     channel, reference : str or None
         Of an MNE recording, as on the command line; None: the channel of the training.
     fs : float or None
@@ -199,7 +199,7 @@ def score_recording(
     UserError
         The checkpoint cannot be used, or the signal cannot be scored.
     """
-    from trainer.scoring import load_scorer
+    from scoring.networks import load_scorer
 
     paths = [checkpoint] if isinstance(checkpoint, Path | str) else checkpoint
     scorer = load_scorer([Path(path) for path in paths])

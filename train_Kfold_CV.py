@@ -75,11 +75,11 @@ def train(
 ) -> None:
     """Check the recordings, train the folds that are not finished, report."""
     from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
-    from trainer.experiment import fold_directory, is_finished
     from trainer.fold import folds_of, plan, train_in_turn
     from trainer.side_by_side import train_by_ranks, train_side_by_side
     from utils import ranks
     from utils.device import CPU, divide
+    from utils.experiment import fold_directory, is_finished
     from utils.logs import LOG, SUMMARY
 
     # The recordings, by fold
@@ -121,7 +121,7 @@ def train(
         if failed:
             raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
     if ranks.rank() == 0 and not arguments.one_of_several:
-        from trainer.report import write_report_if_complete  # loads more, for which training does not wait
+        from report.report import write_report_if_complete  # loads more, for which training does not wait
 
         write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
 
@@ -130,8 +130,9 @@ def make_folders(
     arguments: argparse.Namespace, config: "ConfigParser", folds: "list[Fold]", outlines: "list[Outline]"
 ) -> None:
     """Make the folders of the folds ours, or refuse."""
-    from trainer.experiment import check_checkpoint, claim, fold_directory, start_afresh
+    from trainer.claims import check_checkpoint, claim, start_afresh
     from trainer.fold import checksums
+    from utils.experiment import fold_directory
 
     if arguments.resume:
         check_checkpoint(arguments.resume, folds[0].number, config.values)

@@ -29,10 +29,10 @@ def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     import scipy.signal  # noqa: F401
 
     import predict
-    import prepare_datasets.reader as reader
-    import trainer.night as night_files
-    import trainer.night_plot as night_plot
-    from trainer.scoring import load_scorer
+    import recordings.reader as reader
+    import scoring.night as night_files
+    import scoring.picture as night_plot
+    from scoring.networks import load_scorer
     from utils.heap import keep_freed_memory
 
     keep_freed_memory()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prepare_datasets.stage_names import UNSCORED
+from recordings.stage_names import UNSCORED
 from utils.errors import UserError
 from utils.stages import SLEEP_EPOCH_S, W
 

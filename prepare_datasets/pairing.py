@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from prepare_datasets.edf_header import ANNOTATIONS, read_header
-from prepare_datasets.reader import SUFFIXES
+from recordings.edf_header import ANNOTATIONS, read_header
+from recordings.reader import SUFFIXES
 from utils.errors import UserError
 
 SCORING_SUFFIXES = (".edf", ".bdf", ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")

@@ -16,12 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from prepare_datasets.outcomes import Outcome, tell, tell_end, tell_head, tell_outcome
-from prepare_datasets.processes import results
 from utils.arguments import positive
 from utils.cores import n_cores
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.logs import print_any_name
+from utils.processes import results
 from utils.recording import Recording, read_outline, write_recording
 from utils.stages import N_STAGES
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
-from prepare_datasets import edf  # noqa: E402
-from prepare_datasets.channels import find_channel  # noqa: E402
-from prepare_datasets.edf_header import read_header  # noqa: E402
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
-from prepare_datasets.scorings import read_scoring  # noqa: E402
+from recordings import edf  # noqa: E402
+from recordings.channels import find_channel  # noqa: E402
+from recordings.edf_header import read_header  # noqa: E402
+from recordings.hypnograms import read_scoring  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 

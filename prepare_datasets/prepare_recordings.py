@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.pairing import pair_files  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
-from prepare_datasets.reader import read_channel  # noqa: E402
-from prepare_datasets.scorings import load_scoring  # noqa: E402
-from prepare_datasets.stage_names import read_stage_names  # noqa: E402
+from recordings.hypnograms import load_scoring  # noqa: E402
+from recordings.reader import read_channel  # noqa: E402
+from recordings.stage_names import read_stage_names  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 from utils.stages import SLEEP_EPOCH_S  # noqa: E402

@@ -13,9 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 
 import numpy as np  # noqa: E402
 
-from prepare_datasets import edf  # noqa: E402
-from prepare_datasets.channels import find_channel  # noqa: E402
-from prepare_datasets.edf_header import read_header  # noqa: E402
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.preparation import (  # noqa: E402
     LeftOut,
@@ -26,8 +23,11 @@ from prepare_datasets.preparation import (  # noqa: E402
     list_files,
     run,
 )
-from prepare_datasets.scoring_xml import read_profusion_codes  # noqa: E402
-from prepare_datasets.stage_names import UNSCORED, resolve  # noqa: E402
+from recordings import edf  # noqa: E402
+from recordings.channels import find_channel  # noqa: E402
+from recordings.edf_header import read_header  # noqa: E402
+from recordings.hypnogram_xml import read_profusion_codes  # noqa: E402
+from recordings.stage_names import UNSCORED, resolve  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 

@@ -4,10 +4,10 @@ import functools
 
 import torch
 
-from model.context import NightGRU
 from model.model import AttnSleep
-from trainer.experiment import CONTEXT
+from model.night_context import NightGRU
 from utils.checkpoint import BEST, load_checkpoint, save_checkpoint
+from utils.experiment import CONTEXT
 from utils.stages import STAGE_NAMES
 
 

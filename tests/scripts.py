@@ -14,7 +14,7 @@ from utils.recording import Recording, write_recording
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = [sys.executable, str(ROOT / "train_Kfold_CV.py")]
-REPORT = [sys.executable, "-m", "trainer.report"]
+REPORT = [sys.executable, "-m", "report"]
 BATCH = [str(ROOT / "batch_train.sh")]
 
 NIGHTS = {"SC4001E0": 12, "SC4002E0": 14, "SC4011E0": 13, "SC4021E0": 16}

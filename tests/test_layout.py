@@ -12,7 +12,7 @@ from trainer.fold import read_config
 from utils.config_fields import FIELDS, OPTIONAL
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("utils", "model", "base", "data_loader", "prepare_datasets", "trainer")
+ROOMS = ("utils", "model", "base", "data_loader", "recordings", "prepare_datasets", "trainer", "report", "scoring")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for room in (".", *ROOMS)
@@ -24,8 +24,11 @@ MAY_IMPORT = {
     "model": {"utils"},
     "base": {"utils"},
     "data_loader": {"utils"},
-    "prepare_datasets": {"utils"},
-    "trainer": {"utils", "parse_config", "model", "base", "data_loader"},
+    "recordings": {"utils"},
+    "prepare_datasets": {"utils", "recordings"},
+    "trainer": {"utils", "parse_config", "model", "base", "data_loader", "report"},
+    "report": {"utils", "model"},
+    "scoring": {"utils", "model", "data_loader", "report"},
 }
 SCRIPTS = {name for name, path in MODULES.items() if "if __name__ ==" in path.read_text(encoding="utf-8")}
 
@@ -72,8 +75,8 @@ def test_imports_point_one_way(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_scripts_are_imported_by_nobody_but_the_report_by_the_training(name):
-    allowed = {"trainer.report"}  # a library whose command line is python -m trainer.report
+def test_scripts_are_imported_by_nobody(name):
+    allowed = {"report.report"}  # a library whose command line is python -m report.report
     assert own(imported(name)) & SCRIPTS <= allowed
 
 
@@ -82,7 +85,7 @@ def test_nothing_leans_on_the_benchmarks_or_the_tests(name):
     assert not {module.split(".")[0] for module in imported(name)} & {"benchmarks", "tests"}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("prepare_datasets")])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] in ("prepare_datasets", "recordings")])
 def test_preparation_never_needs_torch(name):
     assert not {module for module in reached(name) if module.split(".")[0] == "torch"}
 
@@ -94,8 +97,8 @@ def test_the_configuration_is_read_without_torch():
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("mne", {"prepare_datasets.edf", "prepare_datasets.reader"}),
-        ("matplotlib", {"trainer.drawing", "trainer.night_plot", "trainer.plots"}),
+        ("mne", {"recordings.edf", "recordings.reader"}),
+        ("matplotlib", {"utils.drawing", "scoring.picture", "report.plots"}),
         ("pickle", set()),
     ],
 )

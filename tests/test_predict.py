@@ -13,7 +13,7 @@ from edfio import Edf, EdfSignal, Recording
 from scripts import ROOT, contents, run, temporary_files
 
 from predict import find_recordings, score_recording
-from trainer.scoring import load_scorer
+from scoring.networks import load_scorer
 from utils.errors import UserError
 from utils.recording import write_recording
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from scripts import MONITOR, NIGHTS, ROOT, run, settings, start, temporary_files, three_folds, wait_until, write_nights
 
-from trainer.experiment import read_predictions
 from utils.checkpoint import load_checkpoint
+from utils.experiment import read_predictions
 
 FROZEN = ROOT / "tests/frozen_statistics.py"
 SCRIPT = ROOT / "train_Kfold_CV.py"

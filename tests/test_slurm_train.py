@@ -73,7 +73,7 @@ def test_tasks_that_are_requeued_or_stopped_in_mid_fold_end_the_same_to_the_bit(
     submit = ["sbatch", "--parsable", "--cpus-per-task=1", "--array=0-2", "slurm_train.sh", "npz"]
     job = slurm(*submit)
     report = slurm(
-        "sbatch", "--parsable", f"--dependency=afterany:{job}", "--wrap", "python -m trainer.report saved/Exp1"
+        "sbatch", "--parsable", f"--dependency=afterany:{job}", "--wrap", "python -m report.report saved/Exp1"
     )
     logs = [code / f"saved/Exp1/fold_{fold}/info.log" for fold in range(3)]
     for fold, command in ((0, ["scontrol", "requeue"]), (1, ["scancel", "--batch", "--signal=TERM"])):

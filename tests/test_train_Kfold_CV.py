@@ -31,7 +31,7 @@ from scripts import (
 import train_Kfold_CV
 from model.metric import accuracy
 from model.model import AttnSleep
-from trainer.report import main as report_main
+from report.report import main as report_main
 from utils.nested import merge
 
 FILES_OF_A_FOLD = {
@@ -416,7 +416,7 @@ def test_overwriting_one_fold_of_several_with_another_configuration_is_refused(n
 
 
 def test_overwriting_all_folds_leaves_nothing_of_an_earlier_run_that_had_more(nights, copy, monkeypatch, call):
-    monkeypatch.setattr("trainer.report.write_report_if_complete", lambda *_: None)
+    monkeypatch.setattr("report.report.write_report_if_complete", lambda *_: None)
     beyond = shutil.copytree(copy, copy.with_name("fold_2"))
     for name in ("report.json", "report.html", "Exp1_classification_report.xlsx"):
         (beyond / name).touch()

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-import model.context
 import model.loss
 import model.metric
 import model.model
+import model.night_context
 from data_loader.data_loaders import Batches, SleepEpochs, class_counts
 from data_loader.folds import Fold, choose_folds, make_folds, set_aside
 from parse_config import ConfigParser
-from trainer.context import add_context
-from trainer.experiment import LOG_FILE, Predictions, fold_directory, write_predictions
+from trainer.night_context import add_context
 from trainer.trainer import Trainer
 from trainer.trials import try_out
 from utils import ranks
 from utils.errors import UserError
+from utils.experiment import LOG_FILE, Predictions, fold_directory, write_predictions
 from utils.lock import held
 from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
@@ -50,7 +50,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
         "lr_scheduler": [torch.optim.lr_scheduler],
         "loss": [model.loss, torch.nn],
         "metrics": [model.metric],
-        "context.model": [model.context],
+        "context.model": [model.night_context],
         "context.optimizer": [torch.optim],
     }
     return ConfigParser(path, overrides, modules, try_out)

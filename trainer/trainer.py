@@ -123,7 +123,8 @@ class Trainer(BaseTrainer):
 
     def show(self, board: "SummaryWriter", row: Row) -> None:
         """Write figures and confusion matrix of a training epoch to TensorBoard."""
-        from trainer import drawing, plots  # these load matplotlib, for which other runs do not wait
+        from report import plots  # these load matplotlib, for which other runs do not wait
+        from utils import drawing
 
         super().show(board, row)
         with drawing.styled():

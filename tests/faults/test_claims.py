@@ -10,13 +10,13 @@ import torch
 from checkpoints import network, write_checkpoint
 from scripts import ROOT
 
-from prepare_datasets.edf import read_annotations
-from prepare_datasets.reader import read_channel
-from prepare_datasets.scorings import read_scoring
-from prepare_datasets.stage_names import read_stage_names
-from trainer.experiment import check_checkpoint
+from recordings.edf import read_annotations
+from recordings.hypnograms import read_scoring
+from recordings.reader import read_channel
+from recordings.stage_names import read_stage_names
+from scoring.networks import load_scorer
+from trainer.claims import check_checkpoint
 from trainer.fold import read_config
-from trainer.scoring import load_scorer
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.recording import read_outline

@@ -13,7 +13,7 @@ import pytest
 import torch
 from readers import READERS, read_npz
 
-from trainer.tables import fit_columns
+from report.tables import fit_columns
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 

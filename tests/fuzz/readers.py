@@ -6,8 +6,8 @@ from pathlib import Path
 import edf_writer as edf
 import numpy as np
 
-from prepare_datasets.edf import read_annotations, read_channel
-from prepare_datasets.edf_header import read_header
+from recordings.edf import read_annotations, read_channel
+from recordings.edf_header import read_header
 from utils.errors import UserError
 from utils.recording import Recording, open_signal, read_outline, write_recording
 
@@ -27,7 +27,7 @@ def read_edf_annotations(path):
 
 
 def read_stages(path):
-    from prepare_datasets.scorings import read_scoring
+    from recordings.hypnograms import read_scoring
 
     read_scoring(path, N_SLEEP_EPOCHS, START_TIME)
 
@@ -49,7 +49,7 @@ def read_checkpoint(path):
 
 
 def read_network(path):
-    from trainer.scoring import load_scorer
+    from scoring.networks import load_scorer
 
     try:
         load_scorer([path])

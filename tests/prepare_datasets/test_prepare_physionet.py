@@ -34,7 +34,7 @@ from edf_writer import (
 
 from prepare_datasets.epoching import cut_sleep_epochs
 from prepare_datasets.prepare_physionet import pair_files
-from prepare_datasets.scorings import read_scoring
+from recordings.hypnograms import read_scoring
 
 SCRIPT = "prepare_physionet.py"
 

@@ -22,7 +22,7 @@ from edf_writer import (
 )
 from scoring_writer import FORMS, write_lines, write_scoring
 
-from prepare_datasets.edf import read_annotations
+from recordings.edf import read_annotations
 
 SCRIPT = "prepare_recordings.py"
 LETTERS = [*"WW" * 40, *"1122M2222333444?22RRRR", *"WW" * 40, *"??"]

@@ -8,9 +8,9 @@ import torch
 
 from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import Fold, make_folds
-from trainer.experiment import read_predictions
 from trainer.fold import checksums, make_trainer, plan, read_config, train_fold, train_in_turn
 from utils.checkpoint import BEST, LAST, load_checkpoint
+from utils.experiment import read_predictions
 from utils.recording import write_recording
 
 CONFIG = Path(__file__).resolve().parents[2] / "config.json"

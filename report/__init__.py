@@ -1,0 +1,1 @@
+"""What an experiment gave: figures, tables, pages, comparison."""

@@ -1,0 +1,50 @@
+"""Report on an experiment's folds, or compare several experiments.
+
+python -m report saved/Exp1            write the report of the folds that are finished
+python -m report saved/A saved/B       compare two experiments, subject by subject
+python -m report saved/*               lay experiments side by side
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from report.comparison import comparison, experiments_table, read_experiments
+from report.report import write
+from report.results import read_results
+from utils.errors import UserError
+from utils.logs import log_to_console, print_any_name
+
+
+def main() -> int:
+    """Report on one experiment or compare several; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "experiment",
+        type=Path,
+        nargs="+",
+        help="folder of an experiment, such as saved/Exp1; with several, they are compared and nothing is written",
+    )
+    paths = parser.parse_args().experiment
+    log_to_console(0)
+    print_any_name()
+    try:
+        if len(paths) == 1:
+            write(read_results(paths[0]))
+        else:
+            experiments = read_experiments(paths)
+            print(experiments_table(experiments))
+            if len(experiments) == 2:
+                print("\n" + comparison(*experiments))
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

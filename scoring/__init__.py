@@ -1,0 +1,1 @@
+"""New nights scored with trained networks."""

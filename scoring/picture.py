@@ -1,0 +1,128 @@
+"""The picture of a scored night: spectrogram, hypnograms and hypnodensity on one time axis."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scoring.networks import UNSCORED
+from scoring.night import Night, agreement
+from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, new_figure, styled
+from utils.files import replacing
+from utils.stages import SLEEP_EPOCH_S
+
+_HIGHEST_HZ = 30
+_WINDOW_S = 4
+"""Of a spectrum; the spectra of a column are averaged."""
+
+_N_COLUMNS = 900
+"""Of the spectrogram at most, about as many as the figure has dots for in print."""
+
+_NO_POWER = 1e-9
+"""Microvolts squared per Hz. Less comes of rounding: the signal is flat there."""
+
+_SHOWN_PERCENT = (2, 99)
+"""Of the decibels; what is lower or higher has the colour of these."""
+
+_ANONYMOUS_YEAR = 1985
+"""Stands in EDF files from which the date was taken away."""
+
+HOURS = SLEEP_EPOCH_S / 3600
+"""In a sleep epoch."""
+
+_TICK_HOURS = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 4, 6, 12, 24)
+_N_TICKS = 12
+
+
+def write_picture(path: Path, night: Night, signal: np.ndarray, fs: float) -> None:
+    """Draw a night and write it as PNG (200 dpi).
+
+    Parameters
+    ----------
+    path : Path
+    night : Night
+    signal : ndarray of shape (n,), float32
+        Microvolts; NaN where nothing was recorded.
+    fs : float
+        Hz.
+    """
+    with styled():
+        figure = draw_night(night, signal, fs)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
+
+
+def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
+    """Draw a night; see `write_picture`."""
+    hypnograms = [("Scored stages", night.scores.stages, BLUE)]
+    figures = agreement(night)
+    if figures and night.truth is not None:
+        title = (
+            f"Scored stages: as in the hypnogram in {100 * figures['accuracy']:.1f} % of {figures['n']:,} sleep "
+            f"epochs, kappa {figures['kappa']:.2f}"
+        )
+        hypnograms = [("Stages of the hypnogram", night.truth, INK), (title, night.scores.stages, BLUE)]
+    figure = new_figure(9, 5.2 + 1.3 * (len(hypnograms) - 1))
+    heights = [1.3, *[1] * len(hypnograms), 1]
+    top, *middle, bottom = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    _draw_spectrogram(top, night, signal, fs)
+    for axes, (title, stages, colour) in zip(middle, hypnograms, strict=True):
+        position = np.flatnonzero(stages != UNSCORED)
+        draw_hypnogram(axes, position, stages[position], colour)
+        axes.set_title(title)
+    draw_hypnodensity(bottom, night.scored, night.scores.probabilities[night.scored])
+    bottom.set_title("Probability of each stage")
+    _label_time(bottom, night)
+    return figure
+
+
+def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -> None:
+    """Draw power in decibels by time and frequency over the scored span; what is flat or not recorded stays blank."""
+    from scipy.signal import spectrogram
+
+    begin, end = night.scored[0], night.scored[-1] + 1
+    n_samples = round(SLEEP_EPOCH_S * fs)
+    part = signal[begin * n_samples : end * n_samples]
+    frequency, _, power = spectrogram(part, fs, nperseg=round(_WINDOW_S * fs), noverlap=0)
+    wanted = (frequency > 0) & (frequency <= _HIGHEST_HZ)
+    together = -(-power.shape[1] // _N_COLUMNS)
+    power = power[wanted, : power.shape[1] // together * together]
+    columns = power.reshape(wanted.sum(), -1, together).mean(axis=2)
+    decibels = 10 * np.log10(np.where(columns > _NO_POWER, columns, np.nan))
+    low, high = np.nanpercentile(decibels, _SHOWN_PERCENT) if np.isfinite(decibels).any() else (0, 1)
+    last = begin + columns.shape[1] * together * _WINDOW_S / SLEEP_EPOCH_S
+    half_bin = frequency[1] / 2
+    extent = (begin * HOURS, last * HOURS, half_bin, frequency[wanted][-1] + half_bin)
+    image = axes.imshow(decibels, "magma", aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high,
+                        interpolation="nearest")  # fmt: skip
+    axes.set(ylabel="Frequency (Hz)", title=_title(night))
+    axes.set_ylim(0, _HIGHEST_HZ)
+    bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.015, 0, 0.012, 1)))
+    bar.set_label("Power (dB, µV²/Hz)")
+    bar.outline.set_visible(False)
+
+
+def _title(night: Night) -> str:
+    """Say which recording it is."""
+    date = f", {night.start.day} {night.start:%B %Y}" if night.start and night.start.year > _ANONYMOUS_YEAR else ""
+    return f"{night.name}: {night.channel}{date}"
+
+
+def _label_time(axes: Axes, night: Night) -> None:
+    """Put ticks at round clock times, or at round hours from the start if that is not known."""
+    first, last = axes.get_xlim()
+    step = next((step for step in _TICK_HOURS if (last - first) / step < _N_TICKS), _TICK_HOURS[-1])
+    midnight = 0.0
+    if night.start is not None:
+        midnight = -(night.start - night.start.replace(hour=0, minute=0, second=0)) / timedelta(hours=1)
+    ticks = np.arange(np.ceil((first - midnight) / step), np.floor((last - midnight) / step) + 1) * step
+    minutes = np.round(ticks * 60).astype(int).tolist()
+    if night.start is None:
+        axes.set_xticks(ticks, [f"{minute // 60}:{minute % 60:02d}" for minute in minutes])
+        axes.set_xlabel("Time since the start of the recording (h:min)")
+    else:
+        axes.set_xticks(ticks + midnight, [f"{minute // 60 % 24:02d}:{minute % 60:02d}" for minute in minutes])
+        axes.set_xlabel("Clock time")
+    axes.set_xlim(first, last)

@@ -1,0 +1,274 @@
+import datetime as dt
+import tracemalloc
+
+import mne
+import numpy as np
+import pytest
+from edf_writer import (
+    DIGITAL_RANGE,
+    DURATION_FIELD,
+    HEADER_BYTES_FIELD,
+    N_RECORDS_FIELD,
+    N_SIGNALS_FIELD,
+    PHYSICAL_RANGE,
+    RESERVED_FIELD,
+    SHARED,
+    START,
+    START_FIELD,
+    cut,
+    edit,
+    eeg_digits,
+    microvolts,
+    write_annotations,
+    write_hypnogram,
+    write_psg,
+)
+from edfio import Edf, EdfAnnotation, EdfSignal
+
+from recordings.channels import find_channel
+from recordings.edf import read_annotations, read_channel
+from recordings.edf_header import read_header
+from utils.errors import UserError
+
+
+@pytest.fixture
+def psg(tmp_path):
+    return write_psg(tmp_path / "SC4001E0-PSG.edf")
+
+
+def of_all_channels(path, label):
+    """The channel as the released preparation read it: with all others, by way of a table."""
+    raw = mne.io.read_raw_edf(path, preload=True, stim_channel=None, verbose="ERROR")
+    return raw.to_data_frame(verbose="ERROR")[label].to_numpy().astype(np.float32)
+
+
+def test_the_header_says_what_was_written(psg):
+    header = read_header(psg)
+    assert (header.start, header.n_records, header.record_s) == (START, 10, 30)
+    assert header.start_time == "1989-04-24T16:13:00"
+    assert [signal.label for signal in header.signals] == ["EEG Fpz-Cz", "EEG Pz-Oz", "Resp oro-nasal"]
+    assert header.fs("EEG Pz-Oz") == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("31.12.8523.59.59", dt.datetime(1985, 12, 31, 23, 59, 59)),
+        ("01.02.8400.00.00", dt.datetime(2084, 2, 1)),
+        ("31.02.9900.00.00", None),
+        ("01.01.8524.00.00", None),
+    ],
+)
+def test_years_of_two_digits_are_those_of_edf(psg, text, start):
+    edit(psg, START_FIELD, text)
+    assert read_header(psg).start == start
+
+
+@pytest.mark.parametrize(("label", "seed"), [("EEG Fpz-Cz", 0), ("EEG Pz-Oz", 1)])
+def test_a_channel_is_in_microvolts_and_to_the_bit_as_released(psg, label, seed):
+    signal = read_channel(read_header(psg), label)
+    assert signal.dtype == np.float32
+    np.testing.assert_array_equal(signal, microvolts(eeg_digits(30000, seed)))
+    np.testing.assert_array_equal(signal, of_all_channels(psg, label))
+
+
+@pytest.mark.parametrize(("dimension", "factor"), [("mV", 1e3), ("V", 1e6), ("nV", 1e-3), ("µV", 1)])
+def test_every_voltage_becomes_microvolts(tmp_path, dimension, factor):
+    path = write_psg(tmp_path / "a.edf", dimension="uV".ljust(8))
+    field = 256 + 3 * 96
+    for encoding in ("latin-1", "utf-8"):
+        edit(path, field, dimension.encode(encoding).decode("latin-1").ljust(8))
+        signal = read_channel(read_header(path), "EEG Fpz-Cz")
+        np.testing.assert_allclose(signal, microvolts(eeg_digits(30000)) * factor, rtol=1e-6)
+
+
+def test_only_the_wanted_channel_is_held_in_memory(tmp_path):
+    n = 4 * 3600 * 100
+    path = write_psg(tmp_path / "a.edf", labels=[f"EEG {i}" for i in range(7)], seconds=n // 100)
+    header = read_header(path)
+    tracemalloc.start()
+    read_channel(header, "EEG 3")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * 8 * n + 20e6, "one channel in float64, MNE's copy of it, and the chunks of 10 MB that MNE reads"
+    assert 3 * 8 * n + 20e6 < 7 * 8 * n, "what all channels would take"
+
+
+def test_the_aliases_of_a_data_set_come_after_the_exact_name(tmp_path):
+    aliases = {"EEG C3-A2": ("EEG(sec)", "EEG2"), "EEG C4-A1": ("EEG",)}
+    header = read_header(write_psg(tmp_path / "a.edf", labels=("EEG(SEC)", "EEG", "EEG C4-A1")))
+    assert find_channel(header.labels, "EEG C3-A2", "SC4001E0-PSG.edf", aliases) == "EEG(SEC)"
+    assert find_channel(header.labels, "EEG C4-A1", "SC4001E0-PSG.edf", aliases) == "EEG C4-A1"
+    assert find_channel(header.labels, "EEG", "SC4001E0-PSG.edf", aliases) == "EEG"
+
+
+def test_a_channel_that_is_not_there_is_answered_with_those_that_are(psg):
+    message = (
+        r"SC4001E0-PSG.edf: no channel 'EEG Fpz'. The file has 'EEG Fpz-Cz', 'EEG Pz-Oz', 'Resp oro-nasal'. "
+        r"Pass one with --select_ch."
+    )
+    with pytest.raises(UserError, match=message):
+        find_channel(read_header(psg).labels, "EEG Fpz", "SC4001E0-PSG.edf")
+    with pytest.raises(UserError, match=r"no channel 'EEG C3-A2' \(nor 'EEG2', 'EEG 2'\)"):
+        find_channel(read_header(psg).labels, "EEG C3-A2", "SC4001E0-PSG.edf", {"EEG C3-A2": ("EEG2", "EEG 2")})
+
+
+def test_a_name_of_two_channels_is_refused(tmp_path):
+    header = read_header(write_psg(tmp_path / "a.edf", labels=("EEG", "EEG")))
+    with pytest.raises(UserError, match="2 channels go by 'EEG'"):
+        find_channel(header.labels, "EEG", "SC4001E0-PSG.edf")
+
+
+def replace_by(content):
+    return lambda path: path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (replace_by(b""), "the file is empty"),
+        (replace_by(b"<!DOCTYPE html>" + b" " * 300), r"not an EDF file \(it begins with '<!DOCTYP'\)"),
+        (replace_by(b"\xffBIOSEMI" + b" " * 300), "not an EDF file"),
+        (replace_by(b"\0" * 1000), "not an EDF file"),
+        (replace_by(b"0       X"), "cut off within its header"),
+        (lambda path: cut(path, path.stat().st_size - 700), r"cut off within its header \(700 of 1024 bytes\)"),
+        (lambda path: cut(path, 1000), "cut off in the middle of data record 10 of 10"),
+        (lambda path: cut(path, 3 * 2 * 6030 + 1), "cut off in the middle of data record 7 of 10"),
+        (lambda path: cut(path, 2 * 6030), "the header promises 10 data records, but the file has 9"),
+        (lambda path: edit(path, N_RECORDS_FIELD, "11  "), "the header promises 11 data records, but the file has 10"),
+        (lambda path: edit(path, N_RECORDS_FIELD, "99999999"), "promises 99999999 data records"),
+        (lambda path: edit(path, N_RECORDS_FIELD, "9 "), "goes on for 12060 bytes after the 9 data records of 12060"),
+        (lambda path: edit(path, N_RECORDS_FIELD, "0 "), "no data records"),
+        (lambda path: edit(path, N_RECORDS_FIELD, "-1"), "number of data records in its header is -1"),
+        (lambda path: edit(path, N_RECORDS_FIELD, "-7"), "number of data records in its header is '-7'"),
+        (lambda path: edit(path, N_RECORDS_FIELD, "1e1"), "number of data records in its header is '1e1'"),
+        (lambda path: edit(path, N_SIGNALS_FIELD, "9999"), r"cut off within its header \(.* of 2560000 bytes\)"),
+        (lambda path: edit(path, N_SIGNALS_FIELD, "-3  "), "number of signals in its header is '-3'"),
+        (lambda path: edit(path, N_SIGNALS_FIELD, "2   "), "header says that it has 1024 bytes, but its 2 signals"),
+        (lambda path: edit(path, HEADER_BYTES_FIELD, "99999999"), "header says that it has 99999999 bytes"),
+        (lambda path: edit(path, DURATION_FIELD, "-30"), "data records of '-30' s"),
+        (lambda path: edit(path, DURATION_FIELD, "nan"), "data records of 'nan' s"),
+        (lambda path: edit(path, 256 + 3 * 216, "99999999"), "cut off in the middle of data record 1 of 10"),
+        (
+            lambda path: edit(path, 256 + 3 * 216, "3_000"),
+            "samples per record of 'EEG Fpz-Cz' in its header is '3_0",
+        ),
+    ],
+)
+def test_a_file_that_is_not_what_its_header_says_is_refused(psg, damage, message):
+    damage(psg)
+    with pytest.raises(UserError, match=f"^SC4001E0-PSG.edf: .*{message}"):
+        read_header(psg)
+
+
+@pytest.mark.parametrize(
+    ("begin", "text", "message"),
+    [
+        (256 + 3 * 96, "DegC", "'EEG Fpz-Cz' is in 'DegC', which is no voltage"),
+        (256 + 3 * 96, "  ", "is in '', which is no voltage"),
+        (DURATION_FIELD, "0 ", "3000 samples in data records of 0 s"),
+        (256 + 3 * 104, "192  ", "physical range from 192 to 192"),
+        (256 + 3 * 104, "x     ", "physical range from nan to 192"),
+        (256 + 3 * 120, "2047 ", "digital range from 2047 to 2047"),
+        (256 + 3 * 120, "4000 ", "digital range from 4000 to 2047"),
+    ],
+)
+def test_a_channel_that_cannot_become_microvolts_is_refused(psg, begin, text, message):
+    edit(psg, begin, text)
+    with pytest.raises(UserError, match=f"^SC4001E0-PSG.edf: .*{message}"):
+        read_channel(read_header(psg), "EEG Fpz-Cz")
+
+
+def test_what_mne_raises_becomes_one_line(psg):
+    edit(psg, 8, "X F X X a=b=c")
+    with pytest.raises(UserError, match=r"^SC4001E0-PSG.edf: MNE cannot read it \([^\n]*\). Get the file again.$"):
+        read_channel(read_header(psg), "EEG Fpz-Cz")
+
+
+def test_a_header_with_odd_dates_and_filters_is_still_read(psg):
+    edit(psg, START_FIELD, "xx.yy.zzaa.bb.cc")
+    edit(psg, 88, "".ljust(80))
+    edit(psg, 256 + 3 * 136, "HP:99Hz LP:1Hz")
+    header = read_header(psg)
+    assert (header.start, header.start_time) == (None, "")
+    np.testing.assert_array_equal(read_channel(header, "EEG Fpz-Cz"), microvolts(eeg_digits(30000)))
+
+
+def test_annotations_come_back_as_written(tmp_path):
+    written = [(0.0, 30.0, "Sleep stage W"), (30.0, 2430.0, "Sleep stage ?")]
+    assert read_annotations(write_annotations(tmp_path / "a.edf", written)) == written
+
+
+def test_a_file_without_annotations_is_refused(psg):
+    with pytest.raises(UserError, match="SC4001E0-PSG.edf: no annotations in it"):
+        read_annotations(psg)
+
+
+@pytest.mark.parametrize(
+    ("garbled", "by"),
+    [("+60\x15", "*60\x15"), ("+60\x15", "+6x\x15"), ("\x1530.5\x14", "\x153z.5\x14"), ("N2\x14", "N2\x13")],
+)
+def test_an_annotation_that_is_garbled_is_refused_and_not_passed_over(tmp_path, garbled, by):
+    path = write_annotations(tmp_path / "a.edf", [(0, 60, "W"), (60, 30.5, "N2"), (90, 30, "W")])
+    content = path.read_bytes()
+    assert content.count(garbled.encode()) == 1
+    path.write_bytes(content.replace(garbled.encode(), by.encode()))
+    with pytest.raises(UserError, match=r"a\.edf: (cannot be read as an annotation: b'|MNE cannot read it)"):
+        read_annotations(path)
+
+
+def test_annotations_that_are_no_utf8_are_latin_1(tmp_path):
+    path = write_hypnogram(tmp_path / "a.edf", [("Sleep stage W", 1)])
+    path.write_bytes(path.read_bytes().replace(b"stage W", b"stage \xff"))
+    assert read_annotations(path) == [(0, 30, "Sleep stage \xff")]
+
+
+def write_edf_plus(path, texts=("a",)):
+    signal = EdfSignal.from_digital(
+        eeg_digits(1000),
+        sampling_frequency=100,
+        label="EEG",
+        physical_dimension="uV",
+        physical_range=PHYSICAL_RANGE,
+        digital_range=DIGITAL_RANGE,
+    )
+    annotations = [EdfAnnotation(i, None, text) for i, text in enumerate(texts)]
+    Edf([signal], annotations=annotations, data_record_duration=1).write(path)
+    return path
+
+
+def test_annotations_beside_the_signal_do_not_disturb_it(tmp_path):
+    path = write_edf_plus(tmp_path / "a.edf", texts=["a", "b" * 50])
+    path.write_bytes(path.read_bytes().replace(b"bb", b"\xff\xfe"))
+    np.testing.assert_array_equal(read_channel(read_header(path), "EEG"), microvolts(eeg_digits(1000)))
+
+
+def test_edf_plus_d_is_read_if_it_has_no_gap_and_refused_if_it_has(tmp_path):
+    path = write_edf_plus(tmp_path / "a.edf")
+    edit(path, RESERVED_FIELD, "EDF+D")
+    assert len(read_channel(read_header(path), "EEG")) == 1000
+    path.write_bytes(path.read_bytes().replace(b"+7\x14\x14", b"+8\x14\x14"))
+    with pytest.raises(UserError, match=r"a.edf: EDF\+D with a gap before data record 8 of 10"):
+        read_channel(read_header(path), "EEG")
+
+
+real_file = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="needs the files in ../shared/data")
+
+
+@real_file
+def test_the_real_sleep_edf_file_is_read_as_released():
+    path = SHARED / "data/sleep_edf/SC4001E0-first-300s-PSG.edf"
+    header = read_header(path)
+    assert (header.start, header.n_records) == (START, 10)
+    for label in ("EEG Fpz-Cz", "EEG Pz-Oz"):
+        np.testing.assert_array_equal(read_channel(header, label), of_all_channels(path, label))
+
+
+@real_file
+def test_odd_real_files_are_read_or_refused_by_name():
+    cases = SHARED / "data/edf_cases"
+    with pytest.raises(UserError, match="zero-data-records.edf: no data records"):
+        read_header(cases / "zero-data-records.edf")
+    with pytest.raises(UserError, match=r"edfPlusD.edf: EDF\+D with a gap before data record 2 of 11"):
+        read_channel(read_header(cases / "edfPlusD.edf"), "ECG")
+    assert len(read_channel(read_header(cases / "test_utf8.edf"), "Fp1")) == 698 * 128

@@ -1,0 +1,111 @@
+import json
+import re
+
+import pytest
+
+from recordings.stage_names import read_stage_names, resolve
+from utils.errors import UserError
+
+NAMES = {
+    0: ["W", "w", "Wake", "WAKE", "awake", "Sleep stage W", "Stage W", "Sleep_stage_W", "SLEEP-S0", "stage 0"],
+    1: ["N1", "S1", "Stage 1", "Sleep stage 1", "Sleep stage N1", "Stage 1 sleep", "NREM1", "NREM 1", "SLEEP-S1"],
+    2: ["N2", "n2", "S2", "Stage 2", "Sleep stage 2", "Sleep stage N2", "Stage 2 sleep", "NREM-2", "SLEEP-S2"],
+    3: ["N3", "S3", "S4", "N4", "Stage 3", "Stage 4 sleep", "Sleep stage 3", "Sleep stage 4", "Sleep stage N3", "SWS"],
+    4: ["R", "REM", "rem", "Sleep stage R", "Sleep stage REM", "REM sleep", "SLEEP-REM", "Stage R"],
+    -1: ["?", "Sleep stage ?", "Unscored", "SLEEP-UNSCORED", "Movement time", "Movement", "MT", "SLEEP-MT", "ART",
+         "UNS", "UNKNOWN", "OUT_OF_BOUNDS", "n/a", "nan", "Artifact"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "name"), [(stage, name) for stage, names in NAMES.items() for name in names])
+def test_the_names_of_both_rules_are_known(stage, name):
+    assert resolve([name], "here") == ({name: stage}, ())
+
+
+RK = {"0": 0, "1": 1, "2": 2, "3": 3, "4": 3, "5": 4, "6": -1, "9": -1, "-1": -1, "-2": -1}
+AASM = {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "-1": -1, "-2": -1}
+
+
+def test_numbers_are_the_codes_of_the_rules_that_they_fit():
+    assert resolve(RK, "here") == (RK, ())
+    assert resolve(AASM, "here") == (AASM, ("code 4 taken for REM",))
+    assert resolve(["0", "2", "4", "9"], "here") == ({"0": 0, "2": 2, "4": 3, "9": -1}, ())
+    assert resolve(["0", "1", "2", "3"], "here") == ({"0": 0, "1": 1, "2": 2, "3": 3}, ())
+    assert resolve(["0", "4"], "here", rk=True) == ({"0": 0, "4": 3}, ())
+
+
+def test_numbers_are_whole_however_they_are_written():
+    assert resolve(["2.0", "5.000000000000000000e+00", "-1.0", "03"], "here")[0] == {
+        "2.0": 2, "5.000000000000000000e+00": 4, "-1.0": -1, "03": 3,
+    }  # fmt: skip
+
+
+def test_a_4_in_a_name_is_a_stage_and_no_code():
+    assert resolve(["Stage 4", "0"], "here") == ({"Stage 4": 3, "0": 0}, ())
+
+
+@pytest.mark.parametrize(
+    "name", ["", "7", "2.5", "inf", "sleep", "Stage", "Sleep stage", "N5", "Sleep stage 5", "NREM", "Lights off", "*"]
+)
+def test_what_is_not_known_is_not_guessed(name):
+    with pytest.raises(UserError, match="here: unknown stages"):
+        resolve([name], "here")
+
+
+def test_unknown_names_are_listed_with_their_counts_and_the_json_that_maps_them(tmp_path):
+    names = ["W"] * 5 + ["Schlaf A"] * 2 + ['the "same"'] * 3
+    with pytest.raises(UserError) as told:
+        resolve(names, "night.csv")
+    text = str(told.value)
+    assert text.startswith("night.csv: unknown stages 'the \"same\"' (3), 'Schlaf A' (2). ")
+    mapped = json.loads(re.search(r"\{.*\}", text)[0])
+    assert mapped == {'the "same"': None, "Schlaf A": None}
+    file = tmp_path / "names.json"
+    file.write_text(json.dumps(mapped | {"Schlaf A": "N2"}))
+    stages, _ = resolve(names, "night.csv", read_stage_names(file))
+    assert stages == {"W": 0, "Schlaf A": 2, 'the "same"': None}
+
+
+def test_of_many_unknown_names_the_most_frequent_are_listed():
+    names = [f"note {i}" for i in range(500) for _ in range(1 + (i == 77))]
+    with pytest.raises(UserError, match=r"unknown stages 'note 77' \(2\), 'note 0' \(1\), .* and 480 more. ") as told:
+        resolve(names, "here")
+    assert len(str(told.value)) < 1500
+
+
+def test_what_the_user_says_goes_before_what_is_known():
+    assert resolve(["N1", "5", "4", "N2"], "here", {"N1": 0, "5": 0, "4": 4})[0] == {"N1": 0, "5": 0, "4": 4, "N2": 2}
+    assert resolve(["0", "4", "5"], "here", {"5": None}) == ({"0": 0, "4": 4, "5": None}, ("code 4 taken for REM",))
+
+
+def test_a_star_stands_for_all_that_is_not_known():
+    assert resolve(["N1", "snores", "coughs"], "here", {"*": None})[0] == {"N1": 1, "snores": None, "coughs": None}
+    assert resolve(["N1", "snores"], "here", {"*": -1})[0] == {"N1": 1, "snores": -1}
+
+
+def test_stage_names_are_read_from_json(tmp_path):
+    file = tmp_path / "names.json"
+    file.write_text(
+        json.dumps({" A ": "W", "B": "N1", "C": "n2", "D": "N3", "E": "REM", "F": "?", "G": None}), encoding="utf-8-sig"
+    )
+    assert read_stage_names(file) == {"A": 0, "B": 1, "C": 2, "D": 3, "E": 4, "F": -1, "G": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "names.json: no JSON"),
+        ("\xff", "names.json: no JSON"),
+        ('["N1"]', 'no JSON object such as {"Stage V": "REM", "Lights off": null}'),
+        ('{"A": "N5"}', r"'A' is said to be \"N5\". It can be W, N1, N2, N3, REM, . \(not scored\) or null"),
+        ('{"A": 2}', "'A' is said to be 2. It can be W"),
+        ('{"A": {"N1": 3}}', "'A' is said to be {\"N1\": 3}"),
+    ],
+)
+def test_stage_names_that_say_something_else_are_refused(tmp_path, text, message):
+    file = tmp_path / "names.json"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=message):
+        read_stage_names(file)
+    with pytest.raises(UserError, match="nowhere.json: No such file or directory"):
+        read_stage_names(tmp_path / "nowhere.json")

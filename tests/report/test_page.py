@@ -1,0 +1,372 @@
+import fcntl
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from report_inputs import NIGHT, night_predictions, report_of, without_extras, write_metrics
+
+from report.page import write_page
+from report.plots import write_figures
+
+NIGHTS = {"SC4011E0": NIGHT, "SC4012E0": [0, 0, 1, 2, 4, 4, 2, 2], "SC4021E0": NIGHT * 3}
+MARKUP = "<b>n&1</b>\"'$x^2$</script>"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --remote-debugging-pipe"
+).split()
+
+
+class Browser:
+    """A headless Chromium, driven by its DevTools protocol: JSON over the pipes 3 and 4, each message ended by a 0."""
+
+    def __init__(self, chromium, profile):
+        (read, self._out), (self._in, write) = os.pipe(), os.pipe()
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read, write)]
+        self._process = subprocess.Popen(
+            ["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash"]
+            + [chromium, *FLAGS, f"--user-data-dir={profile}"],
+            pass_fds=ends,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for end in (read, write, *ends):
+            os.close(end)
+        self._rest, self._number, self._session, self.events = b"", 0, None, []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def _read(self):
+        while b"\0" not in self._rest:
+            received = os.read(self._in, 1 << 16)
+            assert received, "chromium has ended"
+            self._rest += received
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+    def call(self, method, **params):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._number:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, path, width=1400, scripts=True):
+        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.events.clear()
+        self.call("Page.navigate", url=path.as_uri())
+        while "Page.loadEventFired" not in [event.get("method") for event in self.events]:
+            self.events.append(self._read())
+
+    def evaluate(self, expression):
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key, code, text=""):
+        for kind in ("keyDown", "keyUp"):
+            typed = {"text": text} if text and kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **typed)
+
+    def complaints(self):
+        self.evaluate("0")  # what was said before this has arrived
+        methods = {"Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"}
+        return [event["params"] for event in self.events if event.get("method") in methods]
+
+    def close(self):
+        self._session = None
+        self.call("Browser.close")
+        self._process.wait(timeout=30)
+        os.close(self._out)
+        os.close(self._in)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    if chromium is None:
+        pytest.skip(f"needs a browser: none of {', '.join(names)} is installed")
+    browser = Browser(chromium, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+def write(directory, nights, change=lambda report: report, name="Exp1", protocol="released"):
+    predictions = night_predictions(nights)
+    report = change(report_of(predictions, protocol))
+    metrics = write_metrics(directory, len(nights), 3)
+    figures = write_figures(directory / "figures", report, predictions, metrics, dict.fromkeys(metrics, 2))
+    return write_page(directory, report, predictions, figures, {"name": name, "seed": 123})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Page of three recordings in three folds."""
+    return write(tmp_path_factory.mktemp("page"), NIGHTS)
+
+
+@pytest.fixture(scope="module")
+def odd_page(tmp_path_factory):
+    """Page of one recording with markup in its name, without intervals, statistics, calibration and one stage."""
+    return write(tmp_path_factory.mktemp("odd"), {MARKUP: [0, 0, 1, 2, 2, 4, 4, 0]}, without_extras, name=MARKUP)
+
+
+class Outline(HTMLParser):
+    """Elements that are opened but not closed, addresses that are loaded, and the text of the page."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.tags, self.said = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+
+@pytest.mark.parametrize("which", ["page", "odd_page"])
+def test_the_page_is_well_formed_and_loads_nothing(which, request):
+    text = request.getfixturevalue(which).read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert outline.open == []
+    assert all(address.startswith(("data:", "#")) for address in outline.addresses)
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = [attributes["aria-labelledby"] for _, attributes in outline.tags if "aria-labelledby" in attributes]
+    used += [address[1:] for address in outline.addresses if address.startswith("#")]
+    assert set(used) <= set(ids)
+    assert all(attributes.get("alt") for tag, attributes in outline.tags if tag == "img")
+    assert all(attributes.get("scope") for tag, attributes in outline.tags if tag == "th")
+    assert sum(tag == "table" for tag, _ in outline.tags) == sum(tag == "caption" for tag, _ in outline.tags)
+
+
+def test_the_headline_names_the_protocol_at_its_figures(tmp_path):
+    predictions = night_predictions(NIGHTS)
+    report = report_of(predictions, "holdout")
+    text = write(tmp_path, NIGHTS, protocol="holdout").read_text(encoding="utf-8")
+    rows = re.findall(r'<th scope="row" class="name">(\w+)<small>(.*?)</small>(.*?)</tr>', text, re.DOTALL)
+    assert [row[:2] for row in rows] == [(name, scores["label"]) for name, scores in report["protocols"].items()]
+    scores = report["protocols"]["holdout"]
+    low, high = scores["intervals"]["accuracy"]
+    assert f'<span class="value">{100 * scores["accuracy"]:.1f}</span>' in rows[0][2]
+    assert f"<small>{100 * low:.1f} to {100 * high:.1f}</small>" in rows[0][2]
+    assert f"{scores['kappa']:.3f}" in rows[0][2]
+
+
+def test_a_name_with_markup_is_text(odd_page):
+    text = odd_page.read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert "b" not in [tag for tag, _ in outline.tags]
+    assert sum(tag == "script" for tag, _ in outline.tags) == 2
+    assert outline.said.count(MARKUP) == 2  # as title of the page and in the table
+
+
+def test_config_versions_machine_and_seconds_are_on_the_page(page):
+    said = " ".join(Outline(page.read_text(encoding="utf-8")).said)
+    for part in ('"seed": 123', "Python", "torch", "numpy", "Cores", "3 min 3 s"):
+        assert part in said
+    assert len(re.findall(r">61</td>", page.read_text(encoding="utf-8"))) == 3
+
+
+def test_the_same_input_gives_the_same_page(page, tmp_path):
+    assert write(tmp_path, NIGHTS).read_bytes() == page.read_bytes()
+
+
+@pytest.mark.parametrize("which", ["page", "odd_page"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_browser_draws_every_picture_without_complaint_and_without_scrolling_sideways(
+    browser, which, width, request
+):
+    browser.open(request.getfixturevalue(which), width)
+    assert browser.complaints() == []
+    pictures = browser.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)")
+    assert len(pictures) == (5 if which == "page" else 3)
+    assert all(size > 100 for size in pictures)
+    assert browser.evaluate("innerWidth") == width
+    assert browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    sides = "(e => [e.left, e.right, e.height])(document.querySelector('#night svg').getBoundingClientRect())"
+    left, right, height = browser.evaluate(sides)
+    assert 0 < left < right - 300 < width - 300
+    assert height > 400
+    drawn = "[...document.querySelectorAll('#night svg path')].filter(path => path.getTotalLength() > 0).length"
+    assert browser.evaluate(drawn) >= 15
+
+
+def names(browser):
+    return browser.evaluate("[...document.querySelectorAll('#recordings-table tbody th')].map(th => th.innerText)")
+
+
+def shown(browser, column):
+    cells = f"[...document.querySelectorAll('#recordings-table tbody tr')].map(row => row.cells[{column}].innerText)"
+    return [float(text.replace(",", "")) for text in browser.evaluate(cells)]
+
+
+@pytest.mark.parametrize("key", [("Enter", 13, "\r"), (" ", 32, " ")], ids=["enter", "space"])
+def test_a_columns_title_sorts_by_keyboard_and_says_how(browser, page, key):
+    browser.open(page)
+    column, header = 2, "document.querySelectorAll('#recordings-table thead th')[2]"
+    assert browser.evaluate(f"{header}.ariaSort") == "none"
+    browser.evaluate(f"{header}.querySelector('button').focus()")
+    for order, reverse in (("ascending", False), ("descending", True)):
+        browser.press(*key)
+        assert browser.evaluate(f"{header}.ariaSort") == order
+        assert shown(browser, column) == sorted([8, 10, 30], reverse=reverse)
+    assert names(browser) == ["SC4021E0", "SC4011E0", "SC4012E0"]
+    assert (
+        browser.evaluate("document.querySelectorAll('#recordings-table [aria-sort]:not([aria-sort=none])').length") == 1
+    )
+
+
+def test_fractions_are_sorted_as_numbers(browser, tmp_path):
+    def change(report):
+        for row, accuracy in zip(report["per_recording"], (0.75, 0.9, 0.1234), strict=True):
+            row["released"]["accuracy"] = accuracy
+        return report
+
+    browser.open(write(tmp_path, NIGHTS, change))
+    browser.evaluate("document.querySelectorAll('#recordings-table thead button')[3].click()")
+    assert shown(browser, 3) == [12.3, 75, 90]
+
+
+def test_what_has_no_value_is_sorted_to_the_end_either_way(browser, tmp_path):
+    def forget(report):
+        del report["per_recording"][0]["sleep"]["true"]["total_sleep_time_min"]
+        return report
+
+    browser.open(write(tmp_path, NIGHTS, forget))
+    column = "[...document.querySelectorAll('#recordings-table thead th')].find(th => /True sleep/.test(th.innerText))"
+    for others in (["SC4012E0", "SC4021E0"], ["SC4021E0", "SC4012E0"]):
+        browser.evaluate(f"{column}.querySelector('button').click()")
+        assert names(browser) == [*others, "SC4011E0"]
+
+
+def test_choosing_a_recording_shows_its_night(browser, page):
+    browser.open(page)
+    said, buttons = "document.getElementById('night-text').innerText", "#recordings-table tbody button"
+    before = browser.evaluate("document.querySelector('#night svg').outerHTML")
+    name = next(name for name in NIGHTS if name not in browser.evaluate(said))
+    browser.evaluate(f"document.querySelectorAll('{buttons}')[{list(NIGHTS).index(name)}].focus()")
+    browser.press("Enter", 13, "\r")
+    predictions = night_predictions(NIGHTS)
+    of = predictions.recording == name
+    right = 100 * (predictions.y_true == predictions.y_pred)[of].mean()
+    assert browser.evaluate(said).startswith(f"Recording {name}: {right:.1f} % of {of.sum()} sleep epochs")
+    assert name in browser.evaluate("document.querySelector('#night svg title').textContent")
+    assert browser.evaluate("document.querySelector('#night svg').outerHTML") != before
+    pressed = "[...document.querySelectorAll('#recordings-table [aria-pressed=true]')].map(e => e.innerText)"
+    assert browser.evaluate(pressed) == [name]
+    assert browser.complaints() == []
+
+
+def test_the_drawn_night_has_wake_on_top_and_leaves_dropped_sleep_epochs_blank(browser, tmp_path):
+    browser.open(write(tmp_path, {"n1": NIGHT}))
+    labels = "[...document.querySelectorAll('#night svg text')].map(e => [e.textContent, +e.getAttribute('y')])"
+    stages = [label for label in browser.evaluate(labels) if label[0] in ("W", "REM", "N1", "N2", "N3")][:5]
+    assert [name for name, _ in sorted(stages, key=lambda label: label[1])] == ["W", "REM", "N1", "N2", "N3"]
+    steps = "document.querySelector('#night svg path[stroke-width=\"1\"]').getAttribute('d')"
+    begins = [float(x) for x in re.findall(r"M([\d.]+)", browser.evaluate(steps))]
+    ends = [float(x) for x in re.findall(r"H([\d.]+)(?=M|$)", browser.evaluate(steps))]
+    # Sleep epochs 20 to 24 and 27 to 31 of 12.
+    left, width = begins[0], ends[1] - begins[0]
+    assert [(x - left) / width for x in (ends[0], begins[1])] == pytest.approx([5 / 12, 7 / 12], abs=1e-3)
+
+
+def test_without_scripts_all_tables_and_a_night_are_there(browser, page):
+    browser.open(page, scripts=False)
+    assert browser.evaluate("document.querySelectorAll('button').length") == 0
+    assert browser.evaluate("document.querySelector('#night img').naturalWidth") > 100
+    assert names(browser) == list(NIGHTS)
+    assert not browser.evaluate("document.getElementById('how').checkVisibility()")
+
+
+def test_the_first_tab_reaches_the_skip_link_and_shows_it(browser, page):
+    browser.open(page)
+    browser.press("Tab", 9)
+    assert browser.evaluate("document.activeElement.className") == "skip"
+    assert browser.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
+    browser.press("Enter", 13, "\r")
+    assert browser.evaluate("document.activeElement.id") == "result"
+
+
+def accessible(browser):
+    """Nodes of the tree that a screen reader is given: role, name, properties."""
+    browser.call("Accessibility.enable")
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    browser.call("Accessibility.disable")
+    return [
+        (
+            node["role"]["value"],
+            node.get("name", {}).get("value", ""),
+            {entry["name"]: entry["value"].get("value") for entry in node.get("properties", [])},
+        )
+        for node in nodes
+        if not node["ignored"]
+    ]
+
+
+def test_a_screen_reader_finds_names_headings_in_order_and_no_arrows(browser, page):
+    browser.open(page)
+    browser.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    nodes = accessible(browser)
+    named = ("table", "image", "img", "figure", "button", "link", "group", "region", "columnheader", "rowheader")
+    by_role = {role: [name for other, name, _ in nodes if other == role] for role in named}
+    for role in ("table", "image", "button", "link", "region", "columnheader", "rowheader"):
+        assert by_role[role], role
+        assert all(name.strip() for name in by_role[role]), role
+        assert not [name for name in by_role[role] if set(name) & set("\u2195\u2191\u2193")]
+    assert all(name for role, name, properties in nodes if properties.get("focusable"))
+    assert len(set(by_role["table"])) == len(by_role["table"])
+    levels = [properties["level"] for role, _, properties in nodes if role == "heading"]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert [role for role, _, _ in nodes].count("main") == 1
+    night = next(name for role, name, _ in nodes if role in ("image", "img") and "stage probabilities" in name)
+    assert "True and predicted hypnogram" in night
+
+
+def test_every_stop_of_the_tab_key_is_seen(browser, page):
+    browser.open(page)
+    stops = (
+        "[...document.querySelectorAll('a[href], button, summary, [tabindex=\"0\"]')].filter(e => e.checkVisibility())"
+    )
+    for _ in range(browser.evaluate(f"{stops}.length")):
+        browser.press("Tab", 9)
+        outline = "(s => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2)"
+        assert browser.evaluate(f"{outline}(getComputedStyle(document.activeElement))")
+    assert browser.evaluate("document.activeElement.id || document.activeElement.tagName") == "PRE"
+
+
+def test_on_paper_nothing_is_cut_off(browser, page):
+    browser.open(page, width=718)  # A4 within its margins
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        cut = "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        assert browser.evaluate(cut) == 0
+        shown = "[...document.querySelectorAll('nav, details, .skip, #how')].filter(e => e.checkVisibility()).length"
+        assert browser.evaluate(shown) == 0
+        header = "getComputedStyle(document.querySelector('#recordings-table thead th')).position"
+        assert browser.evaluate(header) == "static"
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="")

@@ -1,0 +1,308 @@
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from openpyxl import load_workbook
+
+from report import report
+from report.report import make_report, summary, tables, write_report, write_report_if_complete
+from utils.errors import UserError
+from utils.experiment import Predictions, fold_directory, write_predictions
+from utils.logs import log_to_console
+
+STAGES = ("W", "N1", "N2", "N3", "REM")
+RELEASED = "released (selected on the test fold, optimistic)"
+LAST_EPOCH = "last_epoch (the last training epoch, which selects nothing)"
+
+
+def predictions(recordings, y_true, y_pred, y_pred_last_epoch):
+    n = len(y_true)
+    even = np.full((n, 5), 0.2, np.float32)
+    return Predictions(
+        recording=np.array(recordings),
+        sleep_epoch=np.arange(n, dtype=np.int32),
+        y_true=np.array(y_true),
+        y_pred=np.array(y_pred),
+        probabilities=even,
+        y_pred_last_epoch=np.array(y_pred_last_epoch),
+        probabilities_last_epoch=even,
+    )
+
+
+def folds():
+    """Two folds, three recordings, ten sleep epochs; the hand-worked example of tests/model/test_metric.py, pooled."""
+    return {
+        0: predictions(["b", "b", "b", "a", "a", "a"], [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0]),
+        1: predictions(["c", "c", "c", "c"], [2, 2, 2, 4], [2, 0, 0, 4], [2, 2, 2, 4]),
+    }
+
+
+MATRIX = [[2, 1, 0, 0, 0], [0, 1, 1, 0, 0], [2, 0, 2, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
+MACRO_F1 = (4 / 7 + 1 / 2 + 4 / 7 + 1) / 4
+KAPPA = 31 / 71
+MGM = (math.sqrt(10 / 21) + math.sqrt(7 / 16) + math.sqrt(5 / 12) + 1) / 4
+BY_STAGE = {
+    "W": {"precision": 1 / 2, "recall": 2 / 3, "f1": 4 / 7, "g_mean": math.sqrt(10 / 21), "support": 3},
+    "N1": {"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2, "g_mean": math.sqrt(7 / 16), "support": 2},
+    "N2": {"precision": 2 / 3, "recall": 1 / 2, "f1": 4 / 7, "g_mean": math.sqrt(5 / 12), "support": 4},
+    "N3": {"precision": 0, "recall": 0, "f1": 0, "g_mean": 0, "support": 0},
+    "REM": {"precision": 1, "recall": 1, "f1": 1, "g_mean": 1, "support": 1},
+}
+
+
+def test_the_figures_are_those_of_all_predictions_pooled():
+    released = make_report(folds())["protocols"]["released"]
+    assert released["label"] == "selected on the test fold, optimistic"
+    assert released["n"] == 10
+    assert released["confusion_matrix"] == MATRIX
+    headline = {name: released[name] for name in ("accuracy", "macro_f1", "kappa", "mgm")}
+    assert headline == pytest.approx({"accuracy": 0.6, "macro_f1": MACRO_F1, "kappa": KAPPA, "mgm": MGM})
+    assert released["per_class"].keys() == set(STAGES)
+    for stage, figures in BY_STAGE.items():
+        found = {name: released["per_class"][stage][name] for name in figures}
+        assert found == pytest.approx(figures), stage
+
+
+def test_the_last_training_epoch_has_figures_of_its_own():
+    last = make_report(folds())["protocols"]["last_epoch"]
+    assert last["label"] == "the last training epoch, which selects nothing"
+    assert last["accuracy"] == pytest.approx(0.7)
+    assert last["confusion_matrix"] == [
+        [3, 0, 0, 0, 0],
+        [2, 0, 0, 0, 0],
+        [1, 0, 3, 0, 0],
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 1],
+    ]
+    assert last["per_class"]["W"]["precision"] == pytest.approx(1 / 2)
+
+
+def test_each_fold_and_each_recording_has_a_row():
+    made = make_report(folds())
+    assert [(row["fold"], row["n"]) for row in made["per_fold"]] == [(0, 6), (1, 4)]
+    assert [row["released"]["accuracy"] for row in made["per_fold"]] == pytest.approx([4 / 6, 2 / 4])
+    assert [row["last_epoch"]["accuracy"] for row in made["per_fold"]] == pytest.approx([3 / 6, 1])
+    assert [(row["recording"], row["n"]) for row in made["per_recording"]] == [("a", 3), ("b", 3), ("c", 4)]
+    assert [row["released"]["accuracy"] for row in made["per_recording"]] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
+    # c: W none true, N2 one of three right, REM right: F1 0, 1/2, 1
+    assert made["per_recording"][2]["released"]["macro_f1"] == pytest.approx(1 / 2)
+
+
+def test_figures_of_a_holdout_say_so():
+    protocols = make_report(folds(), "holdout")["protocols"]
+    assert set(protocols) == {"holdout", "last_epoch"}
+    assert protocols["holdout"]["label"] == "selected on the validation subjects, tested once"
+    assert protocols["holdout"]["confusion_matrix"] == MATRIX
+
+
+def test_the_order_of_the_folds_changes_nothing():
+    backwards = dict(reversed(folds().items()))
+    assert make_report(backwards) == make_report(folds())
+
+
+def test_the_report_is_plain_values_that_json_can_hold():
+    made = make_report(folds())
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+
+
+def test_one_stage_throughout_gives_a_report_without_holes():
+    same = make_report({0: predictions(["a"] * 3, [2, 2, 2], [2, 2, 2], [3, 3, 3])})
+    assert same["protocols"]["released"]["accuracy"] == 1
+    assert same["protocols"]["released"]["kappa"] == 0
+    assert same["protocols"]["last_epoch"]["macro_f1"] == 0
+    json.dumps(same, allow_nan=False)
+    tables(same)
+
+
+def test_the_summary_says_both_protocols_with_their_labels():
+    text = summary(make_report(folds()))
+    released, last = text.split("Protocol ")[1:]
+    assert released.startswith(f"{RELEASED}: 10 sleep epochs\n")
+    assert last.startswith(f"{LAST_EPOCH}: 10 sleep epochs\n")
+    for figure in ("accuracy 60.0 %", "macro F1 66.1 %", "kappa 0.437", "MGm 74.9 %"):
+        assert figure in released
+    assert "F1 in percent: W 57.1   N1 50.0   N2 57.1   N3 0.0   REM 100.0" in released
+    assert "accuracy 70.0 %" in last
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """An experiment of three folds, of which the first two are finished."""
+    directory = tmp_path / "saved" / "Exp 1"
+    for number, fold in folds().items():
+        write_predictions(fold_directory(directory, number), fold)
+        config = {"name": "Exp 1", "data_loader": {"args": {"num_folds": 3}}}
+        (fold_directory(directory, number) / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+@pytest.fixture
+def workbook(experiment):
+    write_report(experiment, [0, 1])
+    return load_workbook(experiment / "fold_1" / "Exp 1_classification_report.xlsx")
+
+
+def rows(sheet):
+    """Rows of a sheet as mappings from the titles of its columns; cells that are merged downwards are filled."""
+    titles, *lines = ([cell.value for cell in line] for line in sheet.iter_rows())
+    assert len(set(titles)) == len(titles)
+    found = []
+    for line in lines:
+        first = line[0] if line[0] is not None else found[-1][titles[0]]
+        found.append(dict(zip(titles, [first, *line[1:]], strict=True)))
+    return found
+
+
+def test_the_report_lands_in_the_last_folds_folder(experiment):
+    made = write_report(experiment, [0, 1])
+    expected = make_report(folds(), missing=[2])
+    assert json.loads((experiment / "fold_1" / "report.json").read_text()) == made == expected
+    assert {path.name for path in (experiment / "fold_1").iterdir()} == {
+        "predictions.npz",
+        "config.json",
+        "report.json",
+        "report.html",
+        "figures",
+        "Exp 1_classification_report.xlsx",
+    }
+    assert not (experiment / "fold_0" / "report.json").exists()
+
+
+def test_the_workbook_begins_with_the_five_tables(workbook):
+    assert workbook.sheetnames[:5] == ["overall", "per class", "confusion matrix", "per fold", "per recording"]
+
+
+def test_the_overall_sheet_has_percents_but_for_kappa(workbook):
+    released, last = rows(workbook["overall"])
+    assert (released["protocol"], last["protocol"]) == (RELEASED, LAST_EPOCH)
+    expected = {"accuracy %": 60, "macro F1 %": 100 * MACRO_F1, "kappa": KAPPA, "MGm %": 100 * MGM, "n": 10}
+    assert {title: released[title] for title in expected} == pytest.approx(expected)
+    assert last["accuracy %"] == pytest.approx(70)
+
+
+def test_the_sheet_per_class_has_percents_and_the_support_as_a_count(workbook):
+    found = rows(workbook["per class"])
+    assert [row["stage"] for row in found] == [*STAGES, *STAGES]
+    assert [row["protocol"] for row in found] == [RELEASED] * 5 + [LAST_EPOCH] * 5
+    titles = {"precision %": "precision", "recall %": "recall", "F1 %": "f1", "G-mean %": "g_mean"}
+    for row, figures in zip(found, BY_STAGE.values(), strict=False):
+        assert [row[title] for title in titles] == pytest.approx([100 * figures[name] for name in titles.values()])
+        assert row["support"] == figures["support"]
+        assert type(row["support"]) is int
+
+
+def test_the_confusion_sheet_has_counts_beside_percents_of_the_true_stage(workbook):
+    found = rows(workbook["confusion matrix"])
+    assert [row["true stage"] for row in found] == [*STAGES, *STAGES]
+    assert [[row[f"{stage} (count)"] for stage in STAGES] for row in found[:5]] == MATRIX
+    percents = [[row[f"{stage} (% of row)"] for stage in STAGES] for row in found[:5]]
+    assert percents[0] == pytest.approx([200 / 3, 100 / 3, 0, 0, 0])
+    assert percents[2] == pytest.approx([50, 0, 50, 0, 0])
+    assert percents[3] == [0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("sheet", "key", "names", "n", "accuracy"),
+    [
+        ("per fold", "fold", [0, 1], [6, 4], [400 / 6, 50]),
+        ("per recording", "recording", ["a", "b", "c"], [3, 3, 4], [200 / 3, 200 / 3, 50]),
+    ],
+)
+def test_the_sheets_of_folds_and_recordings_have_both_protocols_side_by_side(workbook, sheet, key, names, n, accuracy):
+    found = rows(workbook[sheet])[: len(names)]
+    assert [row[key] for row in found] == names
+    assert [row["n"] for row in found] == n
+    assert [row["released: accuracy %"] for row in found] == pytest.approx(accuracy)
+    figures = {"accuracy %", "macro F1 %", "kappa", "MGm %"}
+    assert {f"{protocol}: {name}" for protocol in ("released", "last_epoch") for name in figures} <= found[0].keys()
+
+
+def test_the_headline_goes_to_the_log(experiment, log):
+    write_report(experiment, [0, 1])
+    assert summary(make_report(folds(), missing=[2])) in log.messages
+    assert "Exp 1_classification_report.xlsx" in log.text
+
+
+def test_the_report_is_made_when_all_folds_are_there_and_not_before(experiment):
+    write_report_if_complete(experiment, 3)
+    assert not list(experiment.glob("fold_*/report.json"))
+    write_predictions(fold_directory(experiment, 2), folds()[0])
+    log_to_console(1)
+    write_report_if_complete(experiment, 3)
+    assert [path.parent.name for path in experiment.glob("fold_*/report.json")] == ["fold_2"]
+    assert json.loads((experiment / "fold_2" / "report.json").read_text())["protocols"]["released"]["n"] == 16
+    assert "accuracy" in (experiment / "fold_2" / "info.log").read_text()
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run python -m report.report and return exit code and what it says."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["report.report", *map(str, arguments)])
+        return report.main(), capsys.readouterr().err
+
+    return run
+
+
+def test_on_demand_the_report_of_the_folds_that_are_there_says_in_every_file_of_which(experiment, command):
+    code, said = command(experiment)
+    assert code == 0
+    note = "Partial: 2 of 3 folds (0, 1); missing: 2"
+    assert said.splitlines()[0] == f"{note}."
+    directory = experiment / "fold_1"
+    made = json.loads((directory / "report.json").read_text())
+    assert made == make_report(folds(), missing=[2])
+    assert made["folds"] == {"finished": [0, 1], "missing": [2]}
+    assert f"{note}." in (directory / "report.html").read_text()
+    overall = rows(load_workbook(directory / "Exp 1_classification_report.xlsx")["overall"])
+    assert [row["folds"] for row in overall] == [note, note]
+
+
+def test_on_demand_the_folds_need_not_be_the_first_ones(experiment, command):
+    (experiment / "fold_0" / "predictions.npz").unlink()
+    code, said = command(experiment)
+    assert (code, said.splitlines()[0]) == (0, "Partial: 1 of 3 folds (1); missing: 0, 2.")
+    assert [row["fold"] for row in json.loads((experiment / "fold_1" / "report.json").read_text())["per_fold"]] == [1]
+
+
+def test_when_none_is_missing_nothing_is_said_of_it(experiment, command):
+    write_predictions(fold_directory(experiment, 2), folds()[0])
+    assert "Partial" not in command(experiment)[1]
+    directory = experiment / "fold_2"
+    assert "Partial" not in (directory / "report.html").read_text()
+    overall = rows(load_workbook(directory / "Exp 1_classification_report.xlsx")["overall"])
+    assert [row["folds"] for row in overall] == ["all 3", "all 3"]
+
+
+def test_an_experiment_without_a_finished_fold_is_told(experiment, command):
+    for number in (0, 1):
+        (experiment / f"fold_{number}" / "predictions.npz").unlink()
+    code, said = command(experiment)
+    assert code == 1
+    assert said == f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.\n"
+
+
+def test_a_folder_that_is_no_experiment_is_told(tmp_path, command):
+    code, said = command(tmp_path)
+    assert code == 1
+    assert "no experiment here" in said
+
+
+def test_predictions_that_are_damaged_are_told(experiment, command):
+    (experiment / "fold_0" / "predictions.npz").write_bytes(b"")
+    code, said = command(experiment)
+    assert code == 1
+    assert "fold_0/predictions.npz: cannot be read" in said
+    with pytest.raises(UserError, match="predictions.npz: cannot be read"):
+        write_report(experiment, [0, 1])
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_damaged_configuration_is_told(experiment, command, content):
+    (experiment / "fold_0" / "config.json").write_text(content)
+    code, said = command(experiment)
+    assert code == 1
+    assert "config.json" in said

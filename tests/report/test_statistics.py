@@ -1,0 +1,212 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+from written_experiments import predictions
+
+from model import metric
+from report import statistics
+from report.report import make_report
+
+
+def stages(rng, n, occurring=5):
+    return rng.integers(0, occurring, n), rng.integers(0, occurring, n)
+
+
+@pytest.mark.parametrize("occurring", [5, 4, 2, 1])
+def test_the_metrics_of_many_matrices_are_those_of_the_metric_module(occurring):
+    rng = np.random.default_rng(occurring)
+    drawn = [stages(rng, n, occurring) for n in (1, 2, 3, 5, 10, 100, 1000) for _ in range(5)]
+    found = statistics.scores(np.stack([metric.confusion_matrix(*pair) for pair in drawn]))
+    for name in statistics.HEADLINE:
+        expected = [getattr(metric, name)(*pair) for pair in drawn]
+        np.testing.assert_allclose(found[name], expected, rtol=1e-12, atol=1e-12, err_msg=name)
+    f1 = np.array([metric.per_class(*pair)["f1"] for pair in drawn])
+    np.testing.assert_allclose(np.nan_to_num(found["f1"]), f1, rtol=1e-12)
+    absent = np.array([[stage not in np.union1d(*pair) for stage in range(5)] for pair in drawn])
+    np.testing.assert_array_equal(np.isnan(found["f1"]), absent)
+
+
+def test_every_metric_of_the_metric_module_has_an_interval():
+    assert set(statistics.HEADLINE) == set(metric.__all__)
+
+
+def test_matrices_are_counted_for_each_group():
+    groups = np.array(["b", "a", "b", "b"])
+    names, matrices = statistics.matrices_by_group(groups, np.array([0, 1, 0, 4]), np.array([0, 1, 2, 3]))
+    assert names.tolist() == ["a", "b"]
+    assert {(*cell,): matrices[tuple(cell)] for cell in np.argwhere(matrices).tolist()} == {
+        (0, 1, 1): 1,
+        (1, 0, 0): 1,
+        (1, 0, 2): 1,
+        (1, 4, 3): 1,
+    }
+
+
+@pytest.fixture
+def subjects():
+    """Seven subjects; N3 is true of one alone and never predicted of others, and REM does not occur."""
+    rng = np.random.default_rng(1)
+    drawn = [stages(rng, n, 3) for n in (3, 50, 20, 80, 10, 40, 30)]
+    drawn[0] = (np.array([3, 3, 3, 0]), np.array([3, 3, 0, 0]))
+    return drawn
+
+
+def test_intervals_are_those_of_a_plain_bootstrap_with_the_same_draws(subjects):
+    draws = np.random.default_rng(2).integers(0, 7, (100, 7))
+    matrices = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
+    found = statistics.intervals(matrices, draws)
+    plain = {name: [] for name in statistics.HEADLINE}
+    f1 = [[] for _ in range(5)]
+    for draw in draws:
+        y_true, y_pred = (np.concatenate([subjects[subject][side] for subject in draw]) for side in (0, 1))
+        for name, values in plain.items():
+            values.append(getattr(metric, name)(y_true, y_pred))
+        for stage in np.union1d(y_true, y_pred):
+            f1[stage].append(metric.per_class(y_true, y_pred)["f1"][stage])
+    for name, values in plain.items():
+        assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist()), name
+    assert 0 < len(f1[3]) < 100
+    for stage in range(4):
+        assert found["f1"][stage] == pytest.approx(np.percentile(f1[stage], [2.5, 97.5]).tolist()), stage
+    assert found["f1"][4] is None
+
+
+def test_intervals_made_again_are_the_same_and_hold_the_figure(subjects):
+    matrices = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
+    found = statistics.intervals(matrices)
+    assert found == statistics.intervals(matrices)
+    low, high = found["accuracy"]
+    assert low < statistics.scores(matrices.sum(0))["accuracy"] < high
+
+
+def test_there_are_2000_draws_of_as_many_subjects():
+    draws = statistics.resample(20)
+    assert draws.shape == (2000, 20)
+    assert set(draws.ravel()) == set(range(20))
+
+
+def test_one_subject_has_no_intervals():
+    assert statistics.intervals(np.ones((1, 5, 5), int)) is None
+
+
+def test_an_interval_leaves_two_and_a_half_percent_out_at_either_end():
+    values = np.append(np.arange(1001.0), np.nan)
+    assert statistics.interval(np.random.default_rng(0).permutation(values)) == [25, 975]
+    assert statistics.interval(np.array([np.nan])) is None
+
+
+NIGHTS = {"SC4001E0": [1] * 4, "SC4002E0": [0] * 4, "SC4011E0": [0] * 4, "SC4012E0": [1] * 4}
+"""Of each subject, one night is all right and one all wrong: N1 throughout."""
+
+
+def test_the_nights_of_a_subject_are_drawn_together():
+    fold = predictions({name: ([1] * 4, y_pred) for name, y_pred in NIGHTS.items()})
+    together = make_report({0: fold})["protocols"]["released"]
+    assert together["accuracy"] == 0.5
+    assert together["intervals"]["accuracy"] == [0.5, 0.5]
+    apart = make_report({0: fold}, subject_pattern="(.*)")["protocols"]["released"]
+    assert apart["intervals"]["accuracy"] == [0, 1]
+
+
+def test_the_nights_of_a_subject_are_drawn_together_even_from_two_folds():
+    folds = {number: predictions({name: ([1] * 4, NIGHTS[name])}) for number, name in enumerate(NIGHTS)}
+    assert make_report(folds)["protocols"]["released"]["intervals"]["accuracy"] == [0.5, 0.5]
+
+
+def test_a_report_on_one_subject_says_null():
+    fold = predictions({name: ([1, 2], [1, 1]) for name in ("SC4001E0", "SC4002E0")})
+    released = make_report({0: fold})["protocols"]["released"]
+    assert released["intervals"] is None
+    assert [figures["f1_interval"] for figures in released["per_class"].values()] == [None] * 5
+
+
+def test_five_subjects_that_all_gain_differ_with_p_of_a_sixteenth():
+    # 2 of the 2**5 ways to give signs to five ranks are as far out.
+    found = statistics.paired_difference(np.zeros(5), np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
+    assert (found["n"], found["mean"]) == (5, pytest.approx(0.3))
+    assert found["p_value"] == pytest.approx(2 / 32)
+    assert 0.1 < found["interval"][0] < 0.3 < found["interval"][1] < 0.5
+
+
+def test_the_difference_is_after_minus_before():
+    assert statistics.paired_difference(np.array([0.5, 0.5]), np.array([0.4, 0.2]))["mean"] == pytest.approx(-0.2)
+
+
+def test_the_interval_of_a_difference_is_that_of_a_plain_bootstrap_with_the_same_draws():
+    before, after = np.random.default_rng(3).random((2, 6))
+    means = [np.mean([after[subject] - before[subject] for subject in draw]) for draw in statistics.resample(6)]
+    found = statistics.paired_difference(before, after)
+    assert found["interval"] == pytest.approx(np.percentile(means, [2.5, 97.5]).tolist())
+
+
+def test_no_difference_at_all_has_p_of_1():
+    found = statistics.paired_difference(np.full(4, 0.3), np.full(4, 0.3))
+    assert found == {"n": 4, "mean": 0, "interval": [0, 0], "p_value": 1}
+
+
+def test_one_subject_has_a_difference_without_interval_and_p():
+    found = statistics.paired_difference(np.array([0.25]), np.array([0.75]))
+    assert found == {"n": 1, "mean": 0.5, "interval": None, "p_value": None}
+
+
+def test_differences_equal_but_for_the_last_bit_are_ties():
+    before, after = np.array([0.2, 0.1, 0.7, 0.5, 0.4]), np.array([0.3, 0.2, 0.8, 0.4, 0.7])
+    assert len(np.unique(np.abs(after - before))) > 2
+    assert statistics.paired_difference(before, after)["p_value"] == wilcoxon([1.0, 1, 1, -1, 3]).pvalue
+
+
+def test_mean_and_standard_deviation_of_a_sample():
+    assert statistics.mean_and_sd([1, 2, 3, 4]) == {"mean": 2.5, "sd": pytest.approx(math.sqrt(5 / 3))}
+    assert statistics.mean_and_sd([7]) == {"mean": 7, "sd": None}
+
+
+def test_agreement_counts_the_nights_that_have_both():
+    found = statistics.agreement([10, 20, None, 30], [12, 19, 5, None])
+    sd = math.sqrt(4.5)
+    assert found == {
+        "n": 2,
+        "mean": 0.5,
+        "sd": pytest.approx(sd),
+        "low": pytest.approx(0.5 - 1.96 * sd),
+        "high": pytest.approx(0.5 + 1.96 * sd),
+    }
+
+
+def test_agreement_of_too_few_nights_has_holes():
+    without = {"sd": None, "low": None, "high": None}
+    assert statistics.agreement([10], [12]) == {"n": 1, "mean": 2, **without}
+    assert statistics.agreement([None], [12]) == {"n": 0, "mean": None, **without}
+
+
+def calibration(confidences, right):
+    probabilities = np.array([[confidence, 0, 0, 0, 0] for confidence in confidences])
+    return statistics.calibration(np.where(right, 0, 1), np.zeros(len(right), int), probabilities)
+
+
+def test_the_calibration_error_is_that_worked_out_by_hand():
+    found = calibration([0.96, 0.94, 0.5], [True, False, True])
+    assert found["ece"] == pytest.approx(2 / 3 * (0.95 - 0.5) + 1 / 3 * (1 - 0.5))
+    filled = {number: row for number, row in enumerate(found["bins"]) if row["n"]}
+    assert filled == {
+        7: pytest.approx({"low": 7 / 15, "high": 8 / 15, "n": 1, "confidence": 0.5, "accuracy": 1}),
+        14: pytest.approx({"low": 14 / 15, "high": 1, "n": 2, "confidence": 0.95, "accuracy": 0.5}),
+    }
+    assert len(found["bins"]) == 15
+    assert found["bins"][0] == {"low": 0, "high": pytest.approx(1 / 15), "n": 0, "confidence": None, "accuracy": None}
+
+
+def test_a_bin_holds_its_upper_edge_and_the_last_one_what_rounding_puts_above_1():
+    bins = calibration([0.2, 0.4, 1.0, 1.0000001], [True] * 4)["bins"]
+    assert {number: row["n"] for number, row in enumerate(bins) if row["n"]} == {2: 1, 5: 1, 14: 2}
+
+
+def test_sure_and_right_throughout_is_calibrated():
+    assert calibration([1.0, 1.0], [True, True])["ece"] == 0
+
+
+def test_predictions_are_compared_and_not_the_first_column():
+    y_true, y_pred = np.array([2, 3]), np.array([2, 2])
+    found = statistics.calibration(y_true, y_pred, np.array([[0.1, 0.1, 0.6, 0.1, 0.1]] * 2))
+    assert found["ece"] == pytest.approx(0.1)

@@ -1,0 +1,257 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from openpyxl import load_workbook
+from written_experiments import predictions, write_experiment
+
+from report.report import make_report, summary, write_report
+
+SEVEN_RIGHT = [0, 0, 0, 0, 2, 2, 2, 2, 4, 4]
+"""The last three are wrong in the first night below."""
+
+
+def folds():
+    """Two subjects; a is right in 7 of 10 (three sleep epochs of sleep are called wake), b throughout."""
+    a = predictions(
+        {"a": (SEVEN_RIGHT, [*SEVEN_RIGHT[:7], 0, 0, 0])},
+        probabilities=np.full((10, 5), 0.2) + 0.3 * np.eye(5)[[*SEVEN_RIGHT[:7], 0, 0, 0]],
+    )
+    return {0: a, 1: predictions({"b": (SEVEN_RIGHT, SEVEN_RIGHT)})}
+
+
+@pytest.fixture
+def report():
+    return make_report(folds(), "holdout", None, {0: 10.0, 1: 20.0})
+
+
+def test_a_report_names_the_protocol_of_the_experiment(report):
+    assert list(report["protocols"]) == ["holdout", "last_epoch"]
+    assert report["protocols"]["holdout"]["label"] == "selected on the validation subjects, tested once"
+    assert report["per_fold"][0]["holdout"]["accuracy"] == 0.7
+
+
+def test_the_folds_have_mean_and_standard_deviation(report):
+    found = report["protocols"]["holdout"]["folds"]
+    assert found.keys() == {"accuracy", "macro_f1", "kappa", "mgm"}
+    assert found["accuracy"] == pytest.approx({"mean": 0.85, "sd": 0.3 / np.sqrt(2)})
+
+
+def test_each_recording_has_its_subject_and_its_sleep(report):
+    row = report["per_recording"][0]
+    assert (row["recording"], row["subject"]) == ("a", "a")
+    assert row["sleep"].keys() == {"true", "holdout", "last_epoch"}
+    assert row["sleep"]["true"]["total_sleep_time_min"] == 3.0
+    assert row["sleep"]["holdout"]["total_sleep_time_min"] == 1.5
+    assert row["sleep"]["holdout"]["rem_latency_min"] is None
+
+
+def test_the_position_in_the_night_counts(report):
+    fold = folds()[1]
+    fold.sleep_epoch[4:] += 100
+    later = make_report({1: fold})["per_recording"][0]["sleep"]["true"]
+    assert later["sleep_latency_min"] == 52.0
+    assert later["total_sleep_time_min"] == 3.0
+
+
+def test_agreement_is_predicted_minus_true(report):
+    found = report["protocols"]["holdout"]["sleep_agreement"]
+    sd = 1.5 / np.sqrt(2)
+    assert found["total_sleep_time_min"] == pytest.approx(
+        {"n": 2, "mean": -0.75, "sd": sd, "low": -0.75 - 1.96 * sd, "high": -0.75 + 1.96 * sd}
+    )
+    assert found["rem_latency_min"]["n"] == 1
+
+
+def test_each_protocol_is_calibrated_on_its_own_probabilities(report):
+    # a's highest probability is 0.5 and seven of ten are right; b's is 1, as are all of the last epoch.
+    assert report["protocols"]["holdout"]["calibration"]["ece"] == pytest.approx(0.1)
+    assert report["protocols"]["last_epoch"]["calibration"]["ece"] == pytest.approx(0.15)
+
+
+def test_timing_has_each_fold_the_mean_and_the_sum(report):
+    assert report["timing"] == {
+        "per_fold": [{"fold": 0, "seconds": 10}, {"fold": 1, "seconds": 20}],
+        "mean": 15,
+        "total": 30,
+    }
+    assert make_report(folds(), seconds={1: 20.0})["timing"] == {
+        "per_fold": [{"fold": 0, "seconds": None}, {"fold": 1, "seconds": 20}],
+        "mean": 20,
+        "total": 20,
+    }
+    assert make_report(folds())["timing"]["total"] is None
+
+
+def test_the_summary_has_intervals_and_the_time(report):
+    lines = summary(report).splitlines()
+    assert lines[0] == "Protocol holdout (selected on the validation subjects, tested once): 20 sleep epochs"
+    assert "accuracy 85.0 % [70.0, 100.0]" in lines[1]
+    low, high = (f"{end:.3f}" for end in report["protocols"]["holdout"]["intervals"]["kappa"])
+    assert f"[{low}, {high}]" in lines[1]
+    assert "by bootstrap over the 2 subjects. So few give intervals that are too narrow." in lines[-2]
+    assert lines[-1] == "Training took 15 s per fold, 30 s in all."
+
+
+def test_ten_subjects_are_not_called_few():
+    fold = predictions({f"night{number}": ([0, 1], [0, 0]) for number in range(10)})
+    said = summary(make_report({0: fold}))
+    assert "over the 10 subjects." in said
+    assert "too narrow" not in said
+
+
+def test_one_subject_is_said_to_have_no_intervals():
+    said = summary(make_report({0: folds()[0]})).splitlines()
+    assert said[-1] == "No intervals: they come from resampling subjects, and there is only one."
+    assert "accuracy 70.0 %   macro F1" in said[1]
+
+
+@pytest.fixture
+def workbook(tmp_path):
+    def write(folds):
+        write_report(write_experiment(tmp_path / "Exp", folds, protocol="holdout"), list(folds))
+        return load_workbook(tmp_path / "Exp" / f"fold_{max(folds)}" / "Exp_classification_report.xlsx")
+
+    return write
+
+
+def rows(sheet):
+    return [[cell.value for cell in row] for row in sheet.iter_rows()]
+
+
+def column(sheet, title):
+    header, *body = rows(sheet)
+    return [row[header.index(title)] for row in body]
+
+
+def test_the_sheets_are_in_this_order(workbook):
+    assert workbook(folds()).sheetnames == [
+        "overall",
+        "per class",
+        "confusion matrix",
+        "per fold",
+        "per recording",
+        "sleep statistics",
+        "calibration",
+        "transitions",
+    ]
+
+
+def test_intervals_stand_beside_the_figures(workbook, report):
+    book = workbook(folds())
+    assert column(book["overall"], "accuracy % low")[0] == 70
+    assert column(book["overall"], "accuracy % high")[0] == 100
+    assert column(book["overall"], "kappa low")[0] == pytest.approx(
+        report["protocols"]["holdout"]["intervals"]["kappa"][0]
+    )
+    low, high = report["protocols"]["holdout"]["per_class"]["N2"]["f1_interval"]
+    assert column(book["per class"], "F1 % low")[2] == pytest.approx(100 * low)
+    assert column(book["per class"], "F1 % high")[2] == pytest.approx(100 * high)
+    assert column(book["per class"], "F1 % low")[3] is None
+
+
+def test_mean_and_standard_deviation_stand_below_the_folds(workbook):
+    sheet = workbook(folds())["per fold"]
+    assert column(sheet, "fold") == [0, 1, "mean", "standard deviation"]
+    assert column(sheet, "n") == [10, 10, None, None]
+    accuracy = column(sheet, "holdout: accuracy %")
+    assert accuracy == pytest.approx([70, 100, 85, 30 / np.sqrt(2)])
+
+
+def test_the_sleep_sheet_has_each_hypnogram_and_the_agreement(workbook):
+    sheet = workbook(folds())["sleep statistics"]
+    assert column(sheet, "hypnogram")[:6] == ["true", "holdout", "last_epoch"] * 2
+    assert column(sheet, "total sleep time min")[:3] == [3, 1.5, 1.5]
+    assert column(sheet, "sleep efficiency %")[:2] == [60, 30]
+    assert column(sheet, "REM latency min")[1] is None
+    assert column(sheet, "N2 % of sleep")[0] == pytest.approx(200 / 3)
+    assert [title for title in column(sheet, "recording")[6:11] if title] == [
+        "mean difference (predicted - true)",
+        "its standard deviation",
+        "lower limit of agreement",
+        "upper limit of agreement",
+        "recordings that have it",
+    ]
+    assert column(sheet, "hypnogram")[6:11] == ["holdout"] * 5
+    assert column(sheet, "sleep efficiency %")[6] == pytest.approx(-15)
+    assert column(sheet, "sleep efficiency %")[10] == 2
+    assert column(sheet, "REM latency min")[10] == 1
+
+
+def test_the_calibration_sheet_ends_each_protocol_with_its_error(workbook):
+    sheet = workbook(folds())["calibration"]
+    assert len(column(sheet, "bin")) == 32
+    assert column(sheet, "bin")[15] == "expected calibration error"
+    assert column(sheet, "error %")[15] == pytest.approx(10)
+    assert column(sheet, "n")[15] == 20
+    assert column(sheet, "confidence %")[7] == pytest.approx(50)
+    assert column(sheet, "accuracy %")[7] == pytest.approx(70)
+
+
+def test_one_fold_of_one_subject_makes_a_workbook_with_holes(workbook):
+    book = workbook({0: folds()[0]})
+    assert column(book["overall"], "accuracy % low") == [None, None]
+    assert column(book["per fold"], "holdout: accuracy %") == [pytest.approx(70), pytest.approx(70), None]
+
+
+def test_subjects_and_seconds_come_from_the_folders_of_the_folds(tmp_path):
+    experiment = write_experiment(tmp_path, folds(), pattern="(.)", seconds={0: [4, 5], 1: [1]})
+    assert write_report(experiment, [0, 1]) == make_report(folds(), "released", "(.)", {0: 9.0, 1: 1.0})
+    same = write_experiment(tmp_path / "same", {0: predictions({"n1": ([0], [0]), "n2": ([0], [1])})}, pattern="(n)")
+    assert write_report(same, [0])["protocols"]["released"]["intervals"] is None
+
+
+# Night context
+
+
+def with_context(folds):
+    """Add a model of the night that is always right and always sure."""
+    return {
+        number: replace(
+            fold, y_pred_context=fold.y_true, probabilities_context=np.eye(5, dtype=np.float32)[fold.y_true]
+        )
+        for number, fold in folds.items()
+    }
+
+
+def test_a_model_of_the_night_has_its_row_beside_the_single_sleep_epochs():
+    single = make_report(folds(), "holdout")
+    report = make_report(with_context(folds()), "holdout")
+    assert list(report["protocols"]) == ["holdout", "last_epoch", "context"]
+    assert report["protocols"]["holdout"] == single["protocols"]["holdout"]
+    context = report["protocols"]["context"]
+    assert (context["accuracy"], context["macro_f1"], context["calibration"]["ece"]) == (1, 1, 0)
+    assert single["context_difference"] is None
+
+
+def test_the_difference_is_that_of_the_subjects():
+    report = make_report(with_context(folds()), "holdout")
+    by_subject = {}
+    for row in report["per_recording"]:
+        by_subject.setdefault(row["subject"], []).append((row["n"], row["holdout"]["accuracy"]))
+    missed = [
+        1 - sum(n * accuracy for n, accuracy in nights) / sum(n for n, _ in nights) for nights in by_subject.values()
+    ]
+    found = report["context_difference"]["accuracy"]
+    assert found["mean"] == pytest.approx(np.mean(missed))
+    assert min(missed) <= found["interval"][0] <= found["mean"] <= found["interval"][1] <= max(missed)
+
+
+def test_the_summary_says_what_the_night_adds_and_how_often_the_stage_changes():
+    report = make_report(with_context(folds()), "holdout")
+    changes = {name: f"{found['changes_per_night']:.0f}" for name, found in report["transitions"].items()}
+    (line,) = [line for line in summary(report).splitlines() if line.startswith("Night context")]
+    assert f"macro F1 {100 * report['context_difference']['macro_f1']['mean']:+.1f} [" in line
+    assert f"{changes['true']} true, {changes['holdout']} without it, {changes['true']} with it; " in line
+    error = report["protocols"]["holdout"]["calibration"]["ece"]
+    assert error > 0
+    assert line.endswith(f"expected calibration error: {100 * error:.1f} % without it, 0.0 % with it.")
+    assert "Night context" not in summary(make_report(folds(), "holdout"))
+
+
+def test_the_sheet_of_transitions_has_every_hypnogram(workbook):
+    sheet = workbook(with_context(folds()))["transitions"]
+    names = [name for name in column(sheet, "hypnogram") if name]
+    assert names == ["true", "holdout", "last_epoch", "context"]
+    counted = sum(column(sheet, "then W (count)")[:5])
+    assert counted == sum(row[0] for row in make_report(folds(), "holdout")["transitions"]["true"]["counts"])

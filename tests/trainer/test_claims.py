@@ -1,0 +1,259 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.claims import check_checkpoint, claim, start_afresh
+from utils.checkpoint import BEST, LAST, PART, numbered, save_checkpoint
+from utils.errors import UserError
+from utils.experiment import Predictions, fold_directory, is_finished, read_predictions, write_predictions
+
+CONFIG = {
+    "name": "Exp1",
+    "n_gpu": 1,
+    "seed": 123,
+    "optimizer": {"type": "Adam", "args": {"lr": 0.001}},
+    "data_loader": {"args": {"num_folds": 2, "subject_pattern": None}},
+    "trainer": {"epochs": 5, "save_dir": "saved", "verbosity": 2},
+}
+DATA = {"train": {"a": "1-2", "b": "3-4"}, "valid": {}, "test": {"c": "5-6"}}
+
+
+def changed(key, value):
+    config = json.loads(json.dumps(CONFIG))
+    *groups, last = key.split(".")
+    group = config
+    for name in groups:
+        group = group[name]
+    group[last] = value
+    return config
+
+
+def predictions(n=4):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), n).astype(np.float32)
+    return Predictions(
+        recording=np.array(["SC4001E0"] * (n - 1) + ["shhs1-200001"]),
+        sleep_epoch=np.arange(n, dtype=np.int32),
+        y_true=np.arange(n) % 5,
+        y_pred=np.zeros(n, int),
+        probabilities=probabilities,
+        y_pred_last_epoch=np.ones(n, int),
+        probabilities_last_epoch=probabilities[::-1],
+    )
+
+
+# Predictions
+
+
+def test_predictions_come_back_as_they_were_written(tmp_path):
+    written = predictions()
+    write_predictions(tmp_path / "fold_0", written)
+    found = read_predictions(tmp_path / "fold_0")
+    for name, value in written.arrays.items():
+        np.testing.assert_array_equal(getattr(found, name), value)
+        assert getattr(found, name).dtype == value.dtype
+    assert [path.name for path in (tmp_path / "fold_0").iterdir()] == ["predictions.npz"]
+
+
+def test_a_fold_is_finished_when_its_predictions_are_there(tmp_path):
+    directory = fold_directory(tmp_path, 3)
+    assert directory == tmp_path / "fold_3"
+    assert not is_finished(directory)
+    write_predictions(directory, predictions())
+    assert is_finished(directory)
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def another_npz(path):
+    np.savez(path, y_true=np.zeros(3))
+
+
+def pickled(path):
+    np.savez(path, **vars(predictions()) | {"recording": np.array([{}] * 4, object)})
+
+
+@pytest.mark.parametrize(
+    "spoil", [damaged, another_npz, pickled, lambda path: path.unlink(), lambda path: path.write_text("")]
+)
+def test_predictions_that_cannot_be_read_are_named_with_the_remedy(tmp_path, spoil):
+    write_predictions(tmp_path, predictions())
+    spoil(tmp_path / "predictions.npz")
+    with pytest.raises(UserError, match=r"predictions.npz: cannot be read .* Remove it and train the fold again"):
+        read_predictions(tmp_path)
+
+
+# Whose folder it is
+
+
+@pytest.fixture
+def fold(tmp_path):
+    """Folder of fold 0 of an experiment, claimed, with results in it."""
+    directory = tmp_path / "Exp1" / "fold_0"
+    claim(directory, CONFIG, DATA, overwrite=False)
+    for name in ("metrics.csv", LAST, BEST, numbered(3), "predictions.npz", "info.log", "notes.txt"):
+        (directory / name).write_text("earlier")
+    return directory
+
+
+def names(directory):
+    return {path.name for path in directory.iterdir()}
+
+
+def test_claiming_writes_what_the_fold_is_made_with(tmp_path):
+    claim(tmp_path / "Exp1" / "fold_0", CONFIG, DATA, overwrite=False)
+    assert json.loads((tmp_path / "Exp1" / "fold_0" / "config.json").read_text()) == CONFIG
+    assert json.loads((tmp_path / "Exp1" / "fold_0" / "data.json").read_text()) == DATA
+
+
+def test_the_same_configuration_and_data_may_go_on(fold):
+    before = {path.name: path.read_bytes() for path in fold.iterdir()}
+    claim(fold, CONFIG, DATA, overwrite=False)
+    assert {path.name: path.read_bytes() for path in fold.iterdir()} == before
+
+
+@pytest.mark.parametrize(("key", "value"), [("n_gpu", 0), ("trainer.save_dir", "/elsewhere"), ("trainer.verbosity", 0)])
+def test_what_does_not_change_a_result_may_change(fold, key, value):
+    claim(fold, changed(key, value), DATA, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("seed", 1, "seed: 123 -> 1"),
+        ("optimizer.args.lr", 0.01, "optimizer.args.lr: 0.001 -> 0.01"),
+        ("trainer.epochs", 6, "trainer.epochs: 5 -> 6"),
+        ("data_loader.args.subject_pattern", "(a)", 'data_loader.args.subject_pattern: null -> "(a)"'),
+    ],
+)
+@pytest.mark.parametrize("other", ["fold_0", "fold_1"])
+def test_a_name_that_was_used_with_another_configuration_is_refused_in_every_fold(fold, key, value, line, other):
+    before = {path.name: path.read_bytes() for path in fold.iterdir()}
+    with pytest.raises(UserError) as caught:
+        claim(fold.with_name(other), changed(key, value), DATA, overwrite=False)
+    first, *lines, last = str(caught.value).splitlines()
+    assert first == f"{fold} holds a run with another configuration:"
+    assert lines == [f"  {line}"]
+    own = "--overwrite to replace that run" if other == "fold_0" else "replace all folds: --fold_id all --overwrite"
+    assert last == f"Take another name (--set name=...), or {own}."
+    assert {path.name: path.read_bytes() for path in fold.iterdir()} == before
+    assert names(fold.parent) == {"fold_0"}
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (DATA | {"test": {"c": "7-8"}}, 'test.c: "5-6" -> "7-8"'),
+        (DATA | {"train": {"a": "1-2"}}, 'train.b: "3-4" -> null'),
+        (DATA | {"train": {"a": "1-2", "b": "3-4", "d": "9-9"}}, 'train.d: null -> "9-9"'),
+    ],
+)
+def test_a_name_that_was_used_with_other_data_is_refused(fold, data, line):
+    with pytest.raises(UserError, match="holds a run with other data:") as caught:
+        claim(fold, CONFIG, data, overwrite=False)
+    assert f"  {line}" in str(caught.value).splitlines()
+
+
+def test_another_fold_may_have_the_same_recordings_in_other_sets(fold):
+    other = {"train": {"a": "1-2", "c": "5-6"}, "valid": {}, "test": {"b": "3-4"}}
+    claim(fold.with_name("fold_1"), CONFIG, other, overwrite=False)
+    with pytest.raises(UserError, match='b: "3-4" -> "0-0"'):
+        claim(fold.with_name("fold_2"), CONFIG, other | {"test": {"b": "0-0"}}, overwrite=False)
+
+
+def test_many_differences_are_cut_short(fold):
+    with pytest.raises(UserError) as caught:
+        claim(fold, CONFIG, DATA | {"train": {f"n{number:02d}": "x" for number in range(30)}}, overwrite=False)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1 + 10 + 1 + 1
+    assert lines[-2] == "  and 22 more"
+
+
+def test_overwriting_removes_the_results_of_the_fold_and_nothing_else(fold):
+    other = fold.with_name("fold_1")
+    claim(other, CONFIG, DATA, overwrite=False)
+    (other / "predictions.npz").write_text("kept")
+    claim(fold, changed("n_gpu", 3), DATA, overwrite=True)
+    assert names(fold) == {"config.json", "data.json", "info.log", "notes.txt"}
+    assert json.loads((fold / "config.json").read_text())["n_gpu"] == 3
+    assert names(other) == {"config.json", "data.json", "predictions.npz"}
+
+
+def test_overwriting_one_fold_cannot_mix_two_configurations(fold):
+    claim(fold.with_name("fold_1"), CONFIG, DATA, overwrite=False)
+    before = names(fold)
+    with pytest.raises(UserError, match="seed: 123 -> 1"):
+        claim(fold, changed("seed", 1), DATA, overwrite=True)
+    assert names(fold) == before
+
+
+def test_starting_afresh_removes_the_results_of_every_fold(fold):
+    other = fold.with_name("fold_1")
+    claim(other, CONFIG, DATA, overwrite=False)
+    start_afresh(fold.parent)
+    assert names(fold) == {"info.log", "notes.txt"}
+    assert names(other) == {"info.log"}
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json"])
+@pytest.mark.parametrize("content", ["", '{"seed": ', "[1]"])
+def test_a_damaged_note_of_an_earlier_run_is_refused_with_the_remedy(fold, name, content):
+    (fold / name).write_text(content)
+    with pytest.raises(UserError, match=rf"{name}: cannot be read .* Pass --overwrite to start this fold afresh"):
+        claim(fold, CONFIG, DATA, overwrite=False)
+    claim(fold, CONFIG, DATA, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json"])
+def test_results_that_nothing_tells_the_origin_of_are_refused(fold, name):
+    (fold / name).unlink()
+    with pytest.raises(UserError, match=f"holds results, but no {name} that tells how they were made"):
+        claim(fold, CONFIG, DATA, overwrite=False)
+
+
+# Checkpoints that do not fit
+
+
+@pytest.mark.parametrize(
+    ("fold", "key", "value", "line"),
+    [
+        (4, "n_gpu", 0, "fold: 3 -> 4"),
+        (3, "seed", 1, "seed: 123 -> 1"),
+        (3, "data_loader.args.num_folds", 10, "data_loader.args.num_folds: 2 -> 10"),
+        (3, "data_loader.args.subject_pattern", "(a)", "data_loader.args.subject_pattern: null"),
+    ],
+)
+def test_a_checkpoint_that_may_have_seen_the_test_set_is_refused(tmp_path, fold, key, value, line):
+    path = tmp_path / LAST
+    save_checkpoint(path, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": {"fold": 3, "config": CONFIG}})
+    check_checkpoint(path, 3, changed("trainer.epochs", 9))
+    with pytest.raises(UserError, match=f"{LAST} is of another fold; it may have been trained on(.|\n)*{line}"):
+        check_checkpoint(path, fold, changed(key, value))
+
+
+def test_a_checkpoint_of_a_training_epoch_that_was_stopped_is_not_named_for_it_is_found(tmp_path):
+    path = tmp_path / PART
+    save_checkpoint(path, {"train_epoch": 1, "model": {}, "about": {"fold": 3, "config": CONFIG}, "part": {}})
+    with pytest.raises(UserError, match=f"{PART} is of a training epoch that was stopped. Go on from it without --re"):
+        check_checkpoint(path, 3, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("optimizer.args.lr", 0.01, r"optimizer\.args\.lr: 0\.001 -> 0\.01"),
+        ("optimizer", {"type": "SGD", "args": {"lr": 0.001}}, 'optimizer.type: "Adam" -> "SGD"'),
+        ("lr_scheduler", {"type": "StepLR", "args": {"step_size": 3}}, "lr_scheduler: null -> "),
+    ],
+)
+def test_a_checkpoint_of_another_optimizer_or_scheduler_is_refused_because_its_own_would_go_on(
+    tmp_path, key, value, line
+):
+    path = tmp_path / LAST
+    save_checkpoint(path, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": {"fold": 3, "config": CONFIG}})
+    check_checkpoint(path, 3, changed("lr_scheduler", None))
+    with pytest.raises(UserError, match=f"{LAST} brings along the state of its own optimizer(.|\n)*{line}"):
+        check_checkpoint(path, 3, changed(key, value))

@@ -1,0 +1,201 @@
+"""Which run a fold's folder belongs to: made ours, or refused."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+from utils.experiment import CONFIG, CONTEXT, DATA, LOG_FILE, RESULTS
+from utils.files import write_text
+from utils.lock import held
+from utils.nested import differences
+
+UNIMPORTANT = (
+    "name",
+    "n_gpu",
+    "data_loader.args.resident",
+    "trainer.save_dir",
+    "trainer.tensorboard",
+    "trainer.verbosity",
+)
+"""Keys of the configuration that do not change a result."""
+
+
+def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that does not fit.
+
+    One of another fold may have been trained on what this one tests on. One of another optimizer or scheduler brings
+    its state along, so that the configuration would say what is not so.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    fold : int
+        Number of the fold that is to go on.
+    config : mapping
+        Resolved configuration.
+
+    Raises
+    ------
+    UserError
+        What differs in the fold's number, in how the subjects were cut into folds, in optimizer or scheduler; or the
+        checkpoint is of a training epoch that is not finished.
+    """
+    state = load_checkpoint(checkpoint)
+    if "part" in state:
+        raise UserError(f"{checkpoint} is of a training epoch that was stopped. Go on from it without --resume.")
+    about = state["about"]
+    before = about.get("config", {})
+    try:
+        changed = differences(_cut(about.get("fold"), before), _cut(fold, config))
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # anything may stand there
+        raise UserError(f"{checkpoint}: what it says of its configuration is none. Pass another checkpoint.") from error
+    if changed:
+        raise UserError(
+            f"{checkpoint} is of another fold; it may have been trained on recordings that this one tests on:\n  "
+            + "\n  ".join(changed)
+            + "\nPass a checkpoint of the same fold."
+        )
+    stateful = ("optimizer", "lr_scheduler")
+    if changed := differences({key: before.get(key) for key in stateful}, {key: config.get(key) for key in stateful}):
+        raise UserError(
+            f"{checkpoint} brings along the state of its own optimizer and scheduler, which are other ones:\n  "
+            + "\n  ".join(changed)
+            + "\nGo on with those of the checkpoint, or train afresh without --resume."
+        )
+
+
+def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], overwrite: bool) -> None:
+    """Make the folder of a fold ours, or refuse if its name was used with another configuration or other data.
+
+    Parameters
+    ----------
+    directory : Path
+        Is made if it is missing.
+    config : mapping
+        Resolved configuration.
+    data : mapping
+        Checksum of each recording by name, for each set.
+    overwrite : bool
+        Remove an earlier run's results from the folder instead of refusing or going on.
+
+    Raises
+    ------
+    UserError
+        What differs, in this fold or in another one of the experiment; or another process is at work on the folder
+        that is to be overwritten.
+    """
+    if not overwrite:
+        _refuse_unknown_results(directory)
+        _compare(directory, config, data)
+    for other in sorted(directory.parent.glob("fold_*")):
+        if other != directory:
+            _compare(other, config, data, same_fold=False)
+    if overwrite and directory.is_dir():
+        _remove_results(directory)
+    for name, value, indent in ((DATA, data, 1), (CONFIG, config, 4)):
+        if not (directory / name).exists():
+            write_text(directory / name, json.dumps(value, indent=indent) + "\n")
+
+
+def start_afresh(experiment: Path) -> None:
+    """Remove the results of every fold of an experiment, also of those beyond the folds that there are now."""
+    for directory in sorted(experiment.glob("fold_*")):
+        _remove_results(directory)
+
+
+def _cut(fold: object, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what tells which recordings a fold trains on."""
+    arguments = config.get("data_loader", {}).get("args", {})
+    return {
+        "fold": fold,
+        "seed": config.get("seed"),
+        "evaluation": config.get("evaluation"),
+        **{f"data_loader.args.{key}": arguments.get(key) for key in ("num_folds", "subject_pattern")},
+    }
+
+
+def _refuse_unknown_results(directory: Path) -> None:
+    """Refuse a folder with results if nothing there tells how they were made."""
+    missing = [name for name in (CONFIG, DATA) if not (directory / name).exists()]
+    if missing and any((directory / name).exists() for name in RESULTS):
+        raise UserError(
+            f"{directory} holds results, but no {' and no '.join(missing)} that tells how they were made. "
+            "Take another name (--set name=...), or --overwrite to replace that run."
+        )
+
+
+def _compare(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], same_fold: bool = True) -> None:
+    """Refuse a folder that was made otherwise; that of another fold has the recordings in other sets."""
+    for name, now in ((CONFIG, config), (DATA, data)):
+        before = _read(directory / name)
+        if before is None:
+            continue
+        if name == CONFIG:
+            changed = differences(_important(before), _important(now))
+        elif same_fold:
+            changed = differences(before, now)
+        else:
+            changed = differences(_merged(before), _merged(now))
+        if changed:
+            remedy = "--overwrite to replace that run" if same_fold else "replace all folds: --fold_id all --overwrite"
+            raise UserError(
+                f"{directory} holds a run with {'another configuration' if name == CONFIG else 'other data'}:\n  "
+                + "\n  ".join([*changed[:10], *([f"and {len(changed) - 10} more"] if len(changed) > 10 else [])])
+                + f"\nTake another name (--set name=...), or {remedy}."
+            )
+
+
+def _merged(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the sets of a fold together."""
+    return {
+        name: value
+        for recordings in data.values()
+        if isinstance(recordings, dict)
+        for name, value in recordings.items()
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read an earlier run's JSON file; None if there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Pass --overwrite to start this fold afresh.") from error
+    return value
+
+
+def _important(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leave out the keys that do not change a result."""
+    return {
+        key: _important(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if f"{prefix}{key}" not in UNIMPORTANT
+    }
+
+
+def _remove_results(directory: Path) -> None:
+    """Remove what a run of this fold wrote but its log, and nothing else."""
+    # What tells how results were made goes last: a removal that is interrupted leaves none without it.
+    patterns = (
+        *RESULTS,
+        "checkpoint-epoch*.pth",
+        f"{CONTEXT}/checkpoint-epoch*.pth",
+        ".writing-*",
+        f"{CONTEXT}/.writing-*",
+        "report.json",
+        "report.html",
+        "figures/*",
+        "*_classification_report.xlsx",
+        DATA,
+        CONFIG,
+    )
+    with held(directory / LOG_FILE):
+        for path in [path for pattern in patterns for path in directory.glob(pattern)]:
+            path.unlink()

@@ -1,0 +1,105 @@
+"""The second stage of a fold: a model that reads the night around each sleep epoch, on top of the trained network."""
+
+import time
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from data_loader.data_loaders import Batches, SleepEpochs
+from data_loader.folds import Fold
+from data_loader.windows import Windows
+from model.model import AttnSleep
+from model.night_context import Summary
+from parse_config import ConfigParser
+from trainer.trainer import Trainer
+from utils.experiment import CONTEXT, Predictions
+from utils.logs import LOG, SUMMARY
+from utils.seed import seed_train_epoch
+
+
+def add_context(
+    config: ConfigParser, fold: Fold, data: SleepEpochs, trainer: Trainer, predictions: Predictions
+) -> Predictions:
+    """Train the configuration's model of the night, or go on with it, and add its predictions of the test set.
+
+    Parameters
+    ----------
+    config : ConfigParser
+    fold : Fold
+    data : SleepEpochs
+        At least the recordings of `fold`.
+    trainer : Trainer
+        Of the single sleep epochs, with the selected weights in its model.
+    predictions : Predictions
+        Of the single sleep epochs.
+
+    Returns
+    -------
+    Predictions
+        With `y_pred_context` and `probabilities_context`.
+    """
+    begin = time.perf_counter()
+    inputs = night_inputs(trainer, data, [*fold.train, *fold.valid, *fold.test])
+    LOG.log(SUMMARY, f"Night context: inputs of all sleep epochs in {time.perf_counter() - begin:.1f} s.")
+    of_night = make_context_trainer(config, fold, data, trainer, inputs)
+    of_night.resume()
+    of_night.train()
+    of_night.load_best()
+    logits = of_night.logits(Windows(data, inputs, fold.test, None, 1))
+    y_pred = logits.argmax(dim=1).numpy()
+    LOG.log(
+        SUMMARY,
+        f"Night context: best pass {of_night.best()['train_epoch']} of {len(of_night.history)}, "
+        f"test accuracy {(predictions.y_true == y_pred).mean():.4f}; {time.perf_counter() - begin:.1f} s in all.",
+    )
+    return replace(
+        predictions,
+        y_pred_context=y_pred,
+        probabilities_context=logits.softmax(dim=1).numpy(),
+    )
+
+
+def night_inputs(trainer: Trainer, data: SleepEpochs, recordings: list[str]) -> Tensor:
+    """Compute what the model of the night reads of each sleep epoch, see `model.context.Summary`.
+
+    Returns
+    -------
+    Tensor of shape (n_sleep_epochs, 5 + F)
+        Of all sleep epochs of `data`, in its order and on its device; 0 for those of other recordings.
+    """
+    indices = data.indices(recordings)
+    batches = Batches(data, indices, trainer.train_batches.batch_size, shuffle=False)
+    found = trainer.outputs(Summary(cast(AttnSleep, trainer.model)), batches)
+    inputs = torch.zeros(len(data.stages), found.shape[1])
+    inputs[indices] = found
+    return inputs.to(data.device)
+
+
+def make_context_trainer(
+    config: ConfigParser, fold: Fold, data: SleepEpochs, trainer: Trainer, inputs: Tensor
+) -> Trainer:
+    """Make model of the night, optimizer, loss and windows of a fold; it selects as the single sleep epochs did."""
+    seed_train_epoch(config["seed"], 0)
+    network = config.init_obj("context.model", inputs.shape[1]).to(data.device)
+    network.standardise(inputs[data.indices(fold.train).to(data.device)])
+    settings = config["context"]
+    return Trainer(
+        network,
+        config.init_obj("context.optimizer", network.parameters()),
+        None,
+        criterion=trainer.criterion,
+        metrics=trainer.metrics,
+        train_batches=Windows(data, inputs, fold.train, settings["window"], settings["batch_size"]),
+        evaluation_batches=Windows(data, inputs, fold.valid or fold.test, None, 1),
+        evaluated_set=trainer.evaluated_set,
+        bf16=False,
+        directory=trainer.directory / CONTEXT,
+        epochs=settings["epochs"],
+        save_period=config["trainer.save_period"],
+        monitor=config["trainer.monitor"],
+        early_stop=None,
+        seed=config["seed"],
+        about=trainer.about | {"n_inputs": inputs.shape[1]},
+    )
