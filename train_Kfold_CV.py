@@ -5,7 +5,6 @@ python train_Kfold_CV.py --device 0 --fold_id 10 --np_data_dir /path/to/npz/file
 
 import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -14,133 +13,178 @@ from typing import TYPE_CHECKING
 from utils.arguments import positive
 from utils.errors import UserError
 from utils.logs import print_any_name
-from utils.parent import end_with_parent
 from utils.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:
-    import torch
-
+    from data_loader.data_loaders import SleepEpochs
     from data_loader.folds import Fold
     from parse_config import ConfigParser
-    from utils.recording import Outline
+    from trainer.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
 
 
-def main() -> int:
-    """Run the command line and return its exit code."""
-    arguments = parse_arguments()
-    print_any_name()
-    if arguments.one_of_several or "TORCHELASTIC_RUN_ID" in os.environ:  # by train_side_by_side, by torchrun
-        end_with_parent()
-    try:
-        with stoppable():
-            run(arguments)
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except Stopped as stop:
-        command = "The same command without --overwrite" if arguments.overwrite else "The same command"
-        print(f"\nStopped by {stop}. {command} goes on from there.", file=sys.stderr)
-        return stop.exit_code
-    return 0
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Check the experiment, choose the devices, and train on them."""
+def main(arguments: argparse.Namespace) -> None:
+    """Train the folds that are not finished, then report if all are there."""
     # Imported here because they load torch, for which --help does not wait.
-    from trainer.fold import read_config
+    from data_loader.data_loaders import SleepEpochs, find_recordings
+    from data_loader.folds import choose_folds
+    from trainer.claims import claim_folds
+    from trainer.configuration import read_config
+    from trainer.fold import folds_of, plan
+    from trainer.side_by_side import train_by_ranks, train_side_by_side
     from utils import ranks
     from utils.board import require_tensorboard
-    from utils.device import choose_devices, device_of_rank
+    from utils.device import choose_devices, device_of_rank, divide
+    from utils.experiment import fold_directory, is_finished
     from utils.heap import keep_freed_memory
-    from utils.logs import log_to_console
+    from utils.logs import LOG, SUMMARY, log_to_console
 
+    # The experiment, and where it runs
     keep_freed_memory()
     default = arguments.resume.parent if arguments.resume else HERE
     config = read_config(arguments.config or default / "config.json", arguments.set)
+    log_to_console(config["trainer.verbosity"])
+    for note in config.notes:
+        LOG.log(SUMMARY, note)
     if config["trainer.tensorboard"]:
         require_tensorboard()
-    log_to_console(config["trainer.verbosity"])
-    if ranks.are_started():
-        device, remarks = device_of_rank(arguments.device, config["n_gpu"])
-        with ranks.together(device):
-            train(arguments, config, [[device]], remarks)
-    else:
-        train(arguments, config, *choose_devices(arguments.device, config["n_gpu"]))
+    n_gpu = config["n_gpu"]
+    teams = [[device_of_rank(arguments.device, n_gpu)]] if ranks.are_started() else None
+    teams = teams or choose_devices(arguments.device, n_gpu)
+
+    # The recordings, and the folds that are not finished
+    outlines = find_recordings(arguments.np_data_dir, config["data_loader.args.fs"])
+    folds = choose_folds(folds_of(config, outlines), arguments.fold_id)
+    if arguments.dry_run:
+        print(json.dumps(plan(config, folds[0], outlines, ", ".join(map(str, teams[0]))), indent=2))
+        return
+    finished = [
+        fold.number
+        for fold in folds
+        if is_finished(fold_directory(config.experiment_dir, fold.number)) and not arguments.overwrite
+    ]
+    unfinished = [fold for fold in folds if fold.number not in finished]
+    teams = divide(teams, arguments.jobs, len(unfinished))
+
+    # Training: here, by several ranks, or several folds at once
+    with ranks.together(teams[0][0] if teams else None):
+        is_here = [len(team) for team in teams] == [1]
+        neighbours, resident = config["data_loader.args.context"], config["data_loader.args.resident"]
+        if unfinished:
+            data = SleepEpochs(outlines, teams[0][0], tuple(neighbours), resident if is_here else False)
+        if ranks.rank() == 0:
+            claim_folds(config, folds, outlines, arguments.overwrite, arguments.resume)
+            if finished:
+                LOG.log(SUMMARY, f"Finished already and skipped: fold {', '.join(map(str, finished))}.")
+        ranks.wait_for_all()
+        further = [word for word in sys.argv[1:] if word != "--overwrite"]  # the folders are ours now
+        if is_here:
+            for fold in unfinished:
+                train_fold(config, fold, data, arguments.resume)
+        elif len(teams) == 1:
+            train_by_ranks(Path(__file__), further, len(teams[0]))
+        elif unfinished:
+            failed = train_side_by_side(Path(__file__), further, [fold.number for fold in unfinished], teams)
+            if failed:
+                raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
+        if ranks.rank() == 0:
+            from report.report import write_report_if_complete  # loads more, for which training does not wait
+
+            write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
 
 
-def train(
-    arguments: argparse.Namespace, config: "ConfigParser", teams: "list[list[torch.device]]", remarks: list[str]
-) -> None:
-    """Check the recordings, train the folds that are not finished, report."""
-    from data_loader.data_loaders import SleepEpochs, check_sampling_rate, find_recordings
-    from trainer.fold import folds_of, plan, train_in_turn
-    from trainer.side_by_side import train_by_ranks, train_side_by_side
+def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkpoint: Path | None) -> None:
+    """Train one fold, or go on with it, and write its predictions.
+
+    Parameters
+    ----------
+    config : ConfigParser
+    fold : Fold
+    data : SleepEpochs
+        At least the recordings of `fold`.
+    checkpoint : Path or None
+        Where to go on; None: from the newest checkpoint of the fold, if there is one.
+    """
+    from trainer.fold import introduce, logged, predict_test_set
+    from trainer.night_context import add_night_context
     from utils import ranks
-    from utils.device import CPU, divide
-    from utils.experiment import fold_directory, is_finished
+    from utils.experiment import fold_directory, write_predictions
     from utils.logs import LOG, SUMMARY
 
-    # The recordings, by fold
-    outlines = find_recordings(arguments.np_data_dir)
-    check_sampling_rate(outlines, config.argument("arch", "fs"))
-    folds = folds_of(config, outlines, arguments.fold_id)
-    if arguments.dry_run:
-        print(json.dumps(plan(config, folds[0], outlines, teams[0]), indent=2))
-        return
-
-    # Those that are left, and who trains them: this process, or others that it starts
-    done = ranks.agreed([is_finished(fold_directory(config.experiment_dir, fold.number)) for fold in folds])
-    unfinished = [fold for fold, is_done in zip(folds, done, strict=True) if arguments.overwrite or not is_done]
-    teams = divide(teams, arguments.jobs, len(unfinished))
-    here = [len(team) for team in teams] == [1]
-    if unfinished:  # odd signals are refused before it is too late
-        settings = config["data_loader.args"]
-        data = SleepEpochs(
-            outlines, teams[0][0] if here else CPU, tuple(settings["context"]), settings["resident"] if here else False
+    directory = fold_directory(config.experiment_dir, fold.number)
+    with logged(fold, directory):
+        introduce(fold, config["data_loader.args.num_folds"], data)
+        trainer = make_trainer(config, fold, data, directory)
+        trainer.resume(checkpoint)
+        trainer.train()
+        predictions = predict_test_set(trainer, fold, data, config["data_loader.args.subject_pattern"])
+        if ranks.rank() > 0:
+            return
+        if "context" in config.values:
+            with ranks.rank_0_alone():
+                predictions = add_night_context(config, fold, data, trainer, predictions)
+        write_predictions(directory, predictions)
+        LOG.log(
+            SUMMARY,
+            f"Fold {fold.number} is finished: best training epoch {predictions.selected_train_epoch} of "
+            f"{len(trainer.history)} ({config['trainer.monitor']}), "
+            f"test accuracy {(predictions.y_true == predictions.y_pred).mean():.4f}.",
         )
 
-    # Their folders
-    ranks.on_first(lambda: make_folders(arguments, config, folds, outlines))
-    if unfinished and not arguments.one_of_several:
-        for remark in remarks:
-            LOG.warning(remark)
-    if len(unfinished) < len(folds):
-        finished = ", ".join(str(fold.number) for fold in folds if fold not in unfinished)
-        LOG.log(SUMMARY, f"Finished already and skipped: fold {finished}.")
 
-    # Training
-    script, further = Path(__file__), sys.argv[1:]
-    if here:
-        train_in_turn(config, unfinished, data, remarks, arguments.resume)
-    elif len(teams) == 1:
-        train_by_ranks(script, further, len(teams[0]))
-    elif unfinished:
-        failed = train_side_by_side(script, further, [fold.number for fold in unfinished], teams)
-        if failed:
-            raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
-    if ranks.rank() == 0 and not arguments.one_of_several:
-        from report.report import write_report_if_complete  # loads more, for which training does not wait
+def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", directory: Path) -> "Trainer":
+    """Make batches, network, loss, optimizer and trainer of a fold."""
+    from data_loader.data_loaders import Batches
+    from trainer.fold import counted
+    from trainer.trainer import Trainer
+    from utils import ranks
+    from utils.seed import seed_train_epoch
+    from utils.stages import STAGE_NAMES
 
-        write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
+    # Data
+    batch_size, fs = config["data_loader.args.batch_size"], config["data_loader.args.fs"]
+    train_batches = Batches(data, data.indices(fold.train), batch_size, shuffle=True)
+    evaluation_batches = Batches(data, data.indices(fold.valid or fold.test), batch_size, shuffle=False)
 
+    # Network, loss and optimizer
+    seed_train_epoch(config["seed"], 0)
+    network = config.init_obj("arch", fs=fs, n_sleep_epochs=config.n_sleep_epochs).to(data.device)
+    network = ranks.synchronised(network)
+    if config["trainer.compile"]:
+        network.compile()
+    criterion = config.init_obj("loss", class_counts=data.class_counts(counted(fold))).to(data.device)
+    optimizer = config.init_obj("optimizer", params=network.parameters())
+    lr_scheduler = config.init_obj("lr_scheduler", optimizer=optimizer)
 
-def make_folders(
-    arguments: argparse.Namespace, config: "ConfigParser", folds: "list[Fold]", outlines: "list[Outline]"
-) -> None:
-    """Make the folders of the folds ours, or refuse."""
-    from trainer.claims import check_checkpoint, claim, start_afresh
-    from trainer.fold import checksums
-    from utils.experiment import fold_directory
-
-    if arguments.resume:
-        check_checkpoint(arguments.resume, folds[0].number, config.values)
-    if arguments.overwrite and arguments.fold_id == "all":
-        start_afresh(config.experiment_dir)
-    for fold in folds:
-        directory = fold_directory(config.experiment_dir, fold.number)
-        claim(directory, config.values, checksums(fold, outlines), arguments.overwrite)
+    # Trainer
+    return Trainer(
+        network,
+        optimizer,
+        lr_scheduler,
+        criterion=criterion,
+        metrics=config.functions("metrics"),
+        train_batches=train_batches,
+        evaluation_batches=evaluation_batches,
+        evaluated_set="valid" if fold.valid else "test",
+        bf16=config["trainer.precision"] == "bf16",
+        directory=directory,
+        epochs=config["trainer.epochs"],
+        save_period=config["trainer.save_period"],
+        monitor=config["trainer.monitor"],
+        early_stop=config["trainer.early_stop"],
+        seed=config["seed"],
+        tensorboard=config["trainer.tensorboard"],
+        about={
+            "fs": fs,
+            "channel": next(iter(data.outlines.values())).channel,
+            "units": "uV",
+            "stage_names": list(STAGE_NAMES),
+            "fold": fold.number,
+            "context": config["data_loader.args.context"],
+            "config": config.values,
+        },
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -171,8 +215,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dry_run", action="store_true", help="print as JSON what would be done, and do nothing")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
-    # Set by trainer.side_by_side for its processes: the one that started them says remarks and makes the report.
-    parser.add_argument("--one_of_several", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.dry_run and arguments.fold_id == "all":
         parser.error("--dry_run shows one fold: name it with --fold_id")
@@ -195,5 +237,22 @@ def _device(text: str) -> str:
     return text
 
 
+def run() -> int:
+    """Run the command line and return its exit code."""
+    arguments = parse_arguments()
+    print_any_name()
+    try:
+        with stoppable():
+            main(arguments)
+    except (UserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Stopped as stop:
+        command = "The same command without --overwrite" if arguments.overwrite else "The same command"
+        print(f"\nStopped by {stop}. {command} goes on after the last finished training epoch.", file=sys.stderr)
+        return stop.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

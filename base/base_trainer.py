@@ -1,4 +1,4 @@
-"""The loop over training epochs: monitor, early stop, checkpoints, stop, resume. It knows nothing of EEG."""
+"""The loop over training epochs: monitor, early stop, checkpoints, resume. It knows nothing of EEG."""
 
 import math
 import time
@@ -12,15 +12,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from base.steps import Steps
 from utils.board import open_board
-from utils.checkpoint import BEST, LAST, PART, load_checkpoint, newest_first, numbered, save_checkpoint
+from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered, save_checkpoint
 from utils.errors import UserError
 from utils.files import write_table
 from utils.logs import LOG
-from utils.ranks import agreed, on_first, rank, world_size
+from utils.ranks import rank, wait_for_all
 from utils.seed import seed_train_epoch
-from utils.stopping import Stopped, undivided
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -80,14 +78,10 @@ class BaseTrainer(ABC):
         self.seed, self.evaluated_set, self.about = seed, evaluated_set, dict(about)
         self.tensorboard = tensorboard
         self.history: list[Row] = []
-        self.steps = Steps()
 
     @abstractmethod
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once and update the weights.
-
-        A step and the note in `steps` of what it gave are `undivided`. If the training epoch was stopped before,
-        `steps` holds what is done already: draw the order of the training set as ever, `draw_on`, do the others.
 
         Returns
         -------
@@ -105,27 +99,25 @@ class BaseTrainer(ABC):
         Raises
         ------
         UserError
-            The loss is no longer a finite number.
-        Stopped
-            The process is asked to end. What is done of the training epoch is saved.
+            A loss or the monitored metric is no finite number.
         """
-        on_first(self._write_metrics)
-        own = self.directory / "tensorboard"
-        board = open_board(own, len(self.history) + 1) if self.tensorboard and rank() == 0 else None
-        while len(self.history) < self.epochs and not self._stale():
-            train_epoch = len(self.history) + 1
+        board = None
+        if rank() == 0:
+            self._write_metrics()  # rows after the checkpoint that training goes on from are gone
+            if self.tensorboard:
+                board = open_board(self.directory / "tensorboard", len(self.history) + 1)
+        while len(self.history) < self.epochs and not self._is_stale():
+            begin, train_epoch = time.perf_counter(), len(self.history) + 1
             seed_train_epoch(self.seed, train_epoch)
-            begin = time.perf_counter() - self.steps.seconds_before
             row: Row = {"train_epoch": train_epoch, "lr": self.optimizer.param_groups[0]["lr"]}
-            try:
-                row |= self.train_pass(train_epoch)
-                row |= self.evaluation_pass()
-                with undivided():
-                    self._finish(row, time.perf_counter() - begin)
-            except Stopped:
-                if world_size() == 1:  # ranks draw numbers of their own: they go on after the last finished one
-                    self._save_part(time.perf_counter() - begin)
-                raise
+            row |= self.train_pass(train_epoch)
+            row |= self.evaluation_pass()
+            row["seconds"] = time.perf_counter() - begin
+            self._step_scheduler(row)
+            self.history.append(row)
+            if rank() == 0:
+                self._save()
+                LOG.info("%s", self._line(row))
             if board is not None:
                 self.show(board, row)
                 board.flush()
@@ -134,38 +126,38 @@ class BaseTrainer(ABC):
         if len(self.history) < self.epochs:
             LOG.info("Early stop: no better %s for %d training epochs.", self.monitored, self.early_stop)
 
-    def _finish(self, row: Row, seconds: float) -> None:
-        """Close a training epoch whose passes are done."""
-        row["seconds"] = seconds
-        row = agreed(row)  # so that all ranks stop at the same time
-        self._step_scheduler(row)
-        self.history.append(row)
-        self.steps = Steps()
-        on_first(self._save)
-        LOG.info("%s", self._line(row))
-
     def show(self, board: "SummaryWriter", row: Row) -> None:
         """Write what a training epoch gave to TensorBoard."""
         for column, value in row.items():
             board.add_scalar(column, value, row["train_epoch"])
 
     def best(self, history: list[Row] | None = None) -> Row:
-        """Find the row of the best training epoch, the first one on a tie, in `history` or in this run's own."""
+        """Return the row of the best training epoch, the first one on a tie, of `history` or of this run."""
         sign = 1 if self.direction == "max" else -1
-        return max(
-            self.history if history is None else history,
-            key=lambda row: sign * row[f"{self.evaluated_set}_{self.monitored}"],
-        )
+        column = f"{self.evaluated_set}_{self.monitored}"
+        return max(self.history if history is None else history, key=lambda row: sign * row[column])
+
+    def load_best(self) -> int:
+        """Put the weights of the best training epoch into the model and return its number."""
+        wait_for_all()  # rank 0 writes the file
+        state = load_checkpoint(self.directory / BEST)
+        self.model.load_state_dict(state["model"])
+        return state["train_epoch"]
+
+    def newest_checkpoint(self) -> str:
+        """Name the newest checkpoint in a sentence, for when training cannot go on."""
+        newest = next(newest_first(self.directory), None)
+        return f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
 
     def resume(self, checkpoint: Path | None = None) -> None:
-        """Go on from `checkpoint`, or from the newest one in the directory that can be read, if there is one.
+        """Go on from `checkpoint`, or from the newest readable one in the directory, if there is one.
 
         Raises
         ------
         UserError
             `checkpoint` cannot be read, or is one of another network or optimizer.
         """
-        path, state = on_first(lambda: self._newest(checkpoint))
+        path, state = (checkpoint, self._read(checkpoint)) if checkpoint else self._newest()
         if path is None:
             return
         try:
@@ -174,46 +166,36 @@ class BaseTrainer(ABC):
             if self.lr_scheduler is not None:
                 self.lr_scheduler.load_state_dict(state["lr_scheduler"])
             self.history = state["history"]
-            self.steps = Steps(state.get("part"))
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
-        step = f" and step {len(self.steps)} of the next" if self.steps else ""
-        LOG.info("Going on after training epoch %d%s, from %s.", state["train_epoch"], step, path.name)
-        if path.parent.resolve() != self.directory.resolve():  # an experiment that goes on with another one's
-            on_first(lambda: self._take_over_best(path))
+        LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
+        if rank() == 0 and path.parent.resolve() != self.directory.resolve():
+            self._copy_best(path)
 
-    def _newest(self, checkpoint: Path | None) -> tuple[Path | None, dict[str, Any]]:
-        """Read `checkpoint`, or the newest one in the directory that can be read; None if there is none."""
-        for path in [checkpoint] if checkpoint else newest_first(self.directory):
+    def _newest(self) -> tuple[Path | None, dict[str, Any]]:
+        """Read the newest checkpoint of this run that can be read; None if there is none."""
+        for path in newest_first(self.directory):
             try:
-                state = load_checkpoint(path)
-                self._require_history(path, state)
-                if checkpoint is None and state["history"]:
-                    self._require_best(state["history"])
+                state = self._read(path)
+                best, wanted = load_checkpoint(self.directory / BEST), self.best(state["history"])["train_epoch"]
+                if best["train_epoch"] < wanted:  # training from an older checkpoint gives the best weights again
+                    raise UserError(f"{self.directory / BEST}: of training epoch {best['train_epoch']}, not {wanted}.")
                 return path, state
             except UserError as error:
-                if checkpoint:
-                    raise
                 LOG.warning("%s Trying an older one.", error)
         return None, {}
 
-    def _require_history(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint that does not tell what each training epoch up to it gave, if there was one."""
-        column = f"{self.evaluated_set}_{self.monitored}"
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Read a checkpoint that tells what each training epoch up to it gave."""
+        state, column = load_checkpoint(path), f"{self.evaluated_set}_{self.monitored}"
         rows = state["history"] if isinstance(state.get("history"), list) else []
-        told = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
-        told_all = len(told) == state["train_epoch"] and told == [*range(1, len(told) + 1)]
-        if not told_all or (not told and "part" not in state):
+        known = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
+        if not known or known != [*range(1, state["train_epoch"] + 1)]:
             raise UserError(f"{path}: no {column} of each training epoch in it; it is of no run like this one.")
+        return state
 
-    def _require_best(self, history: list[Row]) -> None:
-        """Refuse a checkpoint if the best weights up to it are lost; training from an older one gives them again."""
-        best, wanted = load_checkpoint(self.directory / BEST), self.best(history)["train_epoch"]
-        if best["train_epoch"] < wanted:
-            raise UserError(f"{self.directory / BEST}: of training epoch {best['train_epoch']}, not {wanted:g}.")
-
-    def _take_over_best(self, checkpoint: Path) -> None:
+    def _copy_best(self, checkpoint: Path) -> None:
         """Copy the weights of the best training epoch up to a checkpoint of another folder."""
         wanted = self.best()["train_epoch"]
         for path in (checkpoint, checkpoint.parent / BEST):
@@ -226,24 +208,14 @@ class BaseTrainer(ABC):
             f"{state['train_epoch']}. Go on from {LAST} there."
         )
 
-    def last_good(self) -> str:
-        """Say, in a sentence, which the newest checkpoint is: for when training cannot go on."""
-        newest = next((path for path in newest_first(self.directory) if path.name != PART), None)
-        return f"The last good checkpoint is {newest}." if newest else "There is no checkpoint before it."
-
-    def load_best(self) -> int:
-        """Put the weights of the best training epoch into the model and return its number."""
-        state = on_first(lambda: load_checkpoint(self.directory / BEST))
-        self.model.load_state_dict(state["model"])
-        return state["train_epoch"]
-
-    def _stale(self) -> bool:
+    def _is_stale(self) -> bool:
         """Tell whether the best training epoch is too long ago."""
         return bool(self.history) and len(self.history) - self.best()["train_epoch"] >= self.early_stop
 
     def _step_scheduler(self, row: Row) -> None:
+        """Let the learning rate follow."""
         with warnings.catch_warnings():
-            # torch looks for the optimizer's steps in this process; a run that was stopped may have done them all.
+            # torch looks for the optimizer's steps in this process; an earlier one may have done them.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             if isinstance(self.lr_scheduler, ReduceLROnPlateau):
                 self.lr_scheduler.step(row[f"{self.evaluated_set}_{self.monitored}"])
@@ -254,32 +226,21 @@ class BaseTrainer(ABC):
         """Write what a later run needs; checkpoint-last comes last, so it never knows of a file that is not there."""
         if not self.directory.is_dir():
             raise UserError(f"{self.directory}: the folder is gone. The same command trains this fold from the start.")
-        state, train_epoch = self._state(), len(self.history)
-        if self.best()["train_epoch"] == train_epoch:
-            save_checkpoint(self.directory / BEST, state)
-        if train_epoch % self.save_period == 0:
-            save_checkpoint(self.directory / numbered(train_epoch), state)
-        save_checkpoint(self.directory / LAST, state)
-        (self.directory / PART).unlink(missing_ok=True)
-        self._write_metrics()
-
-    def _save_part(self, seconds: float) -> None:
-        """Write what is done of a training epoch; checkpoint-last stays as it is."""
-        if len(self.steps) == self.steps.n_before:
-            return  # nothing that is not in the file already
-        save_checkpoint(self.directory / PART, self._state() | {"part": self.steps.state(seconds)})
-        LOG.info("Saved training epoch %d up to step %d, in %s.", len(self.history) + 1, len(self.steps), PART)
-
-    def _state(self) -> dict[str, Any]:
-        """Collect what a checkpoint holds."""
-        return {
-            "train_epoch": len(self.history),
+        train_epoch = len(self.history)
+        state = {
+            "train_epoch": train_epoch,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
             "history": self.history,
             "about": self.about,
         }
+        if self.best()["train_epoch"] == train_epoch:
+            save_checkpoint(self.directory / BEST, state)
+        if train_epoch % self.save_period == 0:
+            save_checkpoint(self.directory / numbered(train_epoch), state)
+        save_checkpoint(self.directory / LAST, state)
+        self._write_metrics()
 
     def _write_metrics(self) -> None:
         """Write metrics.csv: one row per training epoch."""
@@ -290,14 +251,9 @@ class BaseTrainer(ABC):
     def _line(self, row: Row) -> str:
         """Say in one line what a training epoch gave."""
         parts = [f"train epoch {row['train_epoch']}/{self.epochs}", f"{row['seconds']:.1f} s"]
-        parts += [_speed(column, value) for column, value in row.items() if column.endswith("_per_s")]
+        parts += [f"{row[column]:.0f} {column[:-6].replace('_', ' ')}/s" for column in row if column.endswith("_per_s")]
         for name in ("train", self.evaluated_set):
             columns = (column for column in row if column.startswith(f"{name}_") and column != "train_epoch")
-            scores = (f"{column.removeprefix(f'{name}_').replace('_', ' ')} {row[column]:.3f}" for column in columns)
-            parts.append(f"{name}: {', '.join(scores)}")
+            figures = (f"{column.removeprefix(f'{name}_').replace('_', ' ')} {row[column]:.3f}" for column in columns)
+            parts.append(f"{name}: {', '.join(figures)}")
         return " | ".join([*parts, *(["best so far"] if self.best() is row else [])])
-
-
-def _speed(column: str, value: float) -> str:
-    """Say a column such as `things_per_s` as `120 things/s`."""
-    return f"{value:.0f} {column.removesuffix('_per_s').replace('_', ' ')}/s"

@@ -18,13 +18,15 @@ _FREE_SHARE = 0.5
 """Share of a GPU's free memory that signals may take."""
 
 
-def find_recordings(directory: Path) -> list[Outline]:
+def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
     """Read the outlines of all prepared recordings of a folder and check that they fit together.
 
     Parameters
     ----------
     directory : Path
         Folder with one npz file per recording.
+    fs : float or None
+        Sampling rate in Hz that they must have; None: any.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def find_recordings(directory: Path) -> list[Outline]:
     Raises
     ------
     UserError
-        All problems at once: no folder, no npz in it, damaged files, stages outside 0-4, unequal fs or length.
+        All problems at once: no folder, no npz in it, damaged files, stages outside 0-4, another or unequal fs.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder. Pass the folder of the prepared npz files with --np_data_dir.")
@@ -50,6 +52,11 @@ def find_recordings(directory: Path) -> list[Outline]:
     problems += [problem for outline in outlines for problem in _problems(outline, outlines[0])]
     if problems:
         raise UserError("\n".join([f"{directory}: {len(problems)} problems:", *(f"  {line}" for line in problems)]))
+    if fs is not None and fs != outlines[0].fs:
+        raise UserError(
+            f"{outlines[0].path.name}: {outlines[0].fs:g} Hz, but data_loader.args.fs is {fs:g}. "
+            f"Pass --set data_loader.args.fs={outlines[0].fs:g}, or prepare the recordings at {fs:g} Hz."
+        )
     return outlines
 
 
@@ -66,21 +73,6 @@ def _problems(outline: Outline, first: Outline) -> Iterator[str]:
         yield (
             f"{outline.path.name}: {outline.n_samples} samples per sleep epoch, but 30 s at {outline.fs:g} Hz are "
             f"{round(SLEEP_EPOCH_S * outline.fs)}."
-        )
-
-
-def check_sampling_rate(outlines: Sequence[Outline], fs: float | None) -> None:
-    """Refuse recordings whose sampling rate is not `fs`, the network's, in Hz.
-
-    Raises
-    ------
-    UserError
-        The rates differ.
-    """
-    if fs is not None and fs != outlines[0].fs:
-        raise UserError(
-            f"{outlines[0].path.name}: {outlines[0].fs:g} Hz, but arch.args.fs is {fs}. "
-            f"Pass --set arch.args.fs={outlines[0].fs:g}, or prepare the recordings at {fs} Hz."
         )
 
 
@@ -108,6 +100,8 @@ class SleepEpochs:
     device : torch.device
     stages : Tensor of shape (n_sleep_epochs,), int64
         On the CPU.
+    index_device : torch.device
+        Where the numbers of sleep epochs must be for `read`.
 
     Raises
     ------
@@ -140,6 +134,8 @@ class SleepEpochs:
         )
         self._n_samples = outlines[0].n_samples
         self._resident = self._all_on_device() if self._is_resident(resident) else None
+        self.index_device = device if self._resident else torch.device("cpu")
+        self._is_pinned = device.type == "cuda"  # elsewhere a copy that nobody waits for reads freed memory
         self._read_ahead = [reader_ahead(signal) for signal in self._signals]
 
     def indices(self, recordings: Sequence[str]) -> Tensor:
@@ -155,15 +151,12 @@ class SleepEpochs:
         """Count the sleep epochs of W, N1, N2, N3, REM in `recordings`."""
         return class_counts([self.outlines[name] for name in recordings])
 
-    def batches(self, order: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T), this rank's share of it, and stages (B,), on the device, in the order of `order`."""
+    def read(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Read signal (B, 1, T) and stages (B,) of the sleep epochs `chosen`, (B,) on `index_device`, to the device."""
         if self._resident is None:
-            for chosen in order.split(batch_size):
-                yield self._read(ranks.share(chosen).numpy()), self.stages[chosen].to(self.device, non_blocking=True)
-        else:
-            signal, stages, together = self._resident
-            for chosen in order.to(self.device).split(batch_size):
-                yield signal[together[ranks.share(chosen)]].flatten(1).unsqueeze(1), stages[chosen]
+            return self._read(chosen.numpy()), self.stages[chosen].to(self.device, non_blocking=self._is_pinned)
+        signal, stages, neighbours = self._resident
+        return signal[neighbours[chosen]].flatten(1).unsqueeze(1), stages[chosen]
 
     def _read(self, chosen: np.ndarray) -> Tensor:
         """Read the signal of the sleep epochs `chosen` with their context, (B, 1, T), and send it to the device."""
@@ -171,11 +164,11 @@ class SleepEpochs:
         places = [(self._recording[number], self._row[number]) for number in together.ravel().tolist()]
         for recording, row in places:
             self._read_ahead[recording](row)
-        signal = torch.empty((*together.shape, self._n_samples), pin_memory=self.device.type == "cuda")
+        signal = torch.empty((*together.shape, self._n_samples), pin_memory=self._is_pinned)
         rows = signal.numpy().reshape(-1, self._n_samples)
         for values, (recording, row) in zip(rows, places, strict=True):
             values[:] = self._signals[recording][row]
-        return signal.flatten(1).unsqueeze(1).to(self.device, non_blocking=True)
+        return signal.flatten(1).unsqueeze(1).to(self.device, non_blocking=self._is_pinned)
 
     def _is_resident(self, resident: bool | None) -> bool:
         """Decide whether the device holds all signals; refuse it where they cannot fit."""
@@ -256,15 +249,26 @@ class Batches:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,), on the device; see `SleepEpochs.batches`."""
-        return self.after(0)
+        """Yield signal (B, 1, T) and stages (B,), on the device. Ranks share a batch, or the sleep epochs in order."""
+        if self.shuffle:
+            self._order = self.indices[ranks.from_first(torch.randperm(len(self.indices)))].to(self.data.index_device)
+            shares = (_share(batch) for batch in self._order.split(self.batch_size))
+        else:
+            own = self.indices.tensor_split(ranks.world_size())[ranks.rank()]
+            shares = iter(own.to(self.data.index_device).split(self.batch_size))
+        return map(self.data.read, shares)
 
-    def after(self, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go through them as `__iter__` does, but for the first `n_batches` of the order, which are not read."""
-        self._order = self.indices[ranks.agreed(torch.randperm(len(self.indices)))] if self.shuffle else self.indices
-        rest = self._order[n_batches * self.batch_size :]
-        return self.data.batches(rest, self.batch_size) if len(rest) else iter(())
+    @property
+    def stages(self) -> Tensor:
+        """Stages of all sleep epochs, (n,), on the CPU."""
+        return self.data.stages[self.indices]
 
     def recordings(self, number: int) -> list[str]:
         """Name the recordings of a batch (0-based) of the last time the batches were gone through."""
         return self.data.recordings(self._order.split(self.batch_size)[number])
+
+
+def _share(batch: Tensor) -> Tensor:
+    """Take this rank's share of a batch, (B,); where there are fewer sleep epochs than ranks, the first at least."""
+    own = batch.tensor_split(ranks.world_size())[ranks.rank()]
+    return own if len(own) else batch[:1]

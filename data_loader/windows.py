@@ -60,17 +60,18 @@ class Windows:
 
     def __iter__(self) -> Iterator[tuple[PackedSequence, Tensor]]:
         """Yield inputs, (n, C) packed, and their stages, (n,) in the order of the packed ones, on the device."""
-        return self.after(0)
-
-    def after(self, n_batches: int) -> Iterator[tuple[PackedSequence, Tensor]]:
-        """Go through them as `__iter__` does, but for the first `n_batches` of the order."""
         if self.length is not None:
             pieces = [piece for run in self._runs for piece in _cut(run, self.length)]
             self._windows = [pieces[position] for position in torch.randperm(len(pieces)).tolist()]
-        return map(self._read, self._batches()[n_batches:])
+        return map(self._read, self._batches())
 
     def __len__(self) -> int:
         return len(self._batches())
+
+    @property
+    def stages(self) -> Tensor:
+        """Stages of all sleep epochs, (n,), on the CPU."""
+        return self.data.stages[self.indices]
 
     def recordings(self, number: int) -> list[str]:
         """Name the recordings of a batch (0-based) of the last time the windows were gone through."""

@@ -1,11 +1,16 @@
-"""AttnSleep: sleep stages from one EEG channel by attention (Eldele et al., IEEE TNSRE 29:809-818, 2021).
+"""The networks that `arch.type` of the configuration can name: the classes in `__all__`. Add yours here.
 
-    EEG of a sleep epoch -> MRCNN -> AFR -> TCE -> head -> five logits
+A network is a torch module that maps a signal, (B, 1, T) in microvolts, to logits of W, N1, N2, N3, REM, (B, 5).
+T = 30 * fs * n_sleep_epochs: 3000 for one sleep epoch at 100 Hz. Training, resume, report, `predict.py` and export need
+no more than that. When the configuration is checked, the network goes forward and backward once on two sleep epochs.
 
-Shapes in the comments: B sleep epochs, T samples, F feature maps (the tokens of the TCE), L positions (the width d of
-the TCE), H heads. The published sizes are T 3000, F 30, L 80, H 5 (100 Hz) and T 3750, L 100 (125 Hz).
+The constructor takes `arch.args`. If it names them, it is also given
 
-The 1-d convolutions are written as 2-d ones of height 1, with the channels last in memory: on a CPU they are faster so.
+    fs              sampling rate of the recordings in Hz, `data_loader.args.fs`
+    n_sleep_epochs  consecutive sleep epochs in one signal: 1, and those that `data_loader.args.context` adds around it
+
+A network may have a method `summary(signal)`, (B, 1, T) -> (B, C): the five logits, then features. The night context
+(`configs/night_context.json`) reads it and refuses networks without it.
 """
 
 import math
@@ -31,12 +36,19 @@ CAUSAL_KERNEL = 7
 
 
 class AttnSleep(nn.Module):
-    """The network of the paper's figure 1.
+    """The network of the paper's figure 1 (Eldele et al., IEEE TNSRE 29:809-818, 2021).
+
+        EEG (B, 1, T) -> MRCNN (B, 128, L) -> AFR (B, F, L) -> TCE (B, F, L) -> head (B, 5)
+
+    Shapes in the comments: B sleep epochs, T samples, F feature maps (the tokens of the TCE), L positions (the width d
+    of the TCE), H heads. The published sizes are T 3000, F 30, L 80, H 5 at 100 Hz and T 3750, L 100 at 125 Hz.
+
+    The 1-d convolutions are written as 2-d ones of height 1, channels last in memory: a CPU computes them faster so.
 
     Parameters
     ----------
     fs : int
-        Sampling rate, 100 or 125 Hz; a sleep epoch has 30 fs samples.
+        Sampling rate, 100 or 125 Hz.
     n_heads : int
         Heads of the attention; they must divide the TCE's width L.
     n_tce_layers : int
@@ -80,23 +92,27 @@ class AttnSleep(nn.Module):
             raise UserError(
                 f"AttnSleep takes n_tce_layers from 1 to 64 and d_ff from 1 to 10000, not {n_tce_layers} and {d_ff}."
             )
-        self.n_samples = SLEEP_EPOCH_S * int(fs) * n_sleep_epochs
         self.mrcnn = MRCNN(int(fs), ACTIVATIONS[activation], dropout_mrcnn)
         n_features = N_AFR_FEATURES if afr else N_MRCNN_FEATURES
-        width = self.mrcnn.output_length(self.n_samples)
+        width = self.mrcnn.output_length(SLEEP_EPOCH_S * int(fs) * n_sleep_epochs)
         self.afr = AFR(N_MRCNN_FEATURES, n_features) if afr else nn.Identity()
         self.tce = TCE(n_features, width, n_heads, n_tce_layers, d_ff, dropout_tce) if tce else nn.Identity()
         self.head = nn.Linear(n_features * width, N_STAGES)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Map EEG in microvolts, (B, 1, T), to logits in the order W, N1, N2, N3, REM, (B, 5)."""
-        features = self.features(signal)  # (B, F, L)
-        encoded = self.tce(features)  # (B, F, L)
-        return self.head(encoded.flatten(1))  # (B, F L) -> (B, 5)
+        return self.head(self.encode(signal).flatten(1))  # (B, F, L) -> (B, F L) -> (B, 5)
 
-    def features(self, signal: Tensor) -> Tensor:
-        """Map EEG, (B, 1, T), to recalibrated features, (B, F, L): MRCNN and AFR."""
-        return self.afr(self.mrcnn(signal))
+    def encode(self, signal: Tensor) -> Tensor:
+        """Map EEG, (B, 1, T), to the features that the head reads, (B, F, L)."""
+        features = self.mrcnn(signal)  # (B, 128, L)
+        recalibrated = self.afr(features)  # (B, F, L)
+        return self.tce(recalibrated)  # (B, F, L)
+
+    def summary(self, signal: Tensor) -> Tensor:
+        """Map EEG, (B, 1, T), to what the night context reads: logits, and features averaged over L, (B, 5 + F)."""
+        encoded = self.encode(signal)  # (B, F, L)
+        return torch.cat([self.head(encoded.flatten(1)), encoded.mean(dim=2)], dim=1)
 
 
 class MRCNN(nn.Module):
@@ -116,15 +132,15 @@ class MRCNN(nn.Module):
         super().__init__()
         kernel = WIDE_BRANCH_KERNEL[fs]
         self.small = nn.Sequential(
-            *_normalised(nn.Conv2d(1, 64, (1, 50), (1, 6), (0, 24), bias=False), activation),
+            *_normalised(nn.Conv2d(1, 64, (1, 50), stride=(1, 6), padding=(0, 24), bias=False), activation),
             nn.MaxPool2d((1, 8), (1, 2), (0, 4)),
             Dropout(dropout),
-            *_normalised(ShortConvolution(64, 128), activation),
-            *_normalised(ShortConvolution(128, 128), activation),
+            *_normalised(ShortConvolution(64, 128, (1, 8), padding=(0, 4), bias=False), activation),
+            *_normalised(ShortConvolution(128, 128, (1, 8), padding=(0, 4), bias=False), activation),
             nn.MaxPool2d((1, 4), (1, 4), (0, 2)),
         )
         self.wide = nn.Sequential(
-            *_normalised(nn.Conv2d(1, 64, (1, 400), (1, 50), (0, 200), bias=False), activation),
+            *_normalised(nn.Conv2d(1, 64, (1, 400), stride=(1, 50), padding=(0, 200), bias=False), activation),
             nn.MaxPool2d((1, 4), (1, 2), (0, 2)),
             Dropout(dropout),
             *_normalised(nn.Conv2d(64, 128, (1, kernel), padding=(0, 3), bias=False), activation),

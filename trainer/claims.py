@@ -1,16 +1,19 @@
-"""Which run a fold's folder belongs to: made ours, or refused."""
+"""Which run the folder of a fold belongs to: it is taken for this one, or refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_loader.folds import Fold
+from parse_config import ConfigParser
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
-from utils.experiment import CONFIG, CONTEXT, DATA, LOG_FILE, RESULTS
+from utils.experiment import CONFIG, CONTEXT, DATA, LOG_FILE, RESULTS, fold_directory
 from utils.files import write_text
 from utils.lock import held
 from utils.nested import differences
+from utils.recording import Outline
 
 UNIMPORTANT = (
     "name",
@@ -21,6 +24,39 @@ UNIMPORTANT = (
     "trainer.verbosity",
 )
 """Keys of the configuration that do not change a result."""
+
+
+def claim_folds(
+    config: ConfigParser, folds: Sequence[Fold], outlines: Sequence[Outline], overwrite: bool, checkpoint: Path | None
+) -> None:
+    """Take the folders of some folds for this run.
+
+    Parameters
+    ----------
+    config : ConfigParser
+    folds : sequence of Fold
+    outlines : sequence of Outline
+        At least their recordings.
+    overwrite : bool
+        Remove the results of an earlier run; if these are all folds, also those of folds beyond them.
+    checkpoint : Path or None
+        From which the one fold is to go on.
+
+    Raises
+    ------
+    UserError
+        A folder belongs to another run, see `claim`; or the checkpoint does not fit, see `check_checkpoint`.
+    """
+    if checkpoint:
+        check_checkpoint(checkpoint, folds[0].number, config.values)
+    if overwrite and len(folds) == config["data_loader.args.num_folds"]:
+        for directory in sorted(config.experiment_dir.glob("fold_*")):
+            _remove_results(directory)
+    checksums = {outline.name: outline.checksum for outline in outlines}
+    for fold in folds:
+        sets = {"train": fold.train, "valid": fold.valid, "test": fold.test}
+        data = {name: {recording: checksums[recording] for recording in of} for name, of in sets.items()}
+        claim(fold_directory(config.experiment_dir, fold.number), config.values, data, overwrite)
 
 
 def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> None:
@@ -40,13 +76,9 @@ def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> 
     Raises
     ------
     UserError
-        What differs in the fold's number, in how the subjects were cut into folds, in optimizer or scheduler; or the
-        checkpoint is of a training epoch that is not finished.
+        What differs in the fold's number, in how the subjects were cut into folds, in optimizer or scheduler.
     """
-    state = load_checkpoint(checkpoint)
-    if "part" in state:
-        raise UserError(f"{checkpoint} is of a training epoch that was stopped. Go on from it without --resume.")
-    about = state["about"]
+    about = load_checkpoint(checkpoint)["about"]
     before = about.get("config", {})
     try:
         changed = differences(_cut(about.get("fold"), before), _cut(fold, config))
@@ -68,12 +100,12 @@ def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> 
 
 
 def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], overwrite: bool) -> None:
-    """Make the folder of a fold ours, or refuse if its name was used with another configuration or other data.
+    """Take the folder of a fold for this run; refuse it if another configuration or other data was used there.
 
     Parameters
     ----------
     directory : Path
-        Is made if it is missing.
+        Is made if it does not exist.
     config : mapping
         Resolved configuration.
     data : mapping
@@ -98,12 +130,6 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     for name, value, indent in ((DATA, data, 1), (CONFIG, config, 4)):
         if not (directory / name).exists():
             write_text(directory / name, json.dumps(value, indent=indent) + "\n")
-
-
-def start_afresh(experiment: Path) -> None:
-    """Remove the results of every fold of an experiment, also of those beyond the folds that there are now."""
-    for directory in sorted(experiment.glob("fold_*")):
-        _remove_results(directory)
 
 
 def _cut(fold: object, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,12 @@
 
 import time
 from dataclasses import replace
-from typing import cast
 
-import torch
 from torch import Tensor
 
 from data_loader.data_loaders import Batches, SleepEpochs
 from data_loader.folds import Fold
 from data_loader.windows import Windows
-from model.model import AttnSleep
-from model.night_context import Summary
 from parse_config import ConfigParser
 from trainer.trainer import Trainer
 from utils.experiment import CONTEXT, Predictions
@@ -19,10 +15,10 @@ from utils.logs import LOG, SUMMARY
 from utils.seed import seed_train_epoch
 
 
-def add_context(
+def add_night_context(
     config: ConfigParser, fold: Fold, data: SleepEpochs, trainer: Trainer, predictions: Predictions
 ) -> Predictions:
-    """Train the configuration's model of the night, or go on with it, and add its predictions of the test set.
+    """Train the model of the night, or go on with it, and add its predictions of the test set.
 
     Parameters
     ----------
@@ -31,9 +27,9 @@ def add_context(
     data : SleepEpochs
         At least the recordings of `fold`.
     trainer : Trainer
-        Of the single sleep epochs, with the selected weights in its model.
+        Of the network, which has the selected weights and a `summary`, see `model.model`.
     predictions : Predictions
-        Of the single sleep epochs.
+        Of the network alone.
 
     Returns
     -------
@@ -41,58 +37,54 @@ def add_context(
         With `y_pred_context` and `probabilities_context`.
     """
     begin = time.perf_counter()
-    inputs = night_inputs(trainer, data, [*fold.train, *fold.valid, *fold.test])
-    LOG.log(SUMMARY, f"Night context: inputs of all sleep epochs in {time.perf_counter() - begin:.1f} s.")
-    of_night = make_context_trainer(config, fold, data, trainer, inputs)
+    summaries = summarise(trainer, data, [*fold.train, *fold.valid, *fold.test])
+    LOG.log(SUMMARY, f"Night context: summaries of all sleep epochs in {time.perf_counter() - begin:.1f} s.")
+    of_night = make_night_trainer(config, fold, data, trainer, summaries)
     of_night.resume()
     of_night.train()
     of_night.load_best()
-    logits = of_night.logits(Windows(data, inputs, fold.test, None, 1))
+    logits = of_night.outputs(Windows(data, summaries, fold.test, None, 1)).cpu()
     y_pred = logits.argmax(dim=1).numpy()
     LOG.log(
         SUMMARY,
         f"Night context: best pass {of_night.best()['train_epoch']} of {len(of_night.history)}, "
         f"test accuracy {(predictions.y_true == y_pred).mean():.4f}; {time.perf_counter() - begin:.1f} s in all.",
     )
-    return replace(
-        predictions,
-        y_pred_context=y_pred,
-        probabilities_context=logits.softmax(dim=1).numpy(),
-    )
+    return replace(predictions, y_pred_context=y_pred, probabilities_context=logits.softmax(dim=1).numpy())
 
 
-def night_inputs(trainer: Trainer, data: SleepEpochs, recordings: list[str]) -> Tensor:
-    """Compute what the model of the night reads of each sleep epoch, see `model.context.Summary`.
+def summarise(trainer: Trainer, data: SleepEpochs, recordings: list[str]) -> Tensor:
+    """Compute the network's summary of each sleep epoch of some recordings.
 
     Returns
     -------
-    Tensor of shape (n_sleep_epochs, 5 + F)
+    Tensor of shape (n_sleep_epochs, C)
         Of all sleep epochs of `data`, in its order and on its device; 0 for those of other recordings.
     """
     indices = data.indices(recordings)
     batches = Batches(data, indices, trainer.train_batches.batch_size, shuffle=False)
-    found = trainer.outputs(Summary(cast(AttnSleep, trainer.model)), batches)
-    inputs = torch.zeros(len(data.stages), found.shape[1])
-    inputs[indices] = found
-    return inputs.to(data.device)
+    outputs = trainer.outputs(batches, trainer.model.summary)  # type: ignore[arg-type]
+    summaries = outputs.new_zeros(len(data.stages), outputs.shape[1])
+    summaries[indices.to(outputs.device)] = outputs
+    return summaries
 
 
-def make_context_trainer(
-    config: ConfigParser, fold: Fold, data: SleepEpochs, trainer: Trainer, inputs: Tensor
+def make_night_trainer(
+    config: ConfigParser, fold: Fold, data: SleepEpochs, trainer: Trainer, summaries: Tensor
 ) -> Trainer:
-    """Make model of the night, optimizer, loss and windows of a fold; it selects as the single sleep epochs did."""
+    """Make model of the night, optimizer, loss and windows of a fold; it selects as the network was selected."""
     seed_train_epoch(config["seed"], 0)
-    network = config.init_obj("context.model", inputs.shape[1]).to(data.device)
-    network.standardise(inputs[data.indices(fold.train).to(data.device)])
+    network = config.init_obj("context.model", n_inputs=summaries.shape[1]).to(data.device)
+    network.standardise(summaries[data.indices(fold.train).to(data.device)])
     settings = config["context"]
     return Trainer(
         network,
-        config.init_obj("context.optimizer", network.parameters()),
+        config.init_obj("context.optimizer", params=network.parameters()),
         None,
         criterion=trainer.criterion,
         metrics=trainer.metrics,
-        train_batches=Windows(data, inputs, fold.train, settings["window"], settings["batch_size"]),
-        evaluation_batches=Windows(data, inputs, fold.valid or fold.test, None, 1),
+        train_batches=Windows(data, summaries, fold.train, settings["window"], settings["batch_size"]),
+        evaluation_batches=Windows(data, summaries, fold.valid or fold.test, None, 1),
         evaluated_set=trainer.evaluated_set,
         bf16=False,
         directory=trainer.directory / CONTEXT,
@@ -101,5 +93,5 @@ def make_context_trainer(
         monitor=config["trainer.monitor"],
         early_stop=None,
         seed=config["seed"],
-        about=trainer.about | {"n_inputs": inputs.shape[1]},
+        about=trainer.about | {"n_inputs": summaries.shape[1]},
     )

@@ -3,25 +3,23 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from tqdm import tqdm
 
 from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
 from data_loader.windows import Windows
-from model.folding import folded
 from model.metric import confusion_matrix
 from utils import ranks
 from utils.errors import UserError
 from utils.logs import LOG
 from utils.rows import Rows
-from utils.stopping import undivided
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -52,7 +50,7 @@ class Trainer(BaseTrainer):
     def __init__(
         self,
         *args: Any,
-        criterion: torch.nn.Module,
+        criterion: nn.Module,
         metrics: Mapping[str, Metric],
         train_batches: Batches | Windows,
         evaluation_batches: Batches | Windows,
@@ -63,99 +61,112 @@ class Trainer(BaseTrainer):
         self.criterion, self.metrics, self.bf16 = criterion, metrics, bf16
         self.train_batches, self.evaluation_batches = train_batches, evaluation_batches
         self.device = train_batches.data.device
-        self._parallel = ranks.parallel(self.model)
+        self.network = ranks.parallel(self.model)
 
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
         self.model.train()
-        batches = self.train_batches.after(len(self.steps))
-        self.steps.draw_on()
-        begin = time.perf_counter() - self.steps.seconds_before
-        for signal, y_true in self._with_progress(batches, f"train epoch {train_epoch}/{self.epochs}"):
-            with undivided():
-                logits = ranks.gather(self._forward(self._parallel, signal), len(y_true))
-                loss = self.criterion(logits, y_true)
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
-                # Kept on the device: asking for a value here would make a GPU wait in every step.
-                self.steps.add(loss.detach().reshape(1), logits.detach().argmax(dim=1), y_true)
-            if train_epoch == 1 and len(self.steps) == 1:
-                LOG.debug("First training step done.")
-        ranks.share_buffers(self.model)
-        loss_by_step, predicted, true = self.steps.given()
-        ranks.on_first(lambda: self._require_finite(train_epoch, loss_by_step))
-        row = self._scores("train", loss_by_step.mean().item(), true.numpy(), predicted.numpy())
-        row["sleep_epochs_per_s"] = len(true) / (time.perf_counter() - begin)
+        begin = time.perf_counter()
+        losses, y_true, y_pred = Rows(), Rows(), Rows()  # on the device: a GPU never waits for a value
+        for signal, stages in self._with_progress(self.train_batches, train_epoch):
+            logits = self._forward(self.network, signal)  # (B, 5)
+            loss = self.criterion(logits, stages)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.add(loss.detach().reshape(1))
+            y_true.add(stages)
+            y_pred.add(logits.detach().argmax(dim=1))
+        row = self._figures("train", *self._finite(train_epoch, losses, y_true, y_pred))
+        row["sleep_epochs_per_s"] = len(self.train_batches.indices) / (time.perf_counter() - begin)
         return row
 
     def evaluation_pass(self) -> Row:
         """Evaluate the monitored set."""
-        logits = self.logits(self.evaluation_batches)
-        y_true = self.evaluation_batches.data.stages[self.evaluation_batches.indices]
+        logits = self.outputs(self.evaluation_batches)
+        y_true = self.evaluation_batches.stages
         with torch.inference_mode():
-            loss = self.criterion.cpu()(logits, y_true).item()
-        self.criterion.to(self.device)
-        ranks.on_first(lambda: self._require_finite_evaluation(loss))
-        y_pred = logits.argmax(dim=1)
-        self.confusion = confusion_matrix(y_true.numpy(), y_pred.numpy())
-        return self._scores(self.evaluated_set, loss, y_true.numpy(), y_pred.numpy())
-
-    def _require_finite(self, train_epoch: int, loss_by_step: Tensor) -> None:
-        """Refuse to go on if a step of training had a loss that is no number."""
-        if loss_by_step.isfinite().all():
-            return
-        step = int(torch.nonzero(~loss_by_step.isfinite())[0]) + 1
-        raise UserError(
-            f"training epoch {train_epoch}, step {step} of {len(loss_by_step)}: "
-            f"the loss is {loss_by_step[step - 1]:g}. "
-            f"The batch is of {', '.join(self.train_batches.recordings(step - 1))}. {self.last_good()} "
-            "Lower optimizer.args.lr, or look for odd values in the recordings."
-        )
-
-    def _require_finite_evaluation(self, loss: float) -> None:
-        """Refuse to go on if the last step spoiled the weights without a sign in its own loss."""
-        if not math.isfinite(loss):
+            loss = self.criterion(logits, y_true.to(logits.device))
+        if not loss.isfinite():
             raise UserError(
                 f"training epoch {len(self.history) + 1}, after its last step: the loss of the {self.evaluated_set} "
-                f"set is {loss:g}. {self.last_good()} Lower optimizer.args.lr."
+                f"set is {loss:g}. {self.newest_checkpoint()} Lower optimizer.args.lr."
             )
+        return self._figures(self.evaluated_set, loss, y_true, logits.argmax(dim=1))
+
+    def outputs(self, batches: Batches | Windows, function: Callable[..., Tensor] | None = None) -> Tensor:
+        """Compute what the network gives in evaluation for all sleep epochs of `batches`, in their order.
+
+        Parameters
+        ----------
+        batches : Batches or Windows
+            Not shuffled.
+        function : callable or None
+            A method of the network that maps a signal to (B, C); None: its logits.
+
+        Returns
+        -------
+        Tensor of shape (n, C), float32
+            On the device.
+        """
+        self.model.eval()
+        ranks.share_buffers(self.model)
+        outputs = Rows()
+        with torch.inference_mode():
+            for signal, _ in batches:
+                outputs.add(self._forward(function or self.model, signal))
+        return ranks.gather(outputs.all()) if isinstance(batches, Batches) else outputs.all()
 
     def show(self, board: "SummaryWriter", row: Row) -> None:
         """Write figures and confusion matrix of a training epoch to TensorBoard."""
-        from report import plots  # these load matplotlib, for which other runs do not wait
-        from utils import drawing
+        from utils import drawing  # loads matplotlib, for which other runs do not wait
 
         super().show(board, row)
         with drawing.styled():
-            figure = plots.confusion_matrix(self.confusion.tolist())
+            figure = drawing.confusion_matrix(self.confusion_matrix.tolist())
             board.add_figure(f"{self.evaluated_set}_confusion_matrix", figure, len(self.history))
 
-    def logits(self, batches: Batches | Windows) -> Tensor:
-        """Logits of all sleep epochs of `batches`, in their order, shape (n, 5), on the CPU."""
-        return self.outputs(self.model, batches)
-
-    def outputs(self, network: torch.nn.Module, batches: Batches | Windows) -> Tensor:
-        """Compute what `network` gives in evaluation for all sleep epochs of `batches`, in order, on the CPU."""
-        network = folded(network)
-        outputs = Rows()
-        with torch.inference_mode():
-            for inputs, y_true in batches:
-                outputs.add(ranks.gather(self._forward(network, inputs), len(y_true)))
-            return outputs.all().cpu()
-
-    def _forward(self, network: torch.nn.Module, inputs: Tensor | PackedSequence) -> Tensor:
+    def _forward(self, network: Callable[..., Tensor], signal: Tensor | PackedSequence) -> Tensor:
         """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return network(inputs).float()
+            return network(signal).float()
 
-    def _scores(self, name: str, loss: float, y_true: np.ndarray, y_pred: np.ndarray) -> Row:
-        """Loss and metrics of one pass, the columns prefixed with the set's name."""
-        scores = {metric: float(function(y_true, y_pred)) for metric, function in self.metrics.items()}
-        return {f"{name}_{column}": value for column, value in ({"loss": loss} | scores).items()}
+    def _figures(self, name: str, losses: Tensor, y_true: Tensor, y_pred: Tensor) -> Row:
+        """Mean loss and metrics of one pass, the columns prefixed with the set's name."""
+        row = {f"{name}_loss": losses.mean().item()}
+        labels = y_true.cpu().numpy(), y_pred.cpu().numpy()
+        self.confusion_matrix = confusion_matrix(*labels)
+        for metric, function in self.metrics.items():
+            try:
+                row[f"{name}_{metric}"] = float(function(*labels))
+            except Exception as error:  # a user's function raises whatever it likes
+                raise UserError(
+                    f"The metric {metric} fails on the {name} set ({type(error).__name__}: {error}). Correct it in "
+                    "model/metric.py, or leave it out of metrics."
+                ) from error
+            if math.isnan(row[f"{name}_{metric}"]):
+                if (name, metric) == (self.evaluated_set, self.monitored):
+                    raise UserError(f"The monitored metric {metric} is no number (nan) on the {name} set.")
+                LOG.warning("The metric %s is no number (nan) on the %s set.", metric, name)
+        return row
 
-    def _with_progress(self, batches: Iterator[_Batch], title: str) -> Iterable[_Batch]:
+    def _finite(self, train_epoch: int, *passed: Rows) -> list[Tensor]:
+        """Lay what all ranks have of a pass together; refuse to go on if a step had a loss that is no number."""
+        losses, *others = (ranks.gather(rows.all()) for rows in passed)
+        if losses.isfinite().all():
+            return [losses, *others]
+        position = int(torch.nonzero(~losses.isfinite())[0])
+        step = position % len(self.train_batches)
+        raise UserError(
+            f"training epoch {train_epoch}, step {step + 1} of {len(self.train_batches)}: the loss is "
+            f"{losses[position]:g}. The batch is of {', '.join(self.train_batches.recordings(step))}. "
+            f"{self.newest_checkpoint()} Lower optimizer.args.lr, or look for odd values in the recordings."
+        )
+
+    def _with_progress(self, batches: Batches | Windows, train_epoch: int) -> Iterator[_Batch]:
         """Show a progress bar on a terminal, unless the log is at its tersest."""
-        shown = sys.stderr.isatty() and LOG.isEnabledFor(20)
-        done, n = len(self.steps), len(self.train_batches)
-        return tqdm(batches, title, n, initial=done, unit="batch", leave=False, disable=not shown)
+        title, is_shown = f"train epoch {train_epoch}/{self.epochs}", sys.stderr.isatty() and LOG.isEnabledFor(20)
+        for step, batch in enumerate(tqdm(batches, title, unit="batch", leave=False, disable=not is_shown)):
+            if (train_epoch, step) == (1, 1):
+                LOG.debug("First training step done.")
+            yield batch

@@ -15,8 +15,6 @@ from utils.files import replacing
 
 LAST = "checkpoint-last.pth"
 BEST = "model_best.pth"
-PART = "checkpoint-part.pth"
-"""Of a training epoch that was stopped; removed when it is finished."""
 
 
 class _Inert:
@@ -137,7 +135,8 @@ def _check_zip(path: Path) -> None:
 
 def newest_first(directory: Path) -> Iterator[Path]:
     """Yield the checkpoints of a folder from which training can go on, the newest first."""
-    yield from (path for path in (directory / PART, directory / LAST) if path.is_file())
+    if (directory / LAST).is_file():
+        yield directory / LAST
     kept = ((re.fullmatch(r"checkpoint-epoch(\d+)\.pth", path.name), path) for path in directory.glob("checkpoint-*"))
     by_train_epoch = {int(match[1]): path for match, path in kept if match}
     yield from (by_train_epoch[train_epoch] for train_epoch in sorted(by_train_epoch, reverse=True))

@@ -1,4 +1,4 @@
-"""What each key of a configuration may hold."""
+"""The keys of a configuration: what each may hold, and its published value."""
 
 import math
 import re
@@ -9,88 +9,131 @@ from utils.subjects import is_pattern
 
 
 class Field(NamedTuple):
-    """What a key of the configuration may hold."""
+    """What a key of the configuration may hold.
 
+    Attributes
+    ----------
+    published : Any
+        The value of a key that is not given.
+    accepts : callable
+        Tells whether a value will do.
+    description : str
+        What will do, in words.
+    """
+
+    published: Any
     accepts: Callable[[Any], bool]
     description: str
 
 
-def _whole(low: int, high: int | None = None) -> Field:
+def _whole(published: int, low: int, high: int | None = None) -> Field:
     """Accept a whole number within bounds."""
     text = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-    return Field(lambda value: type(value) is int and low <= value and (high is None or value <= high), text)
+    return Field(published, lambda value: type(value) is int and low <= value and (high is None or value <= high), text)
 
 
-def _or_null(field: Field) -> Field:
+def _flag(published: bool) -> Field:
+    """Accept true or false."""
+    return Field(published, lambda value: type(value) is bool, "true or false")
+
+
+def _component(class_name: str, **arguments: Any) -> Field:
+    """Accept the name of a class with its arguments."""
+    return Field(
+        {"type": class_name, "args": arguments},
+        lambda value: isinstance(value, dict) and isinstance(value.get("type"), str),
+        'an object {"type": class name, "args": {...}}',
+    )
+
+
+def _one_of(*values: str) -> Field:
+    """Accept one of some texts, the first of them published."""
+    return Field(values[0], lambda value: value in values, " or ".join(f'"{value}"' for value in values))
+
+
+def _or_null(field: Field, published: Any = None) -> Field:
     """Accept null as well."""
-    return Field(lambda value: value is None or field.accepts(value), f"{field.description}, or null")
+    return Field(published, lambda value: value is None or field.accepts(value), f"{field.description}, or null")
 
 
-COMPONENT = Field(
-    lambda value: isinstance(value, dict) and isinstance(value.get("type"), str),
-    'an object {"type": class name, "args": {...}}',
-)
-_FILE_NAME = Field(
-    lambda value: (
-        isinstance(value, str) and value not in {"", ".", ".."} and not re.search(r'[\\/\x00-\x1f:*?"<>|]', value)
-    ),
-    "a name that can be a folder's",
-)
+def is_neighbours(value: object) -> bool:
+    """Tell whether a value can be `data_loader.args.context`: two whole numbers from 0 to 20."""
+    return isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 <= n <= 20 for n in value)
 
-_FLAG = Field(lambda value: type(value) is bool, "true or false")
+
+_MULTI_STEP = _component("MultiStepLR", milestones=[10], gamma=0.1)
 
 FIELDS: dict[str, Field] = {
-    "name": _FILE_NAME,
-    "n_gpu": _whole(0),
-    "seed": _whole(0),
-    "arch": COMPONENT,
-    "data_loader.args.batch_size": _whole(1),
-    "data_loader.args.num_folds": _whole(2),
-    "data_loader.args.subject_pattern": _or_null(Field(is_pattern, "a regular expression with one group")),
-    "data_loader.args.context": Field(
-        lambda value: isinstance(value, list) and len(value) == 2 and all(_whole(0, 20).accepts(n) for n in value),
-        "two whole numbers from 0 to 20: sleep epochs before and after the one that is scored",
+    "name": Field(
+        "Exp1",
+        lambda value: (
+            isinstance(value, str) and value not in {"", ".", ".."} and not re.search(r'[\\/\x00-\x1f:*?"<>|]', value)
+        ),
+        "a name that a folder can have",
     ),
-    "data_loader.args.resident": _or_null(_FLAG),
-    "optimizer": COMPONENT,
-    "lr_scheduler": _or_null(COMPONENT),
-    "loss": COMPONENT,
-    "evaluation.protocol": Field(lambda value: value in ("released", "holdout"), '"released" or "holdout"'),
+    "n_gpu": _whole(1, low=0),
+    "seed": _whole(123, low=0),
+    "arch": _component(
+        "AttnSleep",
+        n_heads=5,
+        n_tce_layers=2,
+        d_ff=120,
+        dropout_mrcnn=0.5,
+        dropout_tce=0.1,
+        activation="gelu",
+        afr=True,
+        tce=True,
+    ),
+    "data_loader.args.fs": Field(100, lambda value: type(value) is int and 1 <= value <= 10_000, "a rate in Hz"),
+    "data_loader.args.batch_size": _whole(128, low=1),
+    "data_loader.args.num_folds": _whole(20, low=2),
+    "data_loader.args.subject_pattern": _or_null(Field(None, is_pattern, "a regular expression with one group")),
+    "data_loader.args.context": Field(
+        [0, 0], is_neighbours, "two whole numbers from 0 to 20: sleep epochs before and after the one that is scored"
+    ),
+    "data_loader.args.resident": _or_null(_flag(True)),
+    "optimizer": _component("Adam", lr=0.001, weight_decay=0.001, amsgrad=True, fused=True),
+    "lr_scheduler": _or_null(_MULTI_STEP, published=_MULTI_STEP.published),
+    "loss": _component("ClassAwareLoss", a=1.0, b=1.5, c=2.0),
+    "evaluation.protocol": _one_of("released", "holdout"),
     "evaluation.valid_subjects": Field(
-        lambda value: _whole(1).accepts(value) or (type(value) is float and 0 < value < 1),
+        0.1,
+        lambda value: (type(value) is int and value >= 1) or (type(value) is float and 0 < value < 1),
         "a number of subjects from 1, or a fraction between 0 and 1",
     ),
     "metrics": Field(
+        ["accuracy", "macro_f1", "kappa", "mgm"],
         lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
         "a list of names of functions",
     ),
-    "trainer.epochs": _whole(1, 100_000),
-    "trainer.save_dir": Field(lambda value: isinstance(value, str) and value != "", "a folder"),
-    "trainer.save_period": _whole(1),
-    "trainer.verbosity": _whole(0, 2),
+    "trainer.epochs": _whole(100, 1, 100_000),
+    "trainer.save_dir": Field("saved/", lambda value: isinstance(value, str) and value != "", "a folder"),
+    "trainer.save_period": _whole(30, low=1),
+    "trainer.verbosity": _whole(2, 0, 2),
     "trainer.monitor": Field(
+        "max accuracy",
         lambda value: isinstance(value, str) and re.fullmatch(r"(max|min) \w+", value) is not None,
         '"max" or "min" and a metric or "loss", such as "max accuracy"',
     ),
-    "trainer.precision": Field(lambda value: value in ("fp32", "bf16"), '"fp32" or "bf16"'),
-    "trainer.compile": _FLAG,
-    "trainer.tensorboard": _FLAG,
-    "trainer.early_stop": _or_null(_whole(1)),
-    "context.model": COMPONENT,
-    "context.epochs": _whole(1, 100_000),
-    "context.window": _whole(1),
-    "context.batch_size": _whole(1),
-    "context.optimizer": COMPONENT,
+    "trainer.early_stop": _or_null(_whole(1, low=1)),
+    "trainer.precision": _one_of("fp32", "bf16"),
+    "trainer.compile": _flag(False),
+    "trainer.tensorboard": _flag(False),
+    "context.model": _component("NightGRU", width=64, n_layers=1, dropout=0.3),
+    "context.epochs": _whole(8, 1, 100_000),
+    "context.window": _whole(50, low=1),
+    "context.batch_size": _whole(32, low=1),
+    "context.optimizer": _component("Adam", lr=0.002),
 }
-"""Every key of a configuration. A component's `args` are checked against the signature of its class."""
+"""Every key of a configuration. The `args` of a component are checked against the signature of its class."""
 
 OPTIONAL = "context"
-"""The block that may be missing, or null, with all its keys."""
+"""The block that may be missing or null as a whole: the night context."""
 
-ARGUMENT_FIELDS = {
-    "bool": Field(lambda value: type(value) is bool, "true or false"),
-    "int": Field(lambda value: type(value) is int, "a whole number"),
-    "float": Field(lambda value: type(value) in {int, float} and math.isfinite(value), "a number"),
-    "str": Field(lambda value: type(value) is str, "a text"),
+ARGUMENT_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "bool": (lambda value: type(value) is bool, "true or false"),
+    "int": (lambda value: type(value) is int, "a whole number"),
+    "float": (lambda value: type(value) in {int, float} and math.isfinite(value), "a number"),
+    "str": (lambda value: type(value) is str, "a text"),
 }
-"""What an argument that a class annotates with one of these types may hold."""
+"""What an argument may hold that a class annotates with one of these types."""

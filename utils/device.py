@@ -4,12 +4,16 @@ import torch
 
 from utils import ranks
 from utils.errors import UserError
+from utils.logs import LOG
 
 CPU = torch.device("cpu")
 
+Team = list[torch.device]
+"""The devices that train a fold together."""
 
-def choose_devices(wanted: str, n_gpu: int) -> tuple[list[list[torch.device]], list[str]]:
-    """Turn the user's choice into devices that are there, in teams that train a fold each.
+
+def choose_devices(wanted: str, n_gpu: int) -> list[Team]:
+    """Turn the user's choice into devices that are there, and log what is not as wanted.
 
     Parameters
     ----------
@@ -17,47 +21,37 @@ def choose_devices(wanted: str, n_gpu: int) -> tuple[list[list[torch.device]], l
         Numbers of GPUs (`0` or `0,1,2,3`), `cpu` or `mps`. One number is the first of `n_gpu` GPUs. GPUs that are not
         there mean the CPU if none is.
     n_gpu : int
-        GPUs that the configuration asks for in a team; 0 means the CPU.
+        GPUs that train a fold together; 0 means the CPU.
 
     Returns
     -------
-    teams : list of list of torch.device
-        At least one; each has `n_gpu` GPUs, the last one perhaps fewer, or is the CPU or mps alone.
-    remarks : list of str
-        What was not as wanted, for the log.
+    list of list of torch.device
+        At least one team; each has `n_gpu` GPUs, the last one perhaps fewer, or is the CPU or mps alone.
     """
     if wanted == "cpu" or n_gpu == 0:
-        return [[CPU]], []
+        return [[CPU]]
     if wanted == "mps":
         if torch.backends.mps.is_available():
-            return [[torch.device("mps")]], []
-        return [[CPU]], ["mps is not available here: using the CPU."]
+            return [[torch.device("mps")]]
+        LOG.warning("mps is not available here: using the CPU.")
+        return [[CPU]]
     available = torch.cuda.device_count()
     listed = list(dict.fromkeys(int(number) for number in wanted.split(",")))
-    there = [number for number in listed if number < available]
-    if len(there) == len(listed) == 1:
-        there = [*there, *(number for number in range(available) if number not in there)][:n_gpu]
-    remarks = []
-    if n_gpu > max(len(there), 1):
-        where = "listed" if 1 < len(listed) < available else "here"
-        count = len(listed) if where == "listed" else available
-        remarks.append(f"n_gpu is {n_gpu}, but {count} GPUs are {where}: using {len(there) or 'the CPU'}.")
-    if missing := [str(number) for number in listed if number not in there]:
-        remarks.append(
-            f"GPU {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not among the {available} GPUs here: "
-            f"using {'GPU ' + ', '.join(map(str, there)) if there else 'the CPU'}."
-        )
-    gpus = [torch.device("cuda", number) for number in there]
-    return [gpus[begin : begin + n_gpu] for begin in range(0, len(gpus), n_gpu)] or [[CPU]], remarks
+    present = [number for number in listed if number < available]
+    if len(present) == len(listed) == 1:
+        present = [*present, *(number for number in range(available) if number not in present)][:n_gpu]
+    used = f"GPU {', '.join(map(str, present))}" if present else "the CPU"
+    if missing := [str(number) for number in listed if number not in present]:
+        verb = "is" if len(missing) == 1 else "are"
+        LOG.warning(f"GPU {', '.join(missing)} {verb} not among the {available} GPUs here: using {used}.")
+    elif n_gpu > len(present):
+        LOG.warning(f"n_gpu is {n_gpu}, but only {used} can be used.")
+    gpus = [torch.device("cuda", number) for number in present]
+    return [gpus[begin : begin + n_gpu] for begin in range(0, len(gpus), n_gpu)] or [[CPU]]
 
 
-def device_of_rank(wanted: str, n_gpu: int) -> tuple[torch.device, list[str]]:
-    """Choose the device of this rank, among those that torchrun started on this machine.
-
-    Parameters
-    ----------
-    wanted, n_gpu
-        As for `choose_devices`; above 0 `n_gpu` counts for nothing, because torchrun was told how many.
+def device_of_rank(wanted: str, n_gpu: int) -> torch.device:
+    """Choose the device of this rank among those that torchrun started on this machine.
 
     Raises
     ------
@@ -65,19 +59,21 @@ def device_of_rank(wanted: str, n_gpu: int) -> tuple[torch.device, list[str]]:
         There are GPUs, but fewer than ranks.
     """
     number, n_ranks = ranks.on_this_machine()
-    (team, *_), remarks = choose_devices(wanted, min(n_gpu, 1) * n_ranks)
+    team = choose_devices(wanted, min(n_gpu, 1) * n_ranks)[0]
     if team[0].type == "cpu":
-        return team[0], [f"The GPUs asked for are not here: {n_ranks} processes use the CPU."] if remarks else []
+        return CPU
     if len(team) < n_ranks:
         raise UserError(
             f"torchrun started {n_ranks} processes here, but there are {len(team)} devices for them. "
             f"Pass --nproc_per_node {len(team)} to torchrun, or --device cpu."
         )
-    return team[number], remarks
+    if team[number].type == "cuda":
+        torch.cuda.set_device(team[number])
+    return team[number]
 
 
-def divide(teams: list[list[torch.device]], jobs: int, n_folds: int) -> list[list[torch.device]]:
-    """Say which teams train folds at the same time; a team comes more than once if it trains several at once.
+def divide(teams: list[Team], jobs: int, n_folds: int) -> list[Team]:
+    """List the teams that train a fold at the same time; a team that trains several at once comes several times.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ and in marker or line style.
 """
 
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from utils.files import replacing
@@ -142,3 +144,27 @@ def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarra
 def _shorten(svg: str) -> str:
     """Round the coordinates of paths to a hundredth of a point, which halves the file."""
     return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
+    """Draw counts of shape (5, 5), true stages down and predicted ones across, with the percent of each row."""
+    matrix = np.asarray(counts)
+    percent = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
+    figure = new_figure(4.6, 4.3)
+    axes = figure.subplots()
+    blues = LinearSegmentedColormap.from_list("blues", ["#ffffff", "#8dbbd6", "#22608c", "#0b2343"])
+    edges = np.arange(N_STAGES + 1) - 0.5
+    axes.pcolormesh(edges, edges, percent, cmap=blues, vmin=0, vmax=100, edgecolors="white", linewidth=1)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.spines[:].set_visible(False)
+    for (row, column), n in np.ndenumerate(matrix):
+        colour = "white" if percent[row, column] > 52 else INK
+        position: dict[str, Any] = {"ha": "center", "color": colour}
+        axes.text(column, row - 0.04, f"{percent[row, column]:.1f} %", va="bottom", weight="bold", **position)
+        axes.text(column, row + 0.06, f"{n:,}", va="top", size=8, **position)
+    axes.set(xlabel="Predicted stage", ylabel="True stage", title="Confusion matrix (percent of the true stage, count)")
+    axes.set_xticks(range(N_STAGES), STAGE_NAMES)
+    axes.set_yticks(range(N_STAGES), STAGE_NAMES)
+    axes.tick_params(length=0)
+    return figure

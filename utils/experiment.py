@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.checkpoint import BEST, LAST, PART
+from utils.checkpoint import BEST, LAST
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -16,7 +16,7 @@ LOG_FILE = "info.log"
 CONTEXT = "context"
 """Folder, in that of a fold, of the model that reads the night around each sleep epoch."""
 
-RESULTS = (PREDICTIONS, *(f"{folder}{name}" for folder in ("", f"{CONTEXT}/") for name in (BEST, LAST, PART, METRICS)))
+RESULTS = (PREDICTIONS, *(f"{folder}{name}" for folder in ("", f"{CONTEXT}/") for name in (BEST, LAST, METRICS)))
 """Files that hold what a fold gave."""
 
 
@@ -26,7 +26,7 @@ class Predictions:
 
     Attributes
     ----------
-    recording : ndarray of shape (n,), str
+    recording, subject : ndarray of shape (n,), str
     sleep_epoch : ndarray of shape (n,), int32
         Position in the night.
     y_true : ndarray of shape (n,), int64
@@ -34,18 +34,22 @@ class Predictions:
         By the weights that the protocol selected, and by those after the last training epoch.
     probabilities, probabilities_last_epoch : ndarray of shape (n, 5), float32
         Of W, N1, N2, N3, REM.
+    selected_train_epoch : ndarray of shape (), int64
+        That the protocol selected, 1-based.
     y_pred_context, probabilities_context : ndarray or None
         The same with the night around each sleep epoch, by the weights that the protocol selected, where the
         experiment has such a model.
     """
 
     recording: np.ndarray
+    subject: np.ndarray
     sleep_epoch: np.ndarray
     y_true: np.ndarray
     y_pred: np.ndarray
     probabilities: np.ndarray
     y_pred_last_epoch: np.ndarray
     probabilities_last_epoch: np.ndarray
+    selected_train_epoch: np.ndarray
     y_pred_context: np.ndarray | None = None
     probabilities_context: np.ndarray | None = None
 

@@ -1,0 +1,199 @@
+"""Reading a configuration, and using once what it makes, on next to nothing, before any data is read."""
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+import model.loss
+import model.metric
+import model.model
+import model.night_context
+from parse_config import ConfigParser, Problem
+from utils.stages import N_STAGES, SLEEP_EPOCH_S
+
+MODULES: dict[str, list[ModuleType]] = {
+    "arch": [model.model],
+    "optimizer": [torch.optim],
+    "lr_scheduler": [torch.optim.lr_scheduler],
+    "loss": [model.loss, torch.nn],
+    "metrics": [model.metric],
+    "context.model": [model.night_context],
+    "context.optimizer": [torch.optim],
+}
+"""Where the names in a configuration are looked up, in order."""
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
+    """Read a configuration and check it, the use of what it makes included.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : sequence of str
+        `key.path=value` each.
+
+    Raises
+    ------
+    UserError
+        All problems at once.
+    """
+    return ConfigParser(path, overrides, MODULES, try_out)
+
+
+def try_out(config: ConfigParser, faulty: Collection[str]) -> Iterator[Problem]:
+    """Make the objects of a configuration and use each once, as training does.
+
+    Parameters
+    ----------
+    config : ConfigParser
+    faulty : collection of str
+        Top-level keys that have problems already; what needs them is not tried.
+
+    Yields
+    ------
+    key : str
+    problem : str
+    """
+    if "metrics" not in faulty:
+        for name, metric in config.functions("metrics").items():
+            if problem := metric_problem(metric):
+                yield "metrics", f"{name} {problem}."
+    made: dict[str, Any] = {}
+    trials: dict[str, tuple[set[str], str | None, Callable[[], Any]]] = {
+        "arch": ({"arch", "data_loader"}, None, lambda: _try_network(config)),
+        "optimizer": ({"optimizer"}, "arch", lambda: _try_optimizer(config, "optimizer", made["arch"])),
+        "lr_scheduler": ({"lr_scheduler", "trainer"}, "optimizer", lambda: _try_scheduler(config, made["optimizer"])),
+        "loss": ({"loss"}, None, lambda: _try_loss(config)),
+        "context.model": ({"context", "data_loader"}, "arch", lambda: _try_night_context(config, made["arch"])),
+        "context.optimizer": (
+            {"context"},
+            "context.model",
+            lambda: _try_optimizer(config, "context.optimizer", made["context.model"]),
+        ),
+    }
+    for key, (needed, before, trial) in trials.items():
+        absent = key.startswith("context") and "context" not in config.values
+        if absent or needed & set(faulty) or (before and before not in made):
+            continue
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                made[key] = trial()
+        except Exception as error:  # classes of torch and of users raise many kinds
+            yield key, " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."
+
+
+def metric_problem(metric: Callable[[np.ndarray, np.ndarray], float]) -> str:
+    """Say why a function cannot be a metric; empty if it can."""
+    y_true, y_pred = np.arange(4 * N_STAGES) % N_STAGES, np.arange(4 * N_STAGES) // 4
+    try:
+        value, backwards = float(metric(y_true, y_pred)), float(metric(y_true[::-1], y_pred[::-1]))
+    except Exception as error:  # a user's function raises whatever it likes
+        return f"fails on y_true and y_pred of {len(y_true)} sleep epochs ({type(error).__name__}: {error})"
+    if not np.isfinite(value):
+        return f"gives {value}, which is no number, for {len(y_true)} sleep epochs of all stages"
+    if not np.isclose(value, backwards, rtol=1e-9, atol=1e-12):
+        return f"depends on the order of the sleep epochs ({value:g}, backwards {backwards:g}), which a metric must not"
+    return ""
+
+
+def _try_network(config: ConfigParser) -> nn.Module:
+    """Go forward and backward once on two sleep epochs; see the contract in `model.model`."""
+    fs, n_sleep_epochs = config["data_loader.args.fs"], config.n_sleep_epochs
+    network = config.init_obj("arch", fs=fs, n_sleep_epochs=n_sleep_epochs)
+    shape = (2, 1, SLEEP_EPOCH_S * fs * n_sleep_epochs)
+    name, signal = type(network).__name__, torch.randn(shape)
+    try:
+        logits = network(signal)
+    except Exception as error:
+        raise ValueError(f"{name} cannot take a signal of shape {shape}: {error}") from error
+    _require_logits(logits, f"{name} on a signal of shape {shape}")
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    without = [key for key, value in network.named_parameters() if value.requires_grad and value.grad is None]
+    if without:
+        raise ValueError(
+            f"no gradient reaches {', '.join(without[:3])} of {name}. Use it in forward, or set requires_grad to False."
+        )
+    return network
+
+
+def _require_logits(logits: object, source: str) -> None:
+    """Refuse what is not the finite logits of two sleep epochs."""
+    if not isinstance(logits, Tensor) or logits.shape != (2, N_STAGES):
+        what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(f"{source} gives {what}, not logits of shape (2, {N_STAGES})")
+    if not logits.isfinite().all():
+        raise ValueError(f"{source} gives logits that are not finite")
+
+
+def _try_night_context(config: ConfigParser, network: nn.Module) -> nn.Module:
+    """Read the network's summary of two sleep epochs as the night context does."""
+    name = type(network).__name__
+    if not hasattr(network, "summary"):
+        raise ValueError(
+            f"the night context reads summary(signal), which {name} does not have. Add it (see model/model.py), or "
+            "leave the context out"
+        )
+    with torch.no_grad():
+        signal = torch.randn(2, 1, SLEEP_EPOCH_S * config["data_loader.args.fs"] * config.n_sleep_epochs)
+        summary = network.eval().summary(signal)  # (2, C)
+        if not isinstance(summary, Tensor) or summary.ndim != 2 or len(summary) != 2:
+            raise ValueError(f"the summary of {name} is not of shape (B, C)")
+        model_of_night = config.init_obj("context.model", n_inputs=summary.shape[1])
+        _require_logits(model_of_night(pack_sequence([summary])), type(model_of_night).__name__)
+    return model_of_night
+
+
+def _try_loss(config: ConfigParser) -> None:
+    """Compute the loss, and its gradient, of logits that are right."""
+    loss = config.init_obj("loss", class_counts=[1] * N_STAGES)
+    stages = torch.arange(2 * N_STAGES) % N_STAGES
+    logits = (10 * nn.functional.one_hot(stages, N_STAGES)).float().requires_grad_()
+    name, remedy = type(loss).__name__, "ClassAwareLoss and CrossEntropyLoss can"
+    try:
+        value = loss(logits, stages)
+        value.backward()
+    except Exception as error:
+        raise ValueError(f"{name} cannot be a loss of logits (B, 5) and stages (B,) ({error}). {remedy}.") from error
+    if value < -1:  # NLLLoss, which takes logarithms of probabilities
+        raise ValueError(
+            f"{name} is {value:g} where every stage is right, so it takes something else than logits. {remedy}."
+        )
+
+
+def _try_optimizer(config: ConfigParser, key: str, network: nn.Module) -> Optimizer:
+    """Take a step along no gradient."""
+    optimizer: Optimizer = config.init_obj(key, params=network.parameters())
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        parameter.grad = torch.zeros_like(parameter)
+    try:
+        optimizer.step()
+    except Exception as error:
+        name = type(optimizer).__name__
+        raise ValueError(f"{name} cannot take a step of training ({error}). Adam and SGD can.") from error
+    return optimizer
+
+
+def _try_scheduler(config: ConfigParser, optimizer: Optimizer) -> None:
+    """Step as often as training will."""
+    scheduler: LRScheduler | None = config.init_obj("lr_scheduler", optimizer=optimizer)
+    train_epochs = config["trainer.epochs"]
+    try:
+        for _ in range(train_epochs if scheduler else 0):
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(0.0)
+            elif scheduler:
+                scheduler.step()
+    except Exception as error:
+        raise ValueError(
+            f"{type(scheduler).__name__} cannot go through {train_epochs} training epochs ({error}). MultiStepLR and "
+            "null can."
+        ) from error
