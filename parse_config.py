@@ -160,16 +160,12 @@ def _translate(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         shorter = monitor.replace(" val_", " ")
         values["trainer"] = trainer | {"monitor": shorter}
         notes.append(f'trainer.monitor: "{monitor}" is understood as "{shorter}" of the set that is evaluated.')
-    try:
-        fs = values["arch"]["args"]["fs"]
-        data = values.get("data_loader", {}).get("args", {})
-    except (KeyError, TypeError, AttributeError):
-        return values, notes
-    if "fs" not in data:
-        arguments = {name: value for name, value in values["arch"]["args"].items() if name != "fs"}
-        values["arch"] = values["arch"] | {"args": arguments}
-        values = merge(values, _at("data_loader.args.fs", fs))
-        notes.append(f"arch.args.fs: understood as data_loader.args.fs={json.dumps(fs)}.")
+    arch = values.get("arch")
+    arguments = arch.get("args") if isinstance(arch, dict) else None
+    if isinstance(arch, dict) and isinstance(arguments, dict) and "fs" in arguments:
+        values["arch"] = arch | {"args": {name: value for name, value in arguments.items() if name != "fs"}}
+        values = merge(values, _at("data_loader.args.fs", arguments["fs"]))
+        notes.append(f"arch.args.fs: understood as data_loader.args.fs={json.dumps(arguments['fs'])}.")
     return values, notes
 
 

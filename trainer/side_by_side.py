@@ -46,18 +46,20 @@ def train_side_by_side(
         device = ["--device", ",".join(gpus)] if gpus else []
         for fold in waiting:
             command = [sys.executable, str(script), *arguments, "--fold_id", str(fold), *device]
-            process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
-            running.add(process)
-            if stopping.is_set():
-                process.terminate()
-            for line in process.stderr or ():
-                with suppress(OSError):  # nobody reads it any more: the folds are trained all the same
-                    sys.stderr.write(f"[fold {fold}] {line}")
-            if process.wait() != 0:
+            with subprocess.Popen(
+                command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"
+            ) as process:
+                running.add(process)
+                if stopping.is_set():
+                    process.terminate()
+                for line in process.stderr or ():
+                    with suppress(OSError):  # nobody reads it any more: the folds are trained all the same
+                        sys.stderr.write(f"[fold {fold}] {line}")
+            running.discard(process)
+            if process.returncode != 0:
                 failed.append(fold)
             if process.returncode < 0:
                 LOG.error("[fold %d] Ended by %s.", fold, signal.Signals(-process.returncode).name)
-            running.discard(process)
             if stopping.is_set():
                 return
 

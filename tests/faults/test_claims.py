@@ -16,7 +16,7 @@ from recordings.reader import read_channel
 from recordings.stage_names import read_stage_names
 from scoring.networks import load_scorer
 from trainer.claims import check_checkpoint
-from trainer.fold import read_config
+from trainer.configuration import read_config
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.recording import read_outline

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scripts import ROOT, TRAIN, run, settings, write_nights
 
-from trainer.fold import read_config
+from trainer.configuration import read_config
 from utils.recording import Recording, write_recording
 
 

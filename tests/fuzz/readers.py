@@ -37,7 +37,7 @@ def read_npz(path):
 
 
 def read_config(path):
-    from trainer.fold import read_config
+    from trainer.configuration import read_config
 
     read_config(path, [])
 

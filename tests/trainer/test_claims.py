@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.claims import check_checkpoint, claim, start_afresh
-from utils.checkpoint import BEST, LAST, PART, numbered, save_checkpoint
+from trainer.claims import check_checkpoint, claim
+from utils.checkpoint import BEST, LAST, numbered, save_checkpoint
 from utils.errors import UserError
 from utils.experiment import Predictions, fold_directory, is_finished, read_predictions, write_predictions
 
@@ -190,14 +190,6 @@ def test_overwriting_one_fold_cannot_mix_two_configurations(fold):
     assert names(fold) == before
 
 
-def test_starting_afresh_removes_the_results_of_every_fold(fold):
-    other = fold.with_name("fold_1")
-    claim(other, CONFIG, DATA, overwrite=False)
-    start_afresh(fold.parent)
-    assert names(fold) == {"info.log", "notes.txt"}
-    assert names(other) == {"info.log"}
-
-
 @pytest.mark.parametrize("name", ["config.json", "data.json"])
 @pytest.mark.parametrize("content", ["", '{"seed": ', "[1]"])
 def test_a_damaged_note_of_an_earlier_run_is_refused_with_the_remedy(fold, name, content):
@@ -232,13 +224,6 @@ def test_a_checkpoint_that_may_have_seen_the_test_set_is_refused(tmp_path, fold,
     check_checkpoint(path, 3, changed("trainer.epochs", 9))
     with pytest.raises(UserError, match=f"{LAST} is of another fold; it may have been trained on(.|\n)*{line}"):
         check_checkpoint(path, fold, changed(key, value))
-
-
-def test_a_checkpoint_of_a_training_epoch_that_was_stopped_is_not_named_for_it_is_found(tmp_path):
-    path = tmp_path / PART
-    save_checkpoint(path, {"train_epoch": 1, "model": {}, "about": {"fold": 3, "config": CONFIG}, "part": {}})
-    with pytest.raises(UserError, match=f"{PART} is of a training epoch that was stopped. Go on from it without --re"):
-        check_checkpoint(path, 3, CONFIG)
 
 
 @pytest.mark.parametrize(

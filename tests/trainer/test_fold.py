@@ -8,7 +8,9 @@ import torch
 
 from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import Fold, make_folds
-from trainer.fold import checksums, make_trainer, plan, read_config, train_fold, train_in_turn
+from train_Kfold_CV import make_trainer, train_fold
+from trainer.configuration import read_config
+from trainer.fold import plan
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.experiment import read_predictions
 from utils.recording import write_recording
@@ -43,14 +45,16 @@ def in_checkpoint(path):
     return torch.cat([value.flatten().double() for value in state["model"].values()])
 
 
-def test_a_fold_is_trained_to_its_predictions(configure, data):
+def test_a_fold_is_trained_to_its_predictions(configure, data, log):
     config = configure()
     train_fold(config, FOLD, data, None)
     directory = config.experiment_dir / "fold_1"
     names = {path.name for path in directory.iterdir()}
-    assert names == {"metrics.csv", LAST, BEST, "predictions.npz"}
+    assert names == {"metrics.csv", "info.log", LAST, BEST, "predictions.npz"}
+    assert "Fold 1 is finished: best training epoch" in (directory / "info.log").read_text()
     found = read_predictions(directory)
-    assert found.recording.tolist() == ["c"] * 4
+    assert found.recording.tolist() == found.subject.tolist() == ["c"] * 4
+    assert found.selected_train_epoch == load_checkpoint(directory / BEST)["train_epoch"]
     assert found.sleep_epoch.tolist() == [7, 8, 9, 10]
     assert found.y_true.tolist() == [0, 2, 3, 4]
     for y_pred, probabilities in (
@@ -68,7 +72,7 @@ def test_the_predictions_are_those_of_the_best_and_of_the_last_training_epoch(co
     config = configure(f"trainer.monitor={monitor}")
     train_fold(config, FOLD, data, None)
     directory = config.experiment_dir / "fold_1"
-    found, network = read_predictions(directory), config.init_obj("arch", 1).eval()
+    found, network = read_predictions(directory), config.init_obj("arch", fs=100).eval()
     losses = [row["test_loss"] for row in load_checkpoint(directory / LAST)["history"]]
     assert load_checkpoint(directory / BEST)["train_epoch"] == 1 + int(
         (np.argmax if monitor == "max loss" else np.argmin)(losses)
@@ -107,17 +111,16 @@ def test_a_fold_that_is_stopped_anywhere_ends_with_the_same_weights_to_the_bit(c
     train_fold(whole, FOLD, data, None)
 
     left = n_batches
-    batches = SleepEpochs.batches
+    read = SleepEpochs.read
 
-    def counted(self, order, batch_size):
+    def read_or_stop(self, chosen):
         nonlocal left
-        for batch in batches(self, order, batch_size):
-            if left == 0:
-                raise StoppedError
-            left -= 1
-            yield batch
+        if left == 0:
+            raise StoppedError
+        left -= 1
+        return read(self, chosen)
 
-    monkeypatch.setattr(SleepEpochs, "batches", counted)
+    monkeypatch.setattr(SleepEpochs, "read", read_or_stop)
     with pytest.raises(StoppedError):
         train_fold(parts, FOLD, data, None)
     monkeypatch.undo()
@@ -145,30 +148,27 @@ def test_the_folds_before_do_not_change_a_fold(configure, data):
     """Trained alone or after another one in the same process, a fold ends with the same weights."""
     other = Fold(0, train=("a", "c"), valid=(), test=("b",))
     alone, together = configure("trainer.epochs=1", where="alone"), configure("trainer.epochs=1", where="together")
-    train_in_turn(alone, [FOLD], data, [], None)
-    train_in_turn(together, [other, FOLD], data, ["a remark"], None)
+    train_fold(alone, FOLD, data, None)
+    for fold in (other, FOLD):
+        train_fold(together, fold, data, None)
     one, two = (config.experiment_dir / "fold_1" for config in (alone, together))
     assert torch.equal(in_checkpoint(one / LAST), in_checkpoint(two / LAST))
-    for number in (0, 1):
-        said = (together.experiment_dir / f"fold_{number}" / "info.log").read_text()
-        assert "a remark" in said
 
 
 def test_a_fold_that_fails_says_so_in_its_log_and_ends_the_run(configure, data):
     config = configure("optimizer.type=SGD", "optimizer.args.lr=1e30", "trainer.epochs=3")
     with pytest.raises(SystemExit) as ended:
-        train_in_turn(config, [FOLD, Fold(2, ("b", "c"), (), ("a",))], data, [], None)
+        train_fold(config, FOLD, data, None)
     assert ended.value.code == 1
     said = (config.experiment_dir / "fold_1" / "info.log").read_text()
     assert "Fold 1 failed. training epoch" in said
     assert "the loss is nan" in said
-    assert not (config.experiment_dir / "fold_2").exists()
 
 
 def test_the_plan_says_what_would_be_done_and_is_json(configure, folder):
     config = configure("data_loader.args.num_folds=3")
     fold = make_folds(["a", "b", "c"], 3, 123)[2]
-    planned = json.loads(json.dumps(plan(config, fold, find_recordings(folder), [CPU])))
+    planned = json.loads(json.dumps(plan(config, fold, find_recordings(folder), "cpu")))
     assert list(planned) == [
         "fold", "train", "valid", "test", "class_counts", "class_weights", "parameters", "device", "config"
     ]  # fmt: skip
@@ -184,7 +184,7 @@ def test_the_plan_says_what_would_be_done_and_is_json(configure, folder):
 
 
 def test_the_plan_of_a_loss_without_weights_says_so(configure, folder):
-    planned = plan(configure("loss.type=FocalLoss"), FOLD, find_recordings(folder), [CPU])
+    planned = plan(configure("loss.type=FocalLoss"), FOLD, find_recordings(folder), "cpu")
     assert planned["class_weights"] is None
 
 
@@ -241,17 +241,6 @@ def test_a_fold_can_be_trained_on_three_sleep_epochs_at_once(configure, folder):
     found = read_predictions(config.experiment_dir / "fold_1")
     assert found.y_true.tolist() == [0, 2, 3, 4]
     assert load_checkpoint(config.experiment_dir / "fold_1" / LAST)["about"]["context"] == [1, 1]
-
-
-def test_the_checksums_are_by_set_and_name(folder):
-    outlines = find_recordings(folder)
-    by_name = {outline.name: outline.checksum for outline in outlines}
-    assert checksums(FOLD, outlines) == {
-        "train": {"a": by_name["a"], "b": by_name["b"]},
-        "valid": {},
-        "test": {"c": by_name["c"]},
-    }
-    assert len(set(by_name.values())) == 3
 
 
 def test_a_network_learns_what_tells_the_stages_apart(configure, prepared, tmp_path):

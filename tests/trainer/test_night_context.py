@@ -11,9 +11,10 @@ from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import Fold
 from data_loader.windows import Windows
 from scoring.networks import load_scorer
+from train_Kfold_CV import make_trainer, train_fold
 from trainer.claims import claim
-from trainer.fold import make_trainer, read_config, train_fold
-from trainer.night_context import make_context_trainer, night_inputs
+from trainer.configuration import read_config
+from trainer.night_context import make_night_trainer, summarise
 from trainer.trainer import Trainer
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.errors import UserError
@@ -95,7 +96,7 @@ def test_a_fold_that_is_stopped_goes_on_with_its_night_model_to_the_same_bits(co
 
     train_pass = Trainer.train_pass
     if stop == "features":
-        monkeypatch.setattr("trainer.night_context.night_inputs", stopped)
+        monkeypatch.setattr("trainer.night_context.summarise", stopped)
     elif stop == "windows":
         monkeypatch.setattr(
             Trainer,
@@ -103,7 +104,7 @@ def test_a_fold_that_is_stopped_goes_on_with_its_night_model_to_the_same_bits(co
             lambda self, n: stopped() if (self.directory.name, n) == (CONTEXT, 2) else train_pass(self, n),
         )
     else:
-        monkeypatch.setattr("trainer.fold.write_predictions", stopped)
+        monkeypatch.setattr("utils.experiment.write_predictions", stopped)
     with pytest.raises(StoppedError):
         train_fold(parts, FOLD, data, None)
     assert not is_finished(directory_of(parts))
@@ -127,14 +128,14 @@ def test_another_recording_and_what_lies_beyond_a_gap_change_nothing_in_a_night(
     data = SleepEpochs(find_recordings(folder), torch.device("cpu"))
     config = configure()
     trainer = make_trainer(config, FOLD, data, directory_of(config))
-    inputs = night_inputs(trainer, data, list("abcde"))
+    inputs = summarise(trainer, data, list("abcde"))
     assert inputs.abs().sum(dim=1).min() > 0
-    of_night = make_context_trainer(config, FOLD, data, trainer, inputs)
+    of_night = make_night_trainer(config, FOLD, data, trainer, inputs)
     other = inputs.clone()
     night, neighbour = data.indices(["d"]), data.indices(["e"])
     other[neighbour] = inputs[neighbour][torch.randperm(6)]
     other[night[3:]] += 1  # what comes after the gap
-    found, changed = (of_night.logits(Windows(data, x, ["d", "e"], None, 1)) for x in (inputs, other))
+    found, changed = (of_night.outputs(Windows(data, x, ["d", "e"], None, 1)) for x in (inputs, other))
     assert torch.equal(found[:3], changed[:3])
     assert not torch.equal(found[3:6], changed[3:6])
     assert not torch.equal(found[6:], changed[6:])
@@ -191,6 +192,6 @@ def test_a_trained_fold_is_given_a_night_model_by_going_on_from_its_checkpoint(c
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_recordings(configure, data, monkeypatch):
-    monkeypatch.setattr("trainer.night_context.night_inputs", lambda *_: torch.full((len(data.stages), 35), torch.nan))
+    monkeypatch.setattr("trainer.night_context.summarise", lambda *_: torch.full((len(data.stages), 35), torch.nan))
     with pytest.raises(UserError, match=r"the loss is nan\. The batch is of a, b\."):
         train_fold(configure(), FOLD, data, None)

@@ -1,6 +1,4 @@
 import math
-import os
-from signal import SIGTERM
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from model import metric
 from trainer.trainer import Trainer
 from utils.errors import UserError
 from utils.seed import seed_train_epoch
-from utils.stopping import Stopped, stoppable
 
 METRICS = {"accuracy": metric.accuracy, "macro_f1": metric.macro_f1}
 
@@ -144,7 +141,7 @@ def test_an_evaluation_changes_nothing_and_draws_no_random_number(make):
 
 def test_logits_come_in_the_order_of_the_sleep_epochs(make):
     trainer = make(network=Oracle)
-    logits = trainer.logits(trainer.evaluation_batches)
+    logits = trainer.outputs(trainer.evaluation_batches)
     assert logits.shape == (20, 5)
     assert logits.argmax(1).tolist() == [0, 1, 2, 2, 4] * 4
     assert not logits.requires_grad
@@ -193,7 +190,7 @@ def test_a_run_writes_plain_values_that_can_be_read_again(make, tmp_path):
 
 def test_bfloat16_gives_float32_logits_that_are_a_little_coarser(make):
     fine, coarse = make(), make(bf16=True)
-    logits = [trainer.logits(trainer.evaluation_batches) for trainer in (fine, coarse)]
+    logits = [trainer.outputs(trainer.evaluation_batches) for trainer in (fine, coarse)]
     assert logits[1].dtype == torch.float32
     assert not torch.equal(*logits)
     torch.testing.assert_close(*logits, rtol=0.1, atol=0.05)
@@ -202,29 +199,23 @@ def test_bfloat16_gives_float32_logits_that_are_a_little_coarser(make):
     assert math.isfinite(coarse.train_pass(1)["train_loss"])
 
 
-@pytest.mark.parametrize("moment", range(1, 9))
-def test_a_run_that_is_stopped_in_any_step_or_evaluation_goes_on_to_the_same_bits(make, moment):
-    """Two training epochs of three steps, after each an evaluation."""
+def fails(y_true, y_pred):
+    raise ZeroDivisionError("no N1 in it")
 
-    class Stopping(nn.CrossEntropyLoss):
-        n_calls = 0
 
-        def forward(self, logits, stages):
-            self.n_calls += 1
-            if self.n_calls == moment:
-                os.kill(os.getpid(), SIGTERM)
-            return super().forward(logits, stages)
+@pytest.mark.parametrize(
+    ("metric_of_user", "what"),
+    [(fails, "ZeroDivisionError: no N1 in it"), (lambda *_: None, "TypeError"), (lambda *_: "0.x", "ValueError")],
+)
+def test_a_metric_that_fails_or_gives_no_number_is_told_with_its_name(make, metric_of_user, what):
+    with pytest.raises(UserError, match=rf"The metric mine fails on the train set \({what}"):
+        make(metrics=METRICS | {"mine": metric_of_user}).train_pass(1)
 
-    whole = make(criterion=nn.CrossEntropyLoss())
-    whole.train()
-    for path in whole.directory.iterdir():
-        path.unlink()
-    with pytest.raises(Stopped), stoppable():
-        make(criterion=Stopping()).train()
-    torch.rand(7)
-    rest = make(criterion=nn.CrossEntropyLoss())
-    rest.resume()
-    rest.train()
-    assert all(torch.equal(value, rest.model.state_dict()[name]) for name, value in whole.model.state_dict().items())
-    times = {"seconds": 0, "sleep_epochs_per_s": 0}
-    assert [row | times for row in rest.history] == [row | times for row in whole.history]
+
+def test_a_metric_that_is_nan_is_warned_of_and_cannot_be_the_monitor(make, log):
+    trainer = make(metrics=METRICS | {"mine": lambda *_: math.nan})
+    assert math.isnan(trainer.evaluation_pass()["test_mine"])
+    assert "The metric mine is no number (nan) on the test set." in log.messages
+    trainer.monitored = "mine"
+    with pytest.raises(UserError, match="The monitored metric mine is no number"):
+        trainer.evaluation_pass()

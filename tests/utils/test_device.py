@@ -47,10 +47,10 @@ def names(teams):
         (4, "0,1,2", 2, ["0,1", "2"]),
     ],
 )
-def test_what_is_there_is_used_in_teams_of_n_gpu_without_a_remark(gpus, available, wanted, n_gpu, teams):
+def test_what_is_there_is_used_in_teams_of_n_gpu_without_a_word(gpus, log, available, wanted, n_gpu, teams):
     gpus(available)
-    chosen, remarks = choose_devices(wanted, n_gpu)
-    assert (names(chosen), remarks) == (teams, [])
+    assert names(choose_devices(wanted, n_gpu)) == teams
+    assert log.messages == []
 
 
 @pytest.mark.parametrize(
@@ -63,43 +63,37 @@ def test_what_is_there_is_used_in_teams_of_n_gpu_without_a_remark(gpus, availabl
         (2, "4,5", "GPU 4, 5 are not among the 2 GPUs here: using the CPU."),
     ],
 )
-def test_gpus_that_are_not_there_mean_the_cpu_once_and_one_remark(gpus, available, wanted, remark):
+def test_gpus_that_are_not_there_mean_the_cpu_once_and_that_is_said(gpus, log, available, wanted, remark):
     gpus(available)
-    assert choose_devices(wanted, 1) == ([[torch.device("cpu")]], [remark])
+    assert choose_devices(wanted, 1) == [[torch.device("cpu")]]
+    assert log.messages == [remark]
 
 
 @pytest.mark.parametrize(
     ("wanted", "teams", "missing"), [("0,1,2", ["0", "1"], "GPU 2 is"), ("3,1,2", ["1"], "GPU 3, 2 are")]
 )
-def test_where_some_of_the_listed_gpus_are_there_those_are_used_with_a_remark(gpus, wanted, teams, missing):
+def test_where_some_of_the_listed_gpus_are_there_those_are_used_and_that_is_said(gpus, log, wanted, teams, missing):
     gpus(2)
-    chosen, remarks = choose_devices(wanted, 1)
-    assert names(chosen) == teams
-    assert remarks == [f"{missing} not among the 2 GPUs here: using GPU {', '.join(teams)}."]
+    assert names(choose_devices(wanted, 1)) == teams
+    assert log.messages == [f"{missing} not among the 2 GPUs here: using GPU {', '.join(teams)}."]
 
 
 @pytest.mark.parametrize(
-    ("available", "wanted", "n_gpu", "used", "counted"),
-    [
-        (0, "0", 2, "the CPU", "0 GPUs are here"),
-        (1, "0", 2, "1", "1 GPUs are here"),
-        (2, "0", 4, "2", "2 GPUs are here"),
-        (8, "0,1", 4, "2", "2 GPUs are listed"),
-    ],
+    ("available", "wanted", "n_gpu", "used"),
+    [(1, "0", 2, "GPU 0"), (2, "0", 4, "GPU 0, 1"), (8, "0,1", 4, "GPU 0, 1")],
 )
-def test_more_gpus_than_are_there_are_reduced_with_a_remark(gpus, available, wanted, n_gpu, used, counted):
+def test_more_gpus_than_are_there_are_reduced_and_that_is_said(gpus, log, available, wanted, n_gpu, used):
     gpus(available)
-    _, remarks = choose_devices(wanted, n_gpu)
-    assert remarks[0] == f"n_gpu is {n_gpu}, but {counted}: using {used}."
+    choose_devices(wanted, n_gpu)
+    assert log.messages == [f"n_gpu is {n_gpu}, but only {used} can be used."]
 
 
 @pytest.mark.parametrize(("there", "device"), [(True, "mps"), (False, "cpu")])
-def test_mps_is_used_where_it_is_available(gpus, monkeypatch, there, device):
+def test_mps_is_used_where_it_is_available(gpus, monkeypatch, log, there, device):
     gpus(0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there)
-    chosen, remarks = choose_devices("mps", 1)
-    assert names(chosen) == [device]
-    assert remarks == ([] if there else ["mps is not available here: using the CPU."])
+    assert names(choose_devices("mps", 1)) == [device]
+    assert log.messages == ([] if there else ["mps is not available here: using the CPU."])
 
 
 @pytest.mark.parametrize(
@@ -112,21 +106,21 @@ def test_mps_is_used_where_it_is_available(gpus, monkeypatch, there, device):
         (4, "cpu", 2, ["cpu", "cpu"]),
     ],
 )
-def test_each_rank_has_its_own_gpu_or_all_the_cpu(gpus, rank, available, wanted, n_gpu, devices):
+def test_each_rank_has_its_own_gpu_or_all_the_cpu(gpus, rank, monkeypatch, available, wanted, n_gpu, devices):
     gpus(available)
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     for number in (0, 1):
         rank(number, 2)
-        device, remarks = device_of_rank(wanted, n_gpu)
-        assert (names([[device]]), remarks) == ([devices[number]], [])
+        device = device_of_rank(wanted, n_gpu)
+        assert names([[device]]) == [devices[number]]
+        assert device.type == "cpu" or current[-1] == device
 
 
-def test_ranks_without_any_gpu_use_the_cpu_with_a_remark(gpus, rank):
+def test_ranks_without_any_gpu_use_the_cpu(gpus, rank):
     gpus(0)
     rank(1, 2)
-    assert device_of_rank("0", 1) == (
-        torch.device("cpu"),
-        ["The GPUs asked for are not here: 2 processes use the CPU."],
-    )
+    assert device_of_rank("0", 1) == torch.device("cpu")
 
 
 def test_more_ranks_than_gpus_are_refused(gpus, rank):

@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from utils.seed import random_states, restore_random_states, seed_train_epoch
+from utils.seed import seed_train_epoch
 
 
 def draws(seed, train_epoch):
     seed_train_epoch(seed, train_epoch)
-    return draw()
-
-
-def draw():
     return random.random(), float(np.random.random()), torch.rand(1).item()  # noqa: NPY002
 
 
@@ -35,13 +31,3 @@ def test_the_generators_draw_different_numbers():
 @pytest.mark.parametrize("seed", [0, 2**32, 2**80])
 def test_any_seed_from_zero_up_will_do(seed):
     assert draws(seed, 0) == draws(seed, 0)
-
-
-def test_restored_the_generators_draw_the_same_numbers_also_from_a_file(tmp_path):
-    seed_train_epoch(1, 2)
-    draw()
-    torch.save(random_states(), tmp_path / "states")
-    drawn = [draw() for _ in range(700)]  # more than the numbers that Python and numpy draw at a time
-    draws(3, 4)
-    restore_random_states(torch.load(tmp_path / "states", weights_only=True))
-    assert [draw() for _ in range(700)] == drawn
