@@ -1,4 +1,4 @@
-"""Which files of a folder passed a check, so that only new and changed ones are read for it again."""
+"""Which files of a folder have passed a check, so that only new and changed files are checked again."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ FILE = "checked.json"
 """File in the folder that keeps the marks."""
 
 YOUNG_S = 2.0
-"""Age in seconds below which a file gets no mark: some file systems would not tell its next change by their clock."""
+"""Files younger than this, in s, get no mark: the clocks of some file systems are too coarse to show a change."""
 
 Mark = list[int | str]
-"""What tells a file from a changed one: its checksum as it states it, size, times of change (ns) and inode."""
+"""What identifies the content of a file: its checksum as stated in it, size, times of change (ns) and inode."""
 
 
 def mark(path: Path, checksum: str) -> Mark | None:
-    """Make the mark of a file as it is now; take it before the file is checked. None if it changed just now."""
+    """Make the mark of a file as it is now, before it is checked; None if it changed just now."""
     found = path.stat()
     if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < YOUNG_S * 1e9:
         return None
@@ -29,15 +29,15 @@ def mark(path: Path, checksum: str) -> Mark | None:
 
 
 def read_marks(folder: Path, check: str) -> dict[str, Mark]:
-    """Read the marks, by file name, of the files of a folder that passed a check; none if they cannot be read.
+    """Read the marks of the files of a folder that have passed a check, by file name; none if they cannot be read.
 
     Parameters
     ----------
     folder : Path
     check : str
-        Says what was checked. Marks of another check are none.
+        Describes the check. Marks of another check do not count.
     """
-    with suppress(Exception):  # whatever is in that file: the worst that comes of it is that all are read again
+    with suppress(Exception):  # whatever is in that file: at worst all files are checked again
         kept = json.loads(_place(folder).read_text(encoding="utf-8"))
         if kept["check"] == check:
             return dict(kept["passed"])
@@ -45,16 +45,13 @@ def read_marks(folder: Path, check: str) -> dict[str, Mark]:
 
 
 def write_marks(folder: Path, check: str, marks: Mapping[str, Mark]) -> None:
-    """Write marks in one move. Where that is not possible, every file is read again next time, and that is all.
-
-    Of processes that write at once, the last one's marks stay; files whose marks are lost are read again.
-    """
+    """Write marks. Files whose marks cannot be written, or are overwritten by another process, are checked again."""
     with suppress(OSError):
         write_text(_place(folder), json.dumps({"check": check, "passed": marks}) + "\n")
 
 
 def _place(folder: Path) -> Path:
-    """Say where the marks are: in the folder or, if nothing may be written there, in the user's cache."""
+    """Place of the marks: the folder or, if it is not writable, the user's cache."""
     if os.access(folder, os.W_OK):
         return folder / FILE
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())

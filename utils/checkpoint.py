@@ -18,7 +18,7 @@ BEST = "model_best.pth"
 
 
 class _Inert:
-    """Stands where a checkpoint has an object of a class that is not loaded: it takes anything and does nothing."""
+    """Takes the place of an object whose class is not loaded: accepts any arguments and does nothing."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -35,7 +35,7 @@ _RELEASED_CLASSES = (
     "numpy.core.multiarray.scalar",  # numpy before 2
     "numpy._core.multiarray.scalar",
 )
-"""Of what the released code saves beside its weights: its config, with paths in it, and the metric, a numpy number."""
+"""Classes that the released code saves beside its weights: its config, with paths in it, and a numpy number."""
 
 
 def numbered(train_epoch: int) -> str:

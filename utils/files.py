@@ -1,4 +1,4 @@
-"""Files: written so that a reader finds the old one or the new one, never a part; read only if they are files."""
+"""Files: written so that a reader sees the old content or the new one, never a part of it."""
 
 import csv
 import fcntl
@@ -12,40 +12,40 @@ from pathlib import Path
 from utils.errors import UserError
 
 MAX_TEXT_BYTES = 2**24
-"""Of a scoring or a configuration: a week of lines, one a second, and more."""
+"""Largest hypnogram or configuration that is read: more than a week of lines, one a second."""
 
 
 def name_problem(path: Path) -> str:
-    """Say why a recording cannot be called so, as logs and reports have to name it; empty if it can."""
+    """Say why logs and reports cannot show the name of a recording; empty if they can."""
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):
-        return f"{str(path)!r}: its name has line breaks or characters that are none. Rename it."
+        return f"{str(path)!r}: its name has line breaks or invalid characters. Rename it."
     return ""
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is there and no file: a pipe would be waited for, a device has no end.
+    """Refuse folders, pipes and devices: reading a pipe or a device might never end.
 
     Raises
     ------
     UserError
-        Names it.
+        `path` exists and is no file.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path.name}: a folder, pipe or device, not a file. Remove it, or put a file there.")
 
 
 def read_small(path: Path) -> bytes:
-    """Read a file that is small if it is what it should be.
+    """Read a hypnogram or a configuration.
 
     Raises
     ------
     UserError
-        It has more than MAX_TEXT_BYTES.
+        The file has more than MAX_TEXT_BYTES.
     """
     with path.open("rb") as file:
         content = file.read(MAX_TEXT_BYTES + 1)
     if len(content) > MAX_TEXT_BYTES:
-        raise UserError(f"{path.name}: more than {MAX_TEXT_BYTES} bytes, which is no scoring and no configuration.")
+        raise UserError(f"{path.name}: more than {MAX_TEXT_BYTES} bytes, which is no hypnogram and no configuration.")
     return content
 
 
@@ -53,14 +53,13 @@ def read_small(path: Path) -> bytes:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place when the block ends well.
 
-    The temporary name is the same every time, so that a run that was killed leaves at most one
-    such file, and the next run takes it over. Of several processes that write one file at once, each
-    waits for the one before it, wherever the file system has locks.
+    The temporary name is always the same, so a run that was killed leaves at most one such file, which the next run
+    uses again. Several processes that write one file do so one after the other, where the file system has locks.
 
     Parameters
     ----------
     path : Path
-        The file to write or to replace. Its directory is made if it is missing.
+        The file to write or to replace. Its folder is created if it does not exist.
 
     Yields
     ------
@@ -78,13 +77,13 @@ def replacing(path: Path) -> Iterator[Path]:
         except BaseException as error:
             temporary.unlink(missing_ok=True)
             if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(path)  # a full disk does not say what could not be written
+                error.filename = str(path)  # the system does not name the file on a full disk
             raise
 
 
 @contextmanager
 def _alone(temporary: Path) -> Iterator[None]:
-    """Hold a temporary file, which is made if it is missing and never a link to another file."""
+    """Hold a temporary file, which is created if it does not exist and is never a link to another file."""
     while True:
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:

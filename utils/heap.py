@@ -7,7 +7,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Let the C library reuse large blocks.
+    """Let the C library reuse large blocks of memory.
 
     A training step frees and takes the same hundreds of megabytes again. By default glibc returns them to the system,
     which clears every page before handing it out anew. Elsewhere than on glibc this does nothing.

@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Locks between processes."""
 
 import fcntl
 import os
@@ -14,12 +14,12 @@ from utils.errors import UserError
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process holds `path`, and hold it; the end of a process, however it comes, lets go of it.
+    """Hold `path` during the block, once no other process holds it. A lock ends with its process.
 
     Parameters
     ----------
     path : Path
-        A file that is appended to and never replaced, such as a log. It is made if it is missing.
+        A file that is appended to and never replaced, such as a log. Created if it does not exist.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -28,17 +28,17 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold `path`, as `locked` does, but refuse at once if another process holds it.
+    """Hold `path` during the block; raise an error at once if another process holds it.
 
     Parameters
     ----------
     path : Path
-        A log. The process that holds it writes a line that says so. It is made if it is missing.
+        A log. The process that holds it writes a line that says so. Created if it does not exist.
 
     Raises
     ------
     UserError
-        Says which process holds it, on which machine.
+        Names the process that holds it, and its machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""Nested JSON values: read from files that extend each other, laid over each other, compared."""
+"""Nested JSON values: read from files, merged, compared."""
 
 import json
 from collections import Counter

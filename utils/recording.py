@@ -17,10 +17,10 @@ from utils.errors import UserError
 from utils.files import name_problem, replacing, require_file
 
 MAX_UNPACKED_BYTES = 2**29
-"""By so much may a recording grow in memory: ten days at 100 Hz in double precision, and more."""
+"""Largest array that is unpacked into memory: more than ten days at 100 Hz in double precision."""
 
 MAX_SLEEP_EPOCHS = 30_000
-"""Ten days: so far may a sleep epoch lie from the start of its recording."""
+"""Ten days: the largest distance of a sleep epoch from the start of its recording."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Recording:
     source_file : str
         Name of the file that held the signal; empty if not known.
     remarks : tuple of str
-        What was done to it that its user should know; told, not written.
+        What was done to it that its user should know; printed, not written.
     """
 
     signal: np.ndarray
@@ -59,7 +59,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a prepared recording without reading its signal.
+    """A prepared recording without its signal.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Outline:
         Hz.
     channel : str
     checksum : str
-        Of signal and stages, as the npz file itself states them (CRC-32).
+        CRC-32 of signal and stages, as stated in the npz file.
     start_time : str
         Start of the recording, ISO 8601; empty if not known.
     """
@@ -114,7 +114,7 @@ def read_outline(path: Path) -> Outline:
     Raises
     ------
     UserError
-        The file is no npz of this layout: says what is missing or odd.
+        The file is no npz of this layout.
     """
     if problem := name_problem(path):
         raise UserError(problem)
@@ -123,10 +123,10 @@ def read_outline(path: Path) -> Outline:
         _require_size(path, npz, archive)
         shape = _signal_shape(path, archive)
         stages = np.asarray(npz["y"]).reshape(-1)
-        with np.errstate(invalid="ignore"):  # NaN has no whole number, and differs from whatever it becomes
+        with np.errstate(invalid="ignore"):  # whatever NaN becomes differs from it
             whole = stages.astype(np.int64)
         if not np.array_equal(stages, whole):
-            raise UserError(f"{path.name}: y holds stages that are no whole numbers. Prepare it again.")
+            raise UserError(f"{path.name}: y holds stages that are not whole numbers. Prepare it again.")
         if shape[0] != len(stages):
             raise UserError(f"{path.name}: {shape[0]} sleep epochs of signal (x) but {len(stages)} stages (y).")
         sleep_epoch = (
@@ -151,13 +151,13 @@ def open_signal(outline: Outline, verify: bool = True) -> np.ndarray:
     ----------
     outline : Outline
     verify : bool
-        Read all of a mapped signal once and hold it against its checksum.
+        Read all of a mapped signal once and compare it with its checksum.
 
     Returns
     -------
     ndarray of shape (n_sleep_epochs, n_samples), float32
         Microvolts, read-only. It is mapped from the file, and read when it is used, unless the npz is compressed or
-        holds another number format.
+        has another number format.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def open_signal(outline: Outline, verify: bool = True) -> np.ndarray:
 
 
 def _is_time(text: str) -> bool:
-    """Tell whether a text is a date, or a date and time, of years that calendars and plots can go on from."""
+    """Tell whether a text is a date, or a date and time, of a plausible year."""
     try:
         return 1900 <= datetime.fromisoformat(text).year < 2200
     except ValueError:
@@ -214,7 +214,7 @@ def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
 
 
 def _require_size(path: Path, npz: np.lib.npyio.NpzFile, archive: zipfile.ZipFile) -> None:
-    """Refuse members that would fill the memory: packed ones, and those that hold less than they say."""
+    """Refuse arrays that would fill the memory when unpacked, and those that are shorter than they say."""
     for key in (key for key in npz if key in ("x", "y", "fs", "sleep_epoch", "ch_label", "start_time", "source_file")):
         info = archive.getinfo(f"{key}.npy")
         with archive.open(info) as member:
@@ -252,7 +252,7 @@ def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _member_begin(path: Path, info: zipfile.ZipInfo) -> int:
-    """Find where the bytes of a member of a zip file begin: behind its local header, name and extra field."""
+    """Return where the bytes of a member of a zip file begin: after its local header, name and extra field."""
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
         n_name, n_extra = struct.unpack("<HH", file.read(4))
@@ -261,7 +261,7 @@ def _member_begin(path: Path, info: zipfile.ZipInfo) -> int:
 
 @contextmanager
 def _npz(path: Path) -> Iterator[tuple[np.lib.npyio.NpzFile, zipfile.ZipFile]]:
-    """Open an npz file, and the zip file that it is; what a damaged one raises becomes a sentence that names it."""
+    """Open an npz file and the zip file that it is; the errors of a damaged one become a sentence with its name."""
     try:
         require_file(path)
         # The file is opened here because numpy leaves it open if it is none that it can read.

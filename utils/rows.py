@@ -1,4 +1,4 @@
-"""Tensors that come one by one, laid one after the other."""
+"""Tensors that come one by one, stacked along their first axis."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch import Tensor
 class Rows:
     """Rows of tensors, in one block of memory that doubles when it is full.
 
-    A list of many small tensors would keep the memory between them, which the large ones of a training step come from,
-    from being used again: what a process holds would grow with every step.
+    A list of many small tensors would lie scattered between the large ones of the training steps and fragment the memory:
+    a process would grow with every step.
     """
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Rows:
         self._n_rows = 0
 
     def add(self, rows: Tensor) -> None:
-        """Add rows (n, ...) after those that are there; the first ones tell shape, type and device."""
+        """Add rows (n, ...); the first ones decide on shape, type and device."""
         end = self._n_rows + len(rows)
         if end > len(self._block) or self._n_rows == 0:
             block = rows.new_empty(2 * end, *rows.shape[1:])
