@@ -7,7 +7,7 @@ from torch import Tensor
 class Rows:
     """Rows of tensors, in one block of memory that doubles when it is full.
 
-    A list of many small tensors would lie scattered between the large ones of the training steps and fragment the memory:
+    A list of many small tensors, scattered between the large ones of the training steps, would fragment the memory, and
     a process would grow with every step.
     """
 

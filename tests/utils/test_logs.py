@@ -47,15 +47,6 @@ def test_the_file_is_appended_to_with_time_and_level_and_closed(tmp_path):
     assert not any(isinstance(handler, logging.FileHandler) for handler in LOG.handlers)
 
 
-def test_remarks_open_the_file_and_are_not_said_again_on_the_console(tmp_path, capsys):
-    log_to_console(1)
-    with log_to_file(tmp_path / "info.log", ["no GPU here"]):
-        LOG.info("progress")
-    lines = (tmp_path / "info.log").read_text().splitlines()
-    assert [line.split(" ", 2)[2] for line in lines] == ["WARNING no GPU here", "INFO progress"]
-    assert capsys.readouterr().err == "progress\n"
-
-
 def test_the_file_is_closed_after_a_failure(tmp_path):
     with pytest.raises(ValueError, match="odd"), log_to_file(tmp_path / "info.log"):
         raise ValueError("odd")

@@ -176,9 +176,9 @@ def test_a_signal_of_another_shape_or_kind_is_refused(foreign, shape, dtype, tex
     [
         ({"y": np.array([0, 1, 2])}, r"4 sleep epochs of signal \(x\) but 3 stages \(y\)"),
         ({"y": np.eye(4, 5)}, r"4 sleep epochs of signal \(x\) but 20 stages \(y\)"),
-        ({"y": np.array([0, 0.5, 1, 2])}, "stages that are no whole numbers"),
-        ({"y": np.array([0, np.nan, 1, 2])}, "stages that are no whole numbers"),
-        ({"y": np.array([0, np.inf, 1, 2])}, "stages that are no whole numbers"),
+        ({"y": np.array([0, 0.5, 1, 2])}, "stages that are not whole numbers"),
+        ({"y": np.array([0, np.nan, 1, 2])}, "stages that are not whole numbers"),
+        ({"y": np.array([0, np.inf, 1, 2])}, "stages that are not whole numbers"),
         ({"y": np.array(["W", "N1", "N2", "R"])}, "not a readable npz file"),
         ({"sleep_epoch": np.arange(3)}, r"3 positions \(sleep_epoch\) but 4 stages \(y\)"),
         ({"sleep_epoch": np.array(3)}, "not a readable npz file"),
