@@ -29,69 +29,51 @@ def main(arguments: argparse.Namespace) -> None:
     # Imported here because they load torch, for which --help does not wait.
     from data_loader.data_loaders import SleepEpochs, find_recordings
     from data_loader.folds import choose_folds
+    from report.report import write_report_if_complete
     from trainer.claims import claim_folds
     from trainer.configuration import read_config
-    from trainer.fold import folds_of, plan
-    from trainer.side_by_side import train_by_ranks, train_side_by_side
+    from trainer.fold import folds_of, plan, unfinished_folds
+    from trainer.side_by_side import train_elsewhere
     from utils import ranks
-    from utils.board import require_tensorboard
-    from utils.device import choose_devices, device_of_rank, divide
-    from utils.experiment import fold_directory, is_finished
-    from utils.heap import keep_freed_memory
+    from utils.device import CPU, choose_devices, divide
     from utils.logs import LOG, SUMMARY, log_to_console
 
-    # The experiment, and where it runs
-    keep_freed_memory()
-    default = arguments.resume.parent if arguments.resume else HERE
-    config = read_config(arguments.config or default / "config.json", arguments.set)
+    # The experiment
+    default = (arguments.resume.parent if arguments.resume else HERE) / "config.json"
+    config = read_config(arguments.config or default, arguments.set)
     log_to_console(config["trainer.verbosity"])
     for note in config.notes:
         LOG.log(SUMMARY, note)
-    if config["trainer.tensorboard"]:
-        require_tensorboard()
-    n_gpu = config["n_gpu"]
-    teams = [[device_of_rank(arguments.device, n_gpu)]] if ranks.are_started() else None
-    teams = teams or choose_devices(arguments.device, n_gpu)
 
-    # The recordings, and the folds that are not finished
+    # The recordings, the folds, and the devices that train them
     outlines = find_recordings(arguments.np_data_dir, config["data_loader.args.fs"])
     folds = choose_folds(folds_of(config, outlines), arguments.fold_id)
+    teams = choose_devices(arguments.device, config["n_gpu"])
     if arguments.dry_run:
         print(json.dumps(plan(config, folds[0], outlines, ", ".join(map(str, teams[0]))), indent=2))
         return
-    finished = [
-        fold.number
-        for fold in folds
-        if is_finished(fold_directory(config.experiment_dir, fold.number)) and not arguments.overwrite
-    ]
-    unfinished = [fold for fold in folds if fold.number not in finished]
+    unfinished = folds if arguments.overwrite else unfinished_folds(config, folds)
     teams = divide(teams, arguments.jobs, len(unfinished))
+    trains_here = len(teams) == 1 and len(teams[0]) == 1
+    device, neighbours = teams[0][0] if trains_here else CPU, tuple(config["data_loader.args.context"])
+    if unfinished:  # damaged signals are refused before any folder is made
+        resident = config["data_loader.args.resident"] if trains_here else False
+        data = SleepEpochs(outlines, device, neighbours, resident)
+    if ranks.rank() == 0:
+        claim_folds(config, folds, outlines, arguments.overwrite, arguments.resume)
+    ranks.wait_for_all()
 
-    # Training: here, by several ranks, or several folds at once
-    with ranks.together(teams[0][0] if teams else None):
-        is_here = [len(team) for team in teams] == [1]
-        neighbours, resident = config["data_loader.args.context"], config["data_loader.args.resident"]
-        if unfinished:
-            data = SleepEpochs(outlines, teams[0][0], tuple(neighbours), resident if is_here else False)
-        if ranks.rank() == 0:
-            claim_folds(config, folds, outlines, arguments.overwrite, arguments.resume)
-            if finished:
-                LOG.log(SUMMARY, f"Finished already and skipped: fold {', '.join(map(str, finished))}.")
-        ranks.wait_for_all()
+    # Training
+    if trains_here:
+        for fold in unfinished:
+            train_fold(config, fold, data, arguments.resume)
+    elif unfinished:
         further = [word for word in sys.argv[1:] if word != "--overwrite"]  # the folders are ours now
-        if is_here:
-            for fold in unfinished:
-                train_fold(config, fold, data, arguments.resume)
-        elif len(teams) == 1:
-            train_by_ranks(Path(__file__), further, len(teams[0]))
-        elif unfinished:
-            failed = train_side_by_side(Path(__file__), further, [fold.number for fold in unfinished], teams)
-            if failed:
-                raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
-        if ranks.rank() == 0:
-            from report.report import write_report_if_complete  # loads more, for which training does not wait
+        train_elsewhere(Path(__file__), further, [fold.number for fold in unfinished], teams)
 
-            write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
+    # The report
+    if ranks.rank() == 0:
+        write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
 
 
 def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkpoint: Path | None) -> None:
@@ -243,7 +225,12 @@ def run() -> int:
     print_any_name()
     try:
         with stoppable():
-            main(arguments)
+            from utils import ranks
+            from utils.heap import keep_freed_memory
+
+            keep_freed_memory()
+            with ranks.together():
+                main(arguments)
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from scripts import ROOT
@@ -70,7 +71,7 @@ def test_a_network_a_loss_a_metric_and_a_data_set_go_through_training_report_sco
             file.write(f"\n\n{code[0]}")
     commands = re.search(r"```bash\n(.*?)```", CHANGE, re.DOTALL)[1]
     environment = os.environ | {
-        "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "VIRTUAL_ENV": sys.prefix,
         "OMP_NUM_THREADS": "1",
     }

@@ -13,7 +13,7 @@ from parse_config import ConfigParser
 from trainer.trainer import Trainer
 from utils import ranks
 from utils.errors import UserError
-from utils.experiment import LOG_FILE, Predictions
+from utils.experiment import LOG_FILE, Predictions, fold_directory, is_finished
 from utils.lock import held
 from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
@@ -30,6 +30,14 @@ def folds_of(config: ConfigParser, outlines: Sequence[Outline]) -> list[Fold]:
     if config["evaluation.protocol"] == "holdout":
         return [set_aside(fold, config["evaluation.valid_subjects"], seed, pattern) for fold in folds]
     return folds
+
+
+def unfinished_folds(config: ConfigParser, folds: Sequence[Fold]) -> list[Fold]:
+    """List the folds that are not finished; log which ones are."""
+    finished = [fold for fold in folds if is_finished(fold_directory(config.experiment_dir, fold.number))]
+    if finished:
+        LOG.log(SUMMARY, f"Finished already and skipped: fold {', '.join(str(fold.number) for fold in finished)}.")
+    return [fold for fold in folds if fold not in finished]
 
 
 @contextmanager

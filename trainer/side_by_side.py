@@ -10,14 +10,35 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from utils.cores import n_cores
+from utils.device import Team
+from utils.errors import UserError
 from utils.logs import LOG
 
 
+def train_elsewhere(script: Path, arguments: Sequence[str], folds: Sequence[int], teams: Sequence[Team]) -> None:
+    """Train folds in other processes: on one team by a process for each of its GPUs, on several teams side by side.
+
+    Parameters
+    ----------
+    script, arguments, folds, teams
+        See `train_side_by_side`.
+
+    Raises
+    ------
+    UserError
+        Names the folds that failed.
+    SystemExit
+        A rank failed and has said why.
+    """
+    if len(teams) == 1:
+        train_by_ranks(script, arguments, len(teams[0]))
+    elif failed := train_side_by_side(script, arguments, folds, teams):
+        raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
+
+
 def train_side_by_side(
-    script: Path, arguments: Sequence[str], folds: Sequence[int], teams: Sequence[Sequence[torch.device]]
+    script: Path, arguments: Sequence[str], folds: Sequence[int], teams: Sequence[Team]
 ) -> list[int]:
     """Run `script` once for each fold, one fold at a time on each team, with the fold before each line of its output.
 
@@ -29,7 +50,7 @@ def train_side_by_side(
         Of its command line; fold and devices are added.
     folds : sequence of int
         A team that is free takes the next one.
-    teams : sequence of sequence of torch.device
+    teams : sequence of list of torch.device
         The cores are divided among them.
 
     Returns
@@ -40,7 +61,7 @@ def train_side_by_side(
     waiting, running, failed, stopping = iter(folds), set[subprocess.Popen[str]](), list[int](), threading.Event()
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, n_cores() // len(teams)))}
 
-    def train(team: Sequence[torch.device]) -> None:
+    def train(team: Team) -> None:
         """Train folds on one team until none is left."""
         gpus = [str(device.index) for device in team if device.type == "cuda"]
         device = ["--device", ",".join(gpus)] if gpus else []

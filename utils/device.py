@@ -13,7 +13,7 @@ Team = list[torch.device]
 
 
 def choose_devices(wanted: str, n_gpu: int) -> list[Team]:
-    """Turn the user's choice into devices that are there, and log what is not as wanted.
+    """Turn the user's choice into devices that are there, and log what is not as wanted. A rank gets its own device.
 
     Parameters
     ----------
@@ -28,6 +28,13 @@ def choose_devices(wanted: str, n_gpu: int) -> list[Team]:
     list of list of torch.device
         At least one team; each has `n_gpu` GPUs, the last one perhaps fewer, or is the CPU or mps alone.
     """
+    if ranks.are_started():
+        return [[device_of_rank(wanted, n_gpu)]]
+    return _teams(wanted, n_gpu)
+
+
+def _teams(wanted: str, n_gpu: int) -> list[Team]:
+    """Turn the user's choice into teams of devices."""
     if wanted == "cpu" or n_gpu == 0:
         return [[CPU]]
     if wanted == "mps":
@@ -59,7 +66,7 @@ def device_of_rank(wanted: str, n_gpu: int) -> torch.device:
         There are GPUs, but fewer than ranks.
     """
     number, n_ranks = ranks.on_this_machine()
-    team = choose_devices(wanted, min(n_gpu, 1) * n_ranks)[0]
+    team = _teams(wanted, min(n_gpu, 1) * n_ranks)[0]
     if team[0].type == "cpu":
         return CPU
     if len(team) < n_ranks:

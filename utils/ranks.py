@@ -3,7 +3,6 @@
 A process that trains alone is rank 0 of 1, and everything here leaves it as it is.
 """
 
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -45,8 +44,8 @@ def rank() -> int:
 
 
 @contextmanager
-def together(device: torch.device | None) -> Iterator[None]:
-    """Join the other ranks during the block: over NCCL on a GPU, over gloo elsewhere. Rank 0 alone logs.
+def together() -> Iterator[None]:
+    """Join the other ranks during the block: tensors travel over NCCL between GPUs, over gloo elsewhere. Rank 0 logs.
 
     Raises
     ------
@@ -56,9 +55,9 @@ def together(device: torch.device | None) -> Iterator[None]:
     if not are_started():
         yield
         return
-    dist.init_process_group("nccl" if device and device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     if rank() > 0:
-        LOG.setLevel(logging.ERROR)
+        LOG.disabled = True
     try:
         yield
     except RuntimeError as error:
@@ -85,7 +84,7 @@ def rank_0_alone() -> Iterator[None]:
 def wait_for_all() -> None:
     """Wait until every rank is here."""
     if world_size() > 1:
-        dist.barrier()
+        dist.all_reduce(torch.zeros(1))
 
 
 def parallel(network: nn.Module) -> nn.Module:
@@ -104,12 +103,10 @@ def synchronised(network: nn.Module) -> nn.Module:
 
 
 def from_first(tensor: Tensor) -> Tensor:
-    """Return rank 0's values of a CPU tensor; on a GPU they travel by it."""
-    if world_size() == 1:
-        return tensor
-    sent = tensor.cuda() if dist.get_backend() == "nccl" else tensor
-    dist.broadcast(sent, src=0)
-    return sent.to(tensor.device)
+    """Overwrite a tensor with the values that rank 0 has, and return it."""
+    if world_size() > 1:
+        dist.broadcast(tensor, src=0)
+    return tensor
 
 
 def share_buffers(network: nn.Module) -> None:
