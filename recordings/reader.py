@@ -201,7 +201,8 @@ def _from_other(path: Path, channel: str, reference: str | None) -> Channel:
     except ImportError as error:
         raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
     except Exception as error:
-        raise edf.unreadable(path, error) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path.name}: MNE cannot read it ({reason}). Get the file again.") from error
 
 
 def _difference(
