@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recordings.clock_times import DAY_S, clock_s, onsets_from_clock, onsets_from_dates
-from recordings.scored import Scored, in_turn
+from recordings.hypnogram_events import Event, consecutive_events
 from utils.errors import UserError
 from utils.files import read_small
 
@@ -36,7 +36,7 @@ DESCRIPTION = "_description.txt"
 """Ends the name of the file beside a list of Visbrain's that says what its codes stand for."""
 
 
-def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Scored], bool]:
+def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Event], bool]:
     """Read the stages of a text file.
 
     Parameters
@@ -49,7 +49,7 @@ def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Sc
 
     Returns
     -------
-    scored : list of Scored
+    scored : list of Event
     rk : bool
         Whether numbers are Rechtschaffen & Kales' codes whichever occur.
 
@@ -63,9 +63,9 @@ def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Sc
     stage, onset = _first(STAGE_COLUMNS, header), _first(ONSET_COLUMNS, header)
     if rows[0][0].startswith("time_base "):
         codes = rows[rows.index(["epoch_list"]) + 1 :] if ["epoch_list"] in rows else []
-        return in_turn([row[0] for row in codes], n_sleep_epochs, path.name), True
+        return consecutive_events([row[0] for row in codes], n_sleep_epochs, path.name), True
     if stage is not None and onset is None:
-        return in_turn([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
+        return consecutive_events([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
     if stage is not None and onset is not None:
         columns = (onset, _first(DURATION_COLUMNS, header), stage)
         return _table(path, rows[1:], columns, n_sleep_epochs, start_time), False
@@ -122,38 +122,38 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _list(path: Path, names: list[str], n_sleep_epochs: int) -> list[Scored]:
+def _list(path: Path, names: list[str], n_sleep_epochs: int) -> list[Event]:
     """Lay out a list of stages, by the file beside it that describes its codes if there is one."""
     description = path.with_name(path.stem + DESCRIPTION)
     if not description.is_file():
-        return in_turn(names, n_sleep_epochs, path.name)
+        return consecutive_events(names, n_sleep_epochs, path.name)
     words = [line.split() for line in read_small(description).decode("latin-1").splitlines()]
     name_of = {pair[1]: pair[0] for pair in words if len(pair) == 2 and pair[0] != "time"}
     each_s = next((_number(pair[1]) for pair in words if len(pair) == 2 and pair[0] == "time"), None)
-    return in_turn([name_of.get(name, name) for name in names], n_sleep_epochs, path.name, each_s)
+    return consecutive_events([name_of.get(name, name) for name in names], n_sleep_epochs, path.name, each_s)
 
 
-def _ends(path: Path, rows: list[list[str]]) -> list[Scored]:
+def _ends(path: Path, rows: list[list[str]]) -> list[Event]:
     """Lay out stages that say where they end: at their last sample, a little before the next begins."""
     scored, begin_s = [], 0.0
     for name, cell in rows:
         end_s = _number(cell)
         if end_s is None or not end_s > begin_s:
             raise UserError(f"{path.name}: {name!r} ends at {cell!r}, not after {begin_s:g} s. Export it again.")
-        scored.append(Scored(begin_s, end_s - begin_s, name))
+        scored.append(Event(begin_s, end_s - begin_s, name))
         begin_s = end_s
     return scored
 
 
 def _table(
     path: Path, rows: list[list[str]], columns: tuple[int, int | None, int], n_sleep_epochs: int, start_time: str
-) -> list[Scored]:
+) -> list[Event]:
     """Read onset, duration and stage of each row."""
     onset, duration, stage = columns
     onsets_s = _onsets_s(path, [row[onset] for row in rows], n_sleep_epochs, start_time)
     durations_s = [0.0 if duration is None else _duration_s(path, row[duration]) for row in rows]
     names = [row[stage] for row in rows]
-    return [Scored(*values) for values in zip(onsets_s, durations_s, names, strict=True)]
+    return [Event(*values) for values in zip(onsets_s, durations_s, names, strict=True)]
 
 
 def _onsets_s(path: Path, cells: list[str], n_sleep_epochs: int, start_time: str) -> list[float]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recordings.scored import Scored, in_turn
+from recordings.hypnogram_events import Event, consecutive_events
 from utils.errors import UserError
 from utils.files import read_small
 from utils.stages import SLEEP_EPOCH_S
@@ -15,7 +15,7 @@ PROFUSION, NSRR = "CMPStudyConfig", "PSGAnnotation"
 """Elements that hold all else."""
 
 
-def read_xml(path: Path, n_sleep_epochs: int) -> list[Scored]:
+def read_xml(path: Path, n_sleep_epochs: int) -> list[Event]:
     """Read the stages of a Profusion XML or an NSRR XML file.
 
     Parameters
@@ -32,7 +32,7 @@ def read_xml(path: Path, n_sleep_epochs: int) -> list[Scored]:
     root = _root(path)
     if root.tag == PROFUSION:
         each_s = _seconds(path, root.findtext("EpochLength", str(SLEEP_EPOCH_S)), "EpochLength")
-        return in_turn(_profusion_codes(path, root), n_sleep_epochs, path.name, each_s)
+        return consecutive_events(_profusion_codes(path, root), n_sleep_epochs, path.name, each_s)
     if root.tag == NSRR:
         return _nsrr_events(path, root)
     raise UserError(
@@ -76,10 +76,10 @@ def _profusion_codes(path: Path, root: "Element") -> list[str]:
     return codes
 
 
-def _nsrr_events(path: Path, root: "Element") -> list[Scored]:
+def _nsrr_events(path: Path, root: "Element") -> list[Event]:
     """Return the events of type Stages, whose concept is a name and a code, as in `Stage 2 sleep|2`."""
     events = [
-        Scored(
+        Event(
             _seconds(path, event.findtext("Start", ""), "Start"),
             _seconds(path, event.findtext("Duration", ""), "Duration"),
             event.findtext("EventConcept", "").split("|")[0].strip(),

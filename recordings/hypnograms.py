@@ -15,7 +15,7 @@ import numpy as np
 
 from recordings import edf, hypnogram_texts, hypnogram_xml
 from recordings.edf_header import ANONYMOUS, read_header
-from recordings.scored import Scored
+from recordings.hypnogram_events import Event
 from recordings.stage_names import UNSCORED, resolve
 from utils.errors import UserError
 from utils.files import require_file
@@ -35,7 +35,7 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scoring:
+class Hypnogram:
     """The scored stages of one recording.
 
     Attributes
@@ -105,7 +105,7 @@ class Scoring:
         )
 
 
-def read_scoring(
+def read_hypnogram(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
 ) -> np.ndarray:
     """Read the stages of a recording from any of the known forms.
@@ -132,34 +132,34 @@ def read_scoring(
         The file cannot be read, names are unknown, it is of another start or length than the recording, or its
         stages contradict each other or do not fit the sleep epochs.
     """
-    return load_scoring(path, n_sleep_epochs, start_time, stage_names).stages(n_sleep_epochs)
+    return load_hypnogram(path, n_sleep_epochs, start_time, stage_names).stages(n_sleep_epochs)
 
 
-def load_scoring(
+def load_hypnogram(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
-) -> Scoring:
-    """Read the stages of a recording with their times; see `read_scoring`."""
+) -> Hypnogram:
+    """Read the stages of a recording with their times; see `read_hypnogram`."""
     require_file(path)
     suffix, rk = path.suffix.casefold(), False
-    scored: Sequence[Scored]
+    scored: Sequence[Event]
     if suffix in (".edf", ".bdf"):
         _require_same_start(path, start_time)
-        scored = [Scored(*annotation) for annotation in edf.read_annotations(path)]
+        scored = [Event(*annotation) for annotation in edf.read_annotations(path)]
     elif suffix == ".xml":
         scored, rk = hypnogram_xml.read_xml(path, n_sleep_epochs), True
     else:
         scored, rk = hypnogram_texts.read_text(path, n_sleep_epochs, start_time)
-    return make_scoring(scored, path.name, stage_names, rk=rk)
+    return make_hypnogram(scored, path.name, stage_names, rk=rk)
 
 
-def make_scoring(
-    scored: Iterable[Scored], source: str, stage_names: Mapping[str, int | None] | None = None, *, rk: bool = False
-) -> Scoring:
+def make_hypnogram(
+    scored: Iterable[Event], source: str, stage_names: Mapping[str, int | None] | None = None, *, rk: bool = False
+) -> Hypnogram:
     """Name the stages, put them in order, and join neighbours of the same stage.
 
     Parameters
     ----------
-    scored : iterable of Scored
+    scored : iterable of Event
     source : str
         Name of the file, for messages.
     stage_names, rk
@@ -191,10 +191,10 @@ def make_scoring(
             runs[-1] = last._replace(end_s=max(last.end_s, run.end_s))
         else:
             runs.append(run)
-    return Scoring(source, tuple(run for run in runs if run.stage != UNSCORED), remarks)
+    return Hypnogram(source, tuple(run for run in runs if run.stage != UNSCORED), remarks)
 
 
-def _duration_s(scored: Scored, following: Scored | None, source: str) -> float:
+def _duration_s(scored: Event, following: Event | None, source: str) -> float:
     """Return how long a stage lasts; one that does not say it lasts a sleep epoch if the next begins then."""
     if scored.duration_s > 0:
         return scored.duration_s

@@ -7,7 +7,7 @@ from utils.errors import UserError
 from utils.stages import SLEEP_EPOCH_S
 
 
-class Scored(NamedTuple):
+class Event(NamedTuple):
     """One line, annotation or event of a scoring.
 
     Attributes
@@ -25,7 +25,9 @@ class Scored(NamedTuple):
     name: str
 
 
-def in_turn(names: Sequence[str], n_sleep_epochs: int, source: str, each_s: float | None = None) -> list[Scored]:
+def consecutive_events(
+    names: Sequence[str], n_sleep_epochs: int, source: str, each_s: float | None = None
+) -> list[Event]:
     """Lay names out one after the other from the start of the recording to its end.
 
     Parameters
@@ -45,7 +47,7 @@ def in_turn(names: Sequence[str], n_sleep_epochs: int, source: str, each_s: floa
     """
     for length_s in [each_s] if each_s else (30, 15, 10, 6, 5, 3, 2, 1):
         if n_sleep_epochs * SLEEP_EPOCH_S <= len(names) * length_s <= (n_sleep_epochs + 1) * SLEEP_EPOCH_S:
-            return [Scored(position * length_s, length_s, name) for position, name in enumerate(names)]
+            return [Event(position * length_s, length_s, name) for position, name in enumerate(names)]
     of = f" of {each_s:g} s" if each_s else ""
     raise UserError(
         f"{source}: {len(names)} stages{of}, but the recording has {n_sleep_epochs} sleep epochs of {SLEEP_EPOCH_S} s. "
