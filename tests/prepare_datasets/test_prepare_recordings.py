@@ -176,7 +176,9 @@ def make_gap(path, after, gap_s):
         old, new = b"+%d\x14\x14\x00" % record, b"+%d\x14\x14\x00" % (record + gap_s)
         assert content.count(old) == 1
         begin = content.index(old)
-        content = content[:begin] + new.ljust(len(old), b"\0") + content[begin + max(len(old), len(new)) :]
+        padding = content.index(b"\0\0", begin) + 1  # after the annotations of the data record
+        rest = content[begin + len(old) : padding] + content[padding + len(new) - len(old) :]
+        content = content[:begin] + new + rest
     assert len(content) == path.stat().st_size
     path.write_bytes(content)
 
