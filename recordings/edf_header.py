@@ -185,20 +185,18 @@ def _n_records(path: Path, text: str, data_bytes: int, record_bytes: int) -> int
     n_records = _count(path, "number of data records", text)
     if n_records == 0 or record_bytes == 0:
         raise UserError(f"{path.name}: no data records, only a header. Get it again.")
-    n_whole, rest = divmod(data_bytes, record_bytes)
+    problem, (n_whole, rest) = "", divmod(data_bytes, record_bytes)
     if n_whole < n_records and rest:
-        raise UserError(
-            f"{path.name}: cut off in the middle of data record {n_whole + 1} of {n_records}. Get it again."
+        problem = f"cut off in the middle of data record {n_whole + 1} of {n_records}"
+    elif n_whole < n_records:
+        problem = f"the header promises {n_records} data records, but the file has {n_whole}"
+    elif data_bytes > n_records * record_bytes:
+        problem = (
+            f"the file goes on for {data_bytes - n_records * record_bytes} bytes after the {n_records} data records "
+            f"of {record_bytes} bytes that its header promises"
         )
-    if n_whole < n_records:
-        raise UserError(
-            f"{path.name}: the header promises {n_records} data records, but the file has {n_whole}. Get it again."
-        )
-    if data_bytes > n_records * record_bytes:
-        raise UserError(
-            f"{path.name}: the file goes on for {data_bytes - n_records * record_bytes} bytes after the {n_records} "
-            f"data records of {record_bytes} bytes that its header promises. Get it again."
-        )
+    if problem:
+        raise UserError(f"{path.name}: {problem}. Get it again.")
     if n_records > _MAX_RECORDS:
         raise UserError(f"{path.name}: {n_records} data records; at most {_MAX_RECORDS} are read. Make them longer.")
     return n_records

@@ -1,4 +1,4 @@
-"""What every form of a scoring is read into."""
+"""Events: what the readers of all forms of hypnograms return."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,16 +8,16 @@ from utils.stages import SLEEP_EPOCH_S
 
 
 class Event(NamedTuple):
-    """One line, annotation or event of a scoring.
+    """One stage, or something else that a scorer noted, for as long as it lasts.
 
     Attributes
     ----------
     onset_s : float
-        From the start of the recording.
+        Seconds from the start of the recording.
     duration_s : float
-        0 if it does not say.
+        Seconds; 0 if the file gives no duration.
     name : str
-        As it stands there, without spaces around it.
+        As in the file, without spaces around it.
     """
 
     onset_s: float
@@ -26,30 +26,32 @@ class Event(NamedTuple):
 
 
 def consecutive_events(
-    names: Sequence[str], n_sleep_epochs: int, source: str, each_s: float | None = None
+    names: Sequence[str], n_sleep_epochs: int, source: str, duration_s: float | None = None
 ) -> list[Event]:
-    """Lay names out one after the other from the start of the recording to its end.
+    """Give each stage of a list its time: one after the other from the start of the recording to its end.
 
     Parameters
     ----------
     names : sequence of str
+        Names of the stages.
     n_sleep_epochs : int
-        Whole sleep epochs that the recording has; a part of one may follow them.
+        Whole sleep epochs of the recording, which may end with a part of one.
     source : str
-        Name of the scoring, for messages.
-    each_s : float, optional
-        How long each lasts. If not given, it is the length of which they make the recording: 30 s or a part of it.
+        Name of the hypnogram, for messages.
+    duration_s : float, optional
+        Duration of each stage in s. By default 30 s or a whole part of it, such that the list is as long as the
+        recording.
 
     Raises
     ------
     UserError
-        They are not as many as the recording is long.
+        The list is shorter or longer than the recording.
     """
-    for length_s in [each_s] if each_s else (30, 15, 10, 6, 5, 3, 2, 1):
-        if n_sleep_epochs * SLEEP_EPOCH_S <= len(names) * length_s <= (n_sleep_epochs + 1) * SLEEP_EPOCH_S:
-            return [Event(position * length_s, length_s, name) for position, name in enumerate(names)]
-    of = f" of {each_s:g} s" if each_s else ""
+    for each_s in [duration_s] if duration_s else (30, 15, 10, 6, 5, 3, 2, 1):
+        if n_sleep_epochs * SLEEP_EPOCH_S <= len(names) * each_s <= (n_sleep_epochs + 1) * SLEEP_EPOCH_S:
+            return [Event(position * each_s, each_s, name) for position, name in enumerate(names)]
+    of = f" of {duration_s:g} s" if duration_s else ""
     raise UserError(
         f"{source}: {len(names)} stages{of}, but the recording has {n_sleep_epochs} sleep epochs of {SLEEP_EPOCH_S} s. "
-        "They must be of one night, and begin and end with it: get both files again, or add ? where nothing is scored."
+        "Both must be of the same night and equally long: get both files again, or add ? for what is not scored."
     )

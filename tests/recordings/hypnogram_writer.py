@@ -1,4 +1,4 @@
-"""One night's scoring in every form that is read, as the programs themselves write it."""
+"""Write the hypnogram of one night in every form that is read, as the programs themselves write it."""
 
 import datetime as dt
 from itertools import groupby

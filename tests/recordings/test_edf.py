@@ -25,7 +25,6 @@ from edf_writer import (
 )
 from edfio import Edf, EdfAnnotation, EdfSignal
 
-from recordings.channels import find_channel
 from recordings.edf import read_annotations, read_channel
 from recordings.edf_header import read_header
 from utils.errors import UserError
@@ -91,31 +90,6 @@ def test_only_the_wanted_channel_is_held_in_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < (2 + 8 + 4) * n + 1e6, "one channel in int16, float64 and float32"
-
-
-def test_the_aliases_of_a_data_set_come_after_the_exact_name(tmp_path):
-    aliases = {"EEG C3-A2": ("EEG(sec)", "EEG2"), "EEG C4-A1": ("EEG",)}
-    header = read_header(write_psg(tmp_path / "a.edf", labels=("EEG(SEC)", "EEG", "EEG C4-A1")))
-    assert find_channel(header.labels, "EEG C3-A2", "SC4001E0-PSG.edf", aliases) == "EEG(SEC)"
-    assert find_channel(header.labels, "EEG C4-A1", "SC4001E0-PSG.edf", aliases) == "EEG C4-A1"
-    assert find_channel(header.labels, "EEG", "SC4001E0-PSG.edf", aliases) == "EEG"
-
-
-def test_a_channel_that_is_not_there_is_answered_with_those_that_are(psg):
-    message = (
-        r"SC4001E0-PSG.edf: no channel 'EEG Fpz'. The file has 'EEG Fpz-Cz', 'EEG Pz-Oz', 'Resp oro-nasal'. "
-        r"Pass one with --select_ch."
-    )
-    with pytest.raises(UserError, match=message):
-        find_channel(read_header(psg).labels, "EEG Fpz", "SC4001E0-PSG.edf")
-    with pytest.raises(UserError, match=r"no channel 'EEG C3-A2' \(nor 'EEG2', 'EEG 2'\)"):
-        find_channel(read_header(psg).labels, "EEG C3-A2", "SC4001E0-PSG.edf", {"EEG C3-A2": ("EEG2", "EEG 2")})
-
-
-def test_a_name_of_two_channels_is_refused(tmp_path):
-    header = read_header(write_psg(tmp_path / "a.edf", labels=("EEG", "EEG")))
-    with pytest.raises(UserError, match="2 channels go by 'EEG'"):
-        find_channel(header.labels, "EEG", "SC4001E0-PSG.edf")
 
 
 def replace_by(content):

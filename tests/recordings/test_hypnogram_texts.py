@@ -65,7 +65,7 @@ def test_a_duration_may_be_missing(read, duration):
 
 
 def onsets(read, *cells, **options):
-    return [scored.onset_s for scored in read("onset,stage", *(f"{cell},N1" for cell in cells), **options)]
+    return [event.onset_s for event in read("onset,stage", *(f"{cell},N1" for cell in cells), **options)]
 
 
 def test_clock_times_are_counted_from_the_start_over_midnight(read):
@@ -133,22 +133,25 @@ def test_the_onset_of_the_recording_goes_before_a_column_of_clock_times(read):
         (["W\t30", "N1\t30"], "'N1' ends at '30', not after 30 s"),
         (["W\t30", "N1\tx"], "'N1' ends at 'x', not after 30 s"),
         (["time_base 1.0", "1"], "0 stages, but the recording has 4 sleep epochs"),
-        (["Epoch,Stage", "0,W"], "1 stages, but the recording has 4 sleep epochs of 30 s. They must be of one night"),
+        (
+            ["Epoch,Stage", "0,W"],
+            "1 stages, but the recording has 4 sleep epochs of 30 s. Both must be of",
+        ),
         (["W"] * 3, "3 stages, but the recording has 4 sleep epochs"),
         (["W"] * 6, "6 stages, but"),
         ([""], "no stages in it"),
         (["*Duration_sec\t60"], "no stages in it"),
     ],
 )
-def test_texts_that_are_no_scoring_of_the_recording_are_refused(read, lines, message):
+def test_texts_that_are_no_hypnogram_of_the_recording_are_refused(read, lines, message):
     with pytest.raises(UserError, match=f"^night.csv: .*{message}"):
         read(*lines)
 
 
 @pytest.mark.parametrize(("per_epoch", "each_s"), [(1, 30), (2, 15), (3, 10), (5, 6), (6, 5), (15, 2), (30, 1)])
 def test_a_list_may_have_several_stages_for_each_sleep_epoch(read, per_epoch, each_s):
-    scored = read(*["N2"] * per_epoch * 40, n_sleep_epochs=40)
-    assert scored == [Event(i * each_s, each_s, "N2") for i in range(40 * per_epoch)]
+    events = read(*["N2"] * per_epoch * 40, n_sleep_epochs=40)
+    assert events == [Event(i * each_s, each_s, "N2") for i in range(40 * per_epoch)]
 
 
 def test_a_list_may_have_a_header(read):

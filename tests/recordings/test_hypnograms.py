@@ -13,32 +13,26 @@ from utils.errors import UserError
 NAMES = {"W": "Sleep stage W", "1": "Sleep stage 1", "2": "Sleep stage 2", "R": "Sleep stage R", "?": "Sleep stage ?"}
 
 
-def stages(scored, n_sleep_epochs, begin_s=0.0):
-    scored = [Event(onset_s, duration_s, NAMES.get(name, name)) for onset_s, duration_s, name in scored]
-    return make_hypnogram(scored, "here").stages(n_sleep_epochs, begin_s).tolist()
+def stages(events, n_sleep_epochs, begin_s=0.0):
+    events = [Event(onset_s, duration_s, NAMES.get(name, name)) for onset_s, duration_s, name in events]
+    return make_hypnogram(events, "here").stages(n_sleep_epochs, begin_s).tolist()
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 @pytest.mark.parametrize("start", [START, dt.datetime(2020, 2, 28, 23, 50)])
-def test_every_form_of_a_scoring_gives_the_same_stages(tmp_path, form, start):
+def test_every_form_gives_the_same_stages_and_is_left_as_it_was(tmp_path, form, start):
     path = write_form(form, tmp_path, "night 1", start=start)
-    found = read_hypnogram(path, len(LETTERS), start.isoformat())
-    assert found.tolist() == [STAGE[letter] for letter in LETTERS]
-    assert found.dtype == np.int32
+    before = contents(tmp_path)
+    stages = read_hypnogram(path, len(LETTERS), start.isoformat())
+    assert stages.tolist() == [STAGE[letter] for letter in LETTERS]
+    assert stages.dtype == np.int32
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_a_scoring_may_have_the_part_of_a_sleep_epoch_at_the_end_of_the_recording(tmp_path, form):
+def test_a_hypnogram_may_have_the_part_of_a_sleep_epoch_at_the_end_of_the_recording(tmp_path, form):
     path = write_form(form, tmp_path, "night")
     assert read_hypnogram(path, len(LETTERS) - 1, START.isoformat()).tolist() == [STAGE[x] for x in LETTERS[:-1]]
-
-
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_reading_a_scoring_changes_nothing(tmp_path, form):
-    path = write_form(form, tmp_path, "night")
-    before = contents(tmp_path)
-    read_hypnogram(path, len(LETTERS), START.isoformat())
-    assert contents(tmp_path) == before
 
 
 def test_annotations_are_read_from_the_recording_itself(tmp_path):
@@ -82,8 +76,8 @@ def test_the_order_of_the_lines_does_not_matter():
 
 
 def test_what_is_said_to_be_no_stage_is_passed_over():
-    scored = [Event(0, 60, "N2"), Event(12.5, 3, "Arousal"), Event(60, 30, "N3")]
-    assert make_hypnogram(scored, "here", {"Arousal": None}).stages(3).tolist() == [2, 2, 3]
+    events = [Event(0, 60, "N2"), Event(12.5, 3, "Arousal"), Event(60, 30, "N3")]
+    assert make_hypnogram(events, "here", {"Arousal": None}).stages(3).tolist() == [2, 2, 3]
     with pytest.raises(UserError, match="here: no stages in it"):
         make_hypnogram([Event(0, 60, "Arousal")], "here", {"Arousal": None})
 
@@ -98,7 +92,7 @@ def test_a_sleep_epoch_that_is_scored_in_part_is_not_scored():
 
 
 @pytest.mark.parametrize(
-    ("scored", "message"),
+    ("events", "message"),
     [
         ([(0, 45, "W"), (45, 45, "2")], "'Sleep stage W' until 45 s and 'Sleep stage 2' from 45 s are in one"),
         ([(0, 35, "W"), (50, 40, "2")], "are in one sleep epoch: not multiples of 30 s from 0 s on"),
@@ -116,9 +110,9 @@ def test_a_sleep_epoch_that_is_scored_in_part_is_not_scored():
         ([], "no stages in it"),
     ],
 )  # fmt: skip
-def test_scorings_that_do_not_give_each_sleep_epoch_one_stage_are_refused(scored, message):
+def test_events_that_do_not_give_each_sleep_epoch_one_stage_are_refused(events, message):
     with pytest.raises(UserError, match=f"^here: .*{message}"):
-        stages(scored, 10)
+        stages(events, 10)
 
 
 def test_stages_without_durations_last_until_the_next_a_sleep_epoch_later():
@@ -130,14 +124,14 @@ def test_rounded_times_are_on_the_grid():
 
 
 @pytest.mark.parametrize(("first_s", "begin_s"), [(30, 0), (12.5, 12.5), (312.5, 12.5), (29.99, 0), (60.01, 0)])
-def test_a_scoring_says_where_its_sleep_epochs_begin(first_s, begin_s):
-    scoring = make_hypnogram([Event(0, first_s, "?"), Event(first_s, 60, "W"), Event(first_s + 60, 30, "N2")], "here")
-    assert scoring.begin_s == begin_s
+def test_a_hypnogram_says_where_its_sleep_epochs_begin(first_s, begin_s):
+    hypnogram = make_hypnogram([Event(0, first_s, "?"), Event(first_s, 60, "W"), Event(first_s + 60, 30, "N2")], "here")
+    assert hypnogram.begin_s == begin_s
     first = round((first_s - begin_s) / 30)
-    assert scoring.stages(first + 3, begin_s).tolist() == [-1] * first + [0, 0, 2]
+    assert hypnogram.stages(first + 3, begin_s).tolist() == [-1] * first + [0, 0, 2]
 
 
-def test_a_scoring_knows_where_sleep_ends():
+def test_a_hypnogram_knows_where_sleep_ends():
     assert make_hypnogram([Event(0, 60, "N2"), Event(60, 90, "W"), Event(150, 30, "?")], "here").end_of_sleep_s == 60
     assert make_hypnogram([Event(0, 60, "?")], "here").end_of_sleep_s == 0
     assert make_hypnogram([Event(0, 60, "?")], "here").begin_s == 0
@@ -150,7 +144,7 @@ def test_what_was_taken_for_granted_is_remarked(tmp_path):
     assert load_hypnogram(path, 5).stages(5).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_file_that_is_no_scoring_is_one_line(tmp_path):
+def test_a_file_that_is_no_hypnogram_is_one_line(tmp_path):
     for name, content, message in (
         ("a.edf", b"", "the file is empty"),
         ("a.edf", b"MZ" + bytes(600), "not an EDF file"),
