@@ -176,9 +176,9 @@ def make_gap(path, after, gap_s):
         old, new = b"+%d\x14\x14\x00" % record, b"+%d\x14\x14\x00" % (record + gap_s)
         assert content.count(old) == 1
         begin = content.index(old)
-        padding = content.index(b"\0\0", begin) + 1  # after the annotations of the data record
-        rest = content[begin + len(old) : padding] + content[padding + len(new) - len(old) :]
-        content = content[:begin] + new + rest
+        n_more = len(new) - len(old)  # taken from the zeros after the annotations of the data record
+        padding = content.index(b"\0" * (1 + n_more), begin) + 1
+        content = content[:begin] + new + content[begin + len(old) : padding] + content[padding + n_more :]
     assert len(content) == path.stat().st_size
     path.write_bytes(content)
 
