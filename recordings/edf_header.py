@@ -22,12 +22,9 @@ ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 ANONYMOUS = date(1985, 1, 1)
 """Date of files whose real date was removed."""
 
-_MAX_RECORDS = 2 * 10**6
-"""Data records of one file: a week has 604,800 s."""
-
+_MAX_RECORDS = 2 * 10**6  # a week has 604,800 s
 _FIXED_BYTES = _SIGNAL_BYTES = 256
-_SIGNAL_WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
-"""Bytes of the header fields that each signal has, in their order (see `_signals`)."""
+_SIGNAL_WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes of the fields of one signal; `_signals` names them
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,11 @@ ONSET_COLUMNS = ("recording_onset", "onset", "init", "start", "begin", "time")
 DURATION_COLUMNS = ("duration",)
 """Names of columns in lower case, without units. The first that a file has is used."""
 
-N_SHOWN = 3
-"""Examples of onsets in a message."""
-
 DESCRIPTION = "_description.txt"
-"""Ends the name of the file that explains the codes of Visbrain's lists, beside the list."""
+"""End of the name of the file that explains the codes of a list from Visbrain, beside the list."""
 
 _MAX_CELLS = 10**7
+_N_SHOWN = 3  # onsets in a message
 
 
 def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Event], bool]:
@@ -171,7 +169,7 @@ def _onsets_s(path: Path, cells: list[str], n_sleep_epochs: int, start_time: str
     except ValueError:
         examples = {re.sub("[0-9]+", "0", cell): cell for cell in reversed(cells)}  # one of each form
         raise UserError(
-            f"{path.name}: onsets such as {', '.join(map(repr, list(examples.values())[:N_SHOWN]))}. "
+            f"{path.name}: onsets such as {', '.join(map(repr, list(examples.values())[:_N_SHOWN]))}. "
             "All must be seconds, or clock times hh:mm:ss, or dates with times yyyy-mm-ddThh:mm:ss."
         ) from None
     return onsets_from_dates(dates, start, path.name)

@@ -22,14 +22,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nedf", ".lay")
 """Suffixes of the recordings in a folder. MNE reads more formats, if their files are named."""
 
-_SKIPPED = "BAD_ACQ_SKIP"
-"""MNE's annotation of what was not recorded."""
-
-_LARGEST_RATIO = 1000
-"""Of two sampling rates: EEG has no less than 0.1 Hz and no more than 100 kHz."""
-
-_LARGEST_FACTOR = 100_000
-"""Of resampling, up or down: the filter grows with it."""
+_SKIPPED = "BAD_ACQ_SKIP"  # MNE's annotation of what was not recorded
+_LARGEST_RATIO = 1000  # of two sampling rates: EEG has no less than 0.1 Hz and no more than 100 kHz
+_LARGEST_FACTOR = 100_000  # of resampling, up or down: the filter grows with it
 
 
 @dataclass(frozen=True)

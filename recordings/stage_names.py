@@ -16,8 +16,7 @@ UNSCORED = -1
 ALL_OTHERS = "*"
 """Key of a user's stage names that stands for all names that are not known."""
 
-N_SHOWN = 20
-"""Unknown names in a message."""
+_N_SHOWN = 20  # unknown names in a message
 
 # Keys as `_key` makes them. The AASM's N3 is stages 3 and 4 of Rechtschaffen & Kales.
 _NAMES = {
@@ -133,7 +132,7 @@ def _key(name: str) -> str:
 
 def _unknown(source: str, unknown: Counter[str]) -> UserError:
     """Error that lists unknown names with their counts, and the JSON that would map them."""
-    shown = unknown.most_common(N_SHOWN)
+    shown = unknown.most_common(_N_SHOWN)
     listed = ", ".join(f"{name!r} ({count})" for name, count in shown)
     more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
     mapping = json.dumps(dict.fromkeys([name for name, _ in shown]), ensure_ascii=False)

@@ -89,7 +89,7 @@ def test_only_the_wanted_channel_is_held_in_memory(tmp_path):
     read_channel(header, "EEG 3")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < (2 + 8 + 4) * n + 1e6, "one channel in int16, float64 and float32"
+    assert peak < (8 + 4) * n + 1e6, "one channel in float64 and float32"
 
 
 def replace_by(content):
