@@ -98,10 +98,10 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _folded(name: str) -> str:
-    """Name in lower case, without spaces."""
+    """Put a name in lower case, without spaces."""
     return "".join(name.casefold().split())
 
 
 def _bare(name: str) -> str:
-    """Name in lower case, without spaces and without a leading EEG."""
+    """Put a name in lower case, without spaces and without a leading EEG."""
     return _folded(name).removeprefix("eeg")

@@ -1,4 +1,4 @@
-"""The data of EDF and BDF files: one channel in microvolts, and the annotations of EDF+ and BDF+."""
+"""Read EDF and BDF files: one channel in microvolts, and the annotations of EDF+ and BDF+."""
 
 import math
 import re
@@ -115,7 +115,7 @@ def _digital_values(header: Header, signal: Signal) -> np.ndarray:
 
 
 def _decoded(content: bytes, header: Header) -> str:
-    """Text of an annotation: UTF-8, as EDF+ has it, else Latin-1; without the channel that it may name after @@."""
+    """Decode the text of an annotation (UTF-8 in EDF+, else Latin-1), without the channel that may follow @@."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The header of an EDF or BDF file, checked against the rest of the file.
+"""Read the header of an EDF or BDF file and check it against the rest of the file.
 
 Libraries (MNE, edfio) read as much of a damaged file as they can and warn. Here it is refused, with its name and what
 is wrong with it.
@@ -147,7 +147,7 @@ def read_header(path: Path) -> Header:
 
 
 def _start(fixed: bytes) -> datetime | None:
-    """Start date and time; EDF's two-digit years are 1985 to 2084."""
+    """Read date and time of the start; EDF's two-digit years are 1985 to 2084."""
     try:
         start = datetime.strptime(_text(fixed[168:184]), "%d.%m.%y%H.%M.%S")
     except ValueError:
@@ -200,12 +200,12 @@ def _n_records(path: Path, text: str, data_bytes: int, record_bytes: int) -> int
 
 
 def _text(field: bytes) -> str:
-    """Text of a header field."""
+    """Decode a header field."""
     return field.strip().decode("latin-1")
 
 
 def _number(text: str) -> float:
-    """Finite number with a point or a comma; NaN if the text is none."""
+    """Parse a finite number with a point or a comma; NaN if the text is none."""
     try:
         number = float(text.replace(",", "."))
     except ValueError:
@@ -214,7 +214,7 @@ def _number(text: str) -> float:
 
 
 def _count(path: Path, what: str, text: str) -> int:
-    """Read a whole number; `what` names it in messages."""
+    """Parse a whole number; `what` names it in messages."""
     if not re.fullmatch("[0-9]+", text):
         raise UserError(f"{path.name}: the {what} in its header is {text!r}, not a number. Get the file again.")
     return int(text)

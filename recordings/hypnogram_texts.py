@@ -105,18 +105,18 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _column_name(cell: str) -> str:
-    """Name of a column without its unit: `Duration [s]` and `duration_sec` are duration."""
+    """Strip a column's name of its unit: `Duration [s]` and `duration_sec` are duration."""
     words = re.sub(r"[\s_()\[\]]+", "_", cell.casefold()).strip("_")
     return re.sub("_(s|sec|seconds)$", "", words)
 
 
 def _first(names: Sequence[str], header: Sequence[str]) -> int | None:
-    """Position in `header` of the first of `names` that it has."""
+    """Find the first of `names` that is in `header`; return its position."""
     return next((header.index(name) for name in names if name in header), None)
 
 
 def _number(text: str) -> float | None:
-    """Finite number with a point or a comma, None if the text is none."""
+    """Parse a finite number with a point or a comma; None if the text is none."""
     number = float(text.replace(",", ".")) if re.fullmatch(r"[+-]?\d+([.,]\d*)?", text) else math.inf
     return number if math.isfinite(number) else None
 

@@ -191,7 +191,7 @@ def make_hypnogram(
 
 
 def _duration_s(event: Event, following: Event | None, source: str) -> float:
-    """Duration of a stage. If the file gives none, it is one sleep epoch, and the next stage must begin then."""
+    """Return how long a stage lasts: one sleep epoch if the file does not say, and then the next stage must follow."""
     if event.duration_s > 0:
         return event.duration_s
     apart_s = following.onset_s - event.onset_s if following else SLEEP_EPOCH_S

@@ -174,7 +174,7 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
     if header.start is None:
         remarks.append("its header has no valid start time")
     elif header.start.date() == ANONYMOUS:
-        remarks.append("its date was taken away (1 January 1985)")
+        remarks.append("its date was removed (1 January 1985)")
     return Channel(signal, rates[0], derivation_name(name, reference), header.start_time, tuple(remarks))
 
 

@@ -115,7 +115,7 @@ def read_stage_names(path: Path) -> dict[str, int | None]:
 
 
 def _number(name: str) -> int | None:
-    """Whole number in any notation, such as numpy's 2.000000000000000000e+00; None if the name is none."""
+    """Parse a whole number in any notation, such as numpy's 2.000000000000000000e+00; None if the name is none."""
     try:
         number = float(name)
     except ValueError:
@@ -131,7 +131,7 @@ def _key(name: str) -> str:
 
 
 def _unknown(source: str, unknown: Counter[str]) -> UserError:
-    """Error that lists unknown names with their counts, and the JSON that would map them."""
+    """Make the error that lists unknown names with their counts, and the JSON that would map them."""
     shown = unknown.most_common(_N_SHOWN)
     listed = ", ".join(f"{name!r} ({count})" for name, count in shown)
     more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""

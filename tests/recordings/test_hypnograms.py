@@ -155,7 +155,7 @@ def test_a_file_that_is_no_hypnogram_is_one_line(tmp_path):
         ("a.tsv", b"\xff\xfeW\x00\n\x00", "1 stages, but the recording has 5 sleep epochs"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=message) as told:
+        with pytest.raises(UserError, match=message) as error:
             read_hypnogram(tmp_path / name, 5)
-        assert re.match(r"a\.\w+: ", str(told.value))
-        assert "\n" not in str(told.value)
+        assert re.match(r"a\.\w+: ", str(error.value))
+        assert "\n" not in str(error.value)

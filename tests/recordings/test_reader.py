@@ -115,7 +115,7 @@ def test_a_unit_that_was_converted_is_told_and_one_that_is_no_voltage_refused(tm
 @pytest.mark.parametrize(
     ("text", "start", "remark"),
     [
-        ("01.01.8523.10.00", "1985-01-01T23:10:00", "its date was taken away (1 January 1985)"),
+        ("01.01.8523.10.00", "1985-01-01T23:10:00", "its date was removed (1 January 1985)"),
         ("xx.yy.zz23.10.00", "", "its header has no valid start time"),
     ],
 )
