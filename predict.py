@@ -162,9 +162,9 @@ def night_of(channel: Channel, path: Path, name: str, scorer: "Scorer", argument
     scores = scorer.score(channel.signal, path.name, *(in_bed or ()))
     truth = None
     if arguments.hypnogram:
-        from recordings.hypnograms import read_scoring
+        from recordings.hypnograms import read_hypnogram
 
-        truth = read_scoring(arguments.hypnogram, n_sleep_epochs, channel.start_time)
+        truth = read_hypnogram(arguments.hypnogram, n_sleep_epochs, channel.start_time)
     night = Night(name, channel.name, start, scores, in_bed, truth, (*channel.remarks, *remarks))
     return remarks_on(night, channel.signal, scorer.n_samples)
 

@@ -25,7 +25,6 @@ COLUMNS = ("read", "score", "files", "read to files", "its CPU", "picture", "who
 def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     """Score a recording in this process; return the seconds of each step, after the imports, and peak memory in GB."""
     import edfio  # noqa: F401 - imports are not what is timed
-    import mne
     import scipy.signal  # noqa: F401
 
     import predict
@@ -36,7 +35,6 @@ def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     from utils.heap import keep_freed_memory
 
     keep_freed_memory()
-    mne.io.read_raw_edf  # noqa: B018 - mne imports its readers when they are first named
     scorer = load_scorer([checkpoint])
     arguments = Namespace(channel="EEG Fpz-Cz", reference=None, lights_off=None, lights_on=None, hypnogram=None)
     files = night_files.result_files(output_dir, psg.stem)

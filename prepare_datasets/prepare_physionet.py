@@ -15,7 +15,7 @@ from prepare_datasets.preparation import Task, argument_parser, channel_name, ex
 from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
-from recordings.hypnograms import read_scoring  # noqa: E402
+from recordings.hypnograms import read_hypnogram  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 
@@ -91,7 +91,7 @@ def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
     label = find_channel(header.labels, channel, psg.name)
     signal, fs = edf.read_channel(header, label), header.fs(label)
     n_samples = samples_per_sleep_epoch(fs, psg.name)
-    night = read_scoring(hypnogram, len(signal) // n_samples, header.start_time)
+    night = read_hypnogram(hypnogram, len(signal) // n_samples, header.start_time)
     sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, hypnogram.name)
     return Recording(sleep_epochs, stages, fs, channel, position, header.start_time, psg.name)
 

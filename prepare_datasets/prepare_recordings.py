@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.pairing import pair_files  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
-from recordings.hypnograms import load_scoring  # noqa: E402
+from recordings.hypnograms import load_hypnogram  # noqa: E402
 from recordings.reader import read_channel  # noqa: E402
 from recordings.stage_names import read_stage_names  # noqa: E402
 from utils.errors import UserError  # noqa: E402
@@ -104,7 +104,7 @@ def read_night(
     fs : float or None
         Sampling rate to resample to, in Hz.
     stage_names : mapping of str to int or None, optional
-        See `read_scoring`.
+        See `read_hypnogram`.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read_night(
     found = read_channel(recording, channel, fs=fs)
     n_samples = samples_per_sleep_epoch(found.fs, recording.name)
     n_sleep_epochs, remarks, start_time = len(found.signal) // n_samples, list(found.remarks), found.start_time
-    scored = load_scoring(scoring, n_sleep_epochs, start_time, stage_names)
+    scored = load_hypnogram(scoring, n_sleep_epochs, start_time, stage_names)
     if scored.end_of_sleep_s > (n_sleep_epochs + 1) * SLEEP_EPOCH_S:
         raise UserError(
             f"{scoring.name}: sleep until {scored.end_of_sleep_s:g} s, but {recording.name} ends after "

@@ -1,4 +1,4 @@
-"""The channel that a user means, among the labels of a file."""
+"""Find the channel that a user asks for among the labels of a recording."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,61 +8,60 @@ from utils.errors import UserError
 def find_channel(
     labels: Sequence[str], name: str, source: str, aliases: Mapping[str, Sequence[str]] | None = None
 ) -> str:
-    """Find the label of the channel a user asked for.
+    """Find the label of a channel.
+
+    The name itself is preferred to an alias, an alias to a label that differs in case and spaces only, and that to a
+    label that differs in a leading `EEG` as well.
 
     Parameters
     ----------
     labels : sequence of str
-        Of the channels that the file has.
+        Labels of the channels in the file.
     name : str
-        A label, or a key of `aliases`. An exact label goes before an alias, that before a label which differs in case
-        and spaces, and that before one which lacks, or has, the word EEG in front.
+        A label, or a key of `aliases`.
     source : str
         Name of the file, for messages.
     aliases : mapping of str to sequence of str, optional
-        Labels under which a data set stores a channel, in upper or lower case.
-
-    Returns
-    -------
-    str
-        The label.
+        Other labels of a channel in a data set; case makes no difference.
 
     Raises
     ------
     UserError
-        There is no such channel (shows those that are), or more than one.
+        There is no such channel (the message lists the channels of the file), or more than one.
     """
-    found = _matches(labels, name, (aliases or {}).get(name, ()))
-    if not found:
-        known_as = f" (nor {', '.join(map(repr, aliases[name]))})" if aliases and aliases.get(name) else ""
-        there = ", ".join(map(repr, labels)) or "none at all"
-        raise UserError(f"{source}: no channel {name!r}{known_as}. The file has {there}. Pass one with --select_ch.")
-    if len(found) > 1:
+    names = (aliases or {}).get(name, ())
+    matches = _matches(labels, name, names)
+    if not matches:
+        also = f" (nor {', '.join(map(repr, names))})" if names else ""
+        available = ", ".join(map(repr, labels)) or "none at all"
+        raise UserError(f"{source}: no channel {name!r}{also}. The file has {available}. Pass one with --select_ch.")
+    if len(matches) > 1:
         raise UserError(
-            f"{source}: {len(found)} channels go by {name!r} ({', '.join(map(repr, found))}). "
+            f"{source}: {len(matches)} channels go by {name!r} ({', '.join(map(repr, matches))}). "
             "Give them different labels, or pass another with --select_ch."
         )
-    return found[0]
+    return matches[0]
 
 
 def find_derivation(labels: Sequence[str], name: str, reference: str | None, source: str) -> tuple[str, ...]:
-    """Find the channel a user asked for, or the two whose difference it is.
+    """Find the label of a channel, or the labels of the two channels whose difference is asked for.
 
     Parameters
     ----------
     labels : sequence of str
+        Labels of the channels in the file.
     name : str
-        Of a channel; or of two and a minus between them, `EEG Fpz-Cz` for `EEG Fpz` minus `EEG Cz` or `Cz`, unless one
-        channel has that name.
+        Name of a channel. If there is none of this name, it may be two channels with a minus between them:
+        `EEG Fpz-Cz` is `EEG Fpz` or `Fpz` minus `EEG Cz` or `Cz`.
     reference : str or None
-        Name of a channel to subtract.
+        Name of the channel to subtract.
     source : str
         Name of the file, for messages.
 
     Returns
     -------
     tuple of one or two str
-        The label; or that of the channel, and of the one to subtract from it.
+        Label of the channel, and of the channel to subtract from it.
 
     Raises
     ------
@@ -80,29 +79,29 @@ def find_derivation(labels: Sequence[str], name: str, reference: str | None, sou
 
 
 def _matches(labels: Sequence[str], name: str, aliases: Sequence[str] = ()) -> list[str]:
-    """List the labels that match best, those that match as well together."""
-    others = {alias.casefold() for alias in aliases}
-    ways = (
+    """List the labels that match a name best: several if they match it equally well."""
+    folded_aliases = {alias.casefold() for alias in aliases}
+    rules = (
         lambda label: label == name,
-        lambda label: label.casefold() in others,
+        lambda label: label.casefold() in folded_aliases,
         lambda label: _folded(label) == _folded(name),
         lambda label: _bare(label) == _bare(name) != "",
     )
-    return next((found for found in ([label for label in labels if way(label)] for way in ways) if found), [])
+    return next((matches for rule in rules if (matches := [label for label in labels if rule(label)])), [])
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Yield a name's two sides at each minus."""
+    """Split a name at each of its minus signs in turn."""
     for position, letter in enumerate(name):
         if letter == "-" and name[:position].strip() and name[position + 1 :].strip():
             yield name[:position], name[position + 1 :]
 
 
 def _folded(name: str) -> str:
-    """Name without case and spaces."""
+    """Put a name in lower case, without spaces."""
     return "".join(name.casefold().split())
 
 
 def _bare(name: str) -> str:
-    """Name without case, spaces, and the word EEG in front."""
+    """Put a name in lower case, without spaces and without a leading EEG."""
     return _folded(name).removeprefix("eeg")

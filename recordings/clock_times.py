@@ -1,4 +1,4 @@
-"""Times of day, and dates with times, to seconds from the start of a recording."""
+"""Convert times of day, and dates with times, to seconds from the start of a recording."""
 
 import re
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ DAY_S = 86400
 
 
 def clock_s(text: str) -> float | None:
-    """Return the seconds in `hh:mm` or `hh:mm:ss` with or without a fraction; None if it is neither."""
-    found = re.fullmatch(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:[.,]\d+)?))?", text)
-    if not found:
+    """Convert `hh:mm` or `hh:mm:ss`, with or without a fraction, to seconds; None if the text is neither."""
+    match = re.fullmatch(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:[.,]\d+)?))?", text)
+    if not match:
         return None
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float((found[3] or "0").replace(",", "."))
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float((match[3] or "0").replace(",", "."))
 
 
 def onsets_from_dates(dates: Sequence[datetime], start: datetime | None, source: str) -> list[float]:
-    """Turn dates with times into seconds from the start of the recording.
+    """Convert dates with times to seconds from the start of the recording.
 
     Raises
     ------
@@ -30,30 +30,30 @@ def onsets_from_dates(dates: Sequence[datetime], start: datetime | None, source:
     if start is None:
         raise UserError(f"{source}: gives dates and times, but its recording has no start time. Write seconds instead.")
     if not any(date.microsecond for date in dates):
-        start = start.replace(microsecond=0)  # whole seconds: cut off, as the start's must be
+        start = start.replace(microsecond=0)  # the dates were cut to whole seconds
     return [(date - start).total_seconds() for date in dates]
 
 
 def onsets_from_clock(clocks: Sequence[float], start: datetime | None, n_sleep_epochs: int, source: str) -> list[float]:
-    """Turn `hh:mm:ss` into seconds from the start of the recording.
+    """Convert `hh:mm:ss` to seconds from the start of the recording.
 
-    They may be times of day or times since the start; which of both is told by the recording, in which they must lie.
+    The times may be times of day or times since the start. Only one of the two may lie within the recording.
 
     Parameters
     ----------
     clocks : sequence of float
-        Seconds, in the order of the night: one below that before it is of the next day.
+        Seconds, in the order of the night. Each is less than a day after the one before it.
     start : datetime or None
         Start of the recording, if known.
     n_sleep_epochs : int
-        Whole sleep epochs that it has.
+        Whole sleep epochs of the recording.
     source : str
-        Name of the scoring, for messages.
+        Name of the hypnogram, for messages.
 
     Raises
     ------
     UserError
-        They lie in the recording as neither, or as both.
+        Neither or both lie within the recording.
     """
     since_first, days_s = [0.0], 0
     for before, now in zip(clocks, clocks[1:], strict=False):
@@ -61,18 +61,18 @@ def onsets_from_clock(clocks: Sequence[float], start: datetime | None, n_sleep_e
         since_first.append(now + days_s - clocks[0])
     firsts = {clocks[0]}
     if start is not None:
-        of_day_s = start.hour * 3600 + start.minute * 60 + start.second + start.microsecond * 1e-6
+        start_s = start.hour * 3600 + start.minute * 60 + start.second + start.microsecond * 1e-6
         if all(clock == floor(clock) for clock in clocks):
-            of_day_s = floor(of_day_s)  # whole seconds: cut off, as the start's must be
-        firsts.add(round(clocks[0] - of_day_s, 6) % DAY_S)
+            start_s = floor(start_s)  # the times were cut to whole seconds
+        firsts.add(round(clocks[0] - start_s, 6) % DAY_S)
     elif clocks[0] != 0:
-        firsts.clear()  # a scoring that begins at another time than 0:00 is hardly counted from the start
-    fitting = [first for first in firsts if first + since_first[-1] <= n_sleep_epochs * SLEEP_EPOCH_S]
-    if len(fitting) != 1:
-        may_be = "times of day as well as times since the start of" if fitting else "no times within"
+        firsts.clear()  # times since the start begin at 0:00
+    possible = [first for first in firsts if first + since_first[-1] <= n_sleep_epochs * SLEEP_EPOCH_S]
+    if len(possible) != 1:
+        may_be = "times of day as well as times since the start of" if possible else "no times within"
         raise UserError(
             f"{source}: the onsets can be {may_be} the recording, which starts at "
             f"{start.time() if start else 'an unknown time'} and has {n_sleep_epochs} sleep epochs. "
             "Write seconds since its start, or dates with times."
         )
-    return [fitting[0] + seconds for seconds in since_first]
+    return [possible[0] + seconds for seconds in since_first]

@@ -1,49 +1,29 @@
-"""The one door to MNE: a channel by its name, in microvolts, and the annotations of EDF+ files.
-
-What MNE has to say about dates and filters does not touch the values and is kept quiet; whatever does touch them is
-checked before, here and in `edf_header`.
-"""
+"""Read EDF and BDF files: one channel in microvolts, and the annotations of EDF+ and BDF+."""
 
 import math
 import re
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from recordings.edf_header import (
-    ANNOTATIONS,
-    Header,
-    Signal,
-    read_header,
-    record_onsets,
-    require_no_gaps,
-    signal_bytes,
-)
+from recordings.edf_header import ANNOTATIONS, Header, Signal, read_header
 from utils.errors import UserError
 
 MAX_SAMPLES = 10**8
-"""Of one channel, which takes 1.2 GB to read: a day at 1000 Hz and more."""
+"""Samples of one channel, which take 1.2 GB to read: more than a day at 1000 Hz."""
 
+# Of one file: a kilobyte in each second of most of a day.
 _MAX_ANNOTATION_BYTES, _MAX_ANNOTATIONS = 2**26, 2**19
-"""Of a file: data records of a second, with a kilobyte each, for most of a day."""
 
-_END_OF_TEXT = 0x14
-"""Ends onset and text of each annotation."""
+# Of the times of data records in EDF+D.
+_ROUNDING_S, _MAX_OVERLAP_S, _LONGEST_S = 1e-3, 0.01, 7 * 24 * 3600
 
-# From what MNE returns to microvolts, by the header's dimension (bytes read as Latin-1). MNE turns uV and mV into
-# volts and takes any other dimension for volts, nanovolts and a micro sign in UTF-8 among them.
-_TO_MICROVOLTS = {
-    "uV": 1e6,
-    "\u00b5V": 1e6,
-    "\u00c2\u00b5V": 1.0,
-    "\u00ce\u00bcV": 1.0,
-    "mV": 1e6,
-    "V": 1e6,
-    "nV": 1e-3,
-}
+# Volts by physical dimension. The header is decoded as Latin-1, in which a micro sign or a mu in UTF-8 is two letters.
+_VOLTS = {"uV": 1e-6, "\u00b5V": 1e-6, "\u00c2\u00b5V": 1e-6, "\u00ce\u00bcV": 1e-6, "mV": 1e-3, "V": 1.0, "nV": 1e-9}
 
-# Onset, duration and texts of a list of annotations (Kemp and Olivan, Clin Neurophysiol 2003), without its final zero.
-_ANNOTATION = re.compile(rb"[+-]\d+(\.\d*)?(\x15\d+(\.\d*)?)?\x14(.*\x14)?", re.DOTALL)
+# Onset, duration and texts of one list of annotations (Kemp and Olivan, Clin Neurophysiol 2003)
+_ANNOTATION = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14(?:(.*)\x14)?", re.DOTALL)
 
 
 def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndarray:
@@ -56,7 +36,7 @@ def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndar
     label : str
         From `channels.find_channel`.
     keep_gaps : bool
-        Whether gaps between the data records come back as NaN; otherwise a recording that has one is refused.
+        Fill gaps between the data records with NaN. Otherwise a recording with gaps is refused.
 
     Returns
     -------
@@ -66,28 +46,21 @@ def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndar
     Raises
     ------
     UserError
-        The dimension is no voltage, ranges or the records' duration make no sense, records have gaps, or MNE fails.
+        The dimension is no voltage, the ranges or the duration of the data records make no sense, or there are gaps.
     """
-    path, signal = header.path, header.signal(label)
-    _require_sense(header, signal)
-    if not keep_gaps:
-        require_no_gaps(header)
-    import mne  # here, so that --help need not wait for it
-
-    try:
-        # Latin-1 decodes whatever annotations the file may have; they are not used
-        read = mne.io.read_raw_bdf if header.sample_bytes == 3 else mne.io.read_raw_edf
-        raw = read(path, include=[label], stim_channel=None, encoding="latin1", verbose="ERROR")
-        values = raw.get_data(verbose="ERROR")[0]
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise unreadable(path, error) from error
-    if len(values) != header.n_records * signal.n_per_record:
-        raise UserError(f"{path.name}: MNE read {len(values)} samples of {label!r}, not all. Get the file again.")
-    values *= _TO_MICROVOLTS[signal.dimension]
+    signal = header.signal(label)
+    _check_signal(header, signal)
+    if header.discontinuous and not keep_gaps:
+        _check_no_gaps(header)
+    values = _digital_values(header, signal).astype(np.float64)
+    (physical_min, physical_max), (digital_min, digital_max) = signal.physical_range, signal.digital_range
+    gain = (physical_max - physical_min) / (digital_max - digital_min)
+    values *= gain
+    values += physical_min - digital_min * gain
+    values *= _VOLTS[signal.dimension]  # volts first, as MNE has them: the published preparation, to the last bit
+    values *= 1e6
     microvolts = values.astype(np.float32)
-    return _with_gaps(header, microvolts, signal.n_per_record) if keep_gaps and header.discontinuous else microvolts
+    return _with_gaps(header, microvolts, signal.n_per_record) if header.discontinuous and keep_gaps else microvolts
 
 
 def read_annotations(path: Path) -> list[tuple[float, float, str]]:
@@ -96,101 +69,65 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     Returns
     -------
     list of tuple
-        Onset in s from the start of the file, duration in s (0 if it does not say), text; in the order of their onsets.
+        Onset in s from the start of the recording, duration in s (0 if there is none) and text, ordered by onset.
 
     Raises
     ------
     UserError
-        There are none, or they cannot be read.
+        There are none, too many, or one cannot be read.
     """
-    import mne  # here, so that --help need not wait for it
-
     header = read_header(path)
-    _require_few_annotations(header)
-    read = mne.io.read_raw_bdf if header.sample_bytes == 3 else mne.io.read_raw_edf
-    try:
-        if header.labels:
-            found = read(path, stim_channel=None, encoding="latin1", verbose="ERROR").annotations
-        else:  # MNE looks among all bytes of the file, which is safe where there is nothing else
-            found = mne.read_annotations(path, encoding="latin1")
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise unreadable(path, error) from error
-    if len(found) == 0:
-        raise UserError(
-            f"{path.name}: no annotations in it. Sleep stages must be there, or in a scoring file beside it."
-        )
-    if not header.labels:
-        _require_whole(path)
-    return [
-        (float(onset_s), float(duration_s), _decoded(str(text)).strip())
-        for onset_s, duration_s, text in zip(found.onset, found.duration, found.description, strict=True)
-    ]
-
-
-def _require_few_annotations(header: Header) -> None:
-    """Refuse annotations that would fill the memory."""
-    kept = [
-        signal_bytes(header, number)
-        for number, signal in enumerate(header.signals)
-        if signal.label in ANNOTATIONS and signal.n_per_record
-    ]
-    n_bytes = sum(part.size for part in kept)
+    signals = [signal for signal in header.signals if signal.label in ANNOTATIONS]
+    n_bytes = header.sample_bytes * header.n_records * sum(signal.n_per_record for signal in signals)
     if n_bytes > _MAX_ANNOTATION_BYTES:
         raise UserError(
-            f"{header.path.name}: {n_bytes} bytes of annotations; at most {_MAX_ANNOTATION_BYTES} are read. "
-            "Pass the scoring in a file of its own."
+            f"{path.name}: {n_bytes} bytes of annotations; at most {_MAX_ANNOTATION_BYTES} are read. "
+            "Pass the hypnogram in a file of its own."
         )
-    n = sum(np.count_nonzero(part == _END_OF_TEXT) for part in kept)
-    if n > _MAX_ANNOTATIONS:
-        raise UserError(
-            f"{header.path.name}: {n} texts of annotations; at most {_MAX_ANNOTATIONS} are read. "
-            "Pass the scoring in a file of its own."
-        )
+    annotations, start_s = [], 0.0
+    lists = chain.from_iterable(re.finditer(rb"[^\0]+", header.data(signal).tobytes()) for signal in signals)
+    for number, content in enumerate(lists):
+        match = _ANNOTATION.fullmatch(content[0])
+        if not match:
+            raise UserError(f"{path.name}: cannot be read as an annotation: {content[0][:60]!r}. Get the file again.")
+        onset_s, duration_s, texts = float(match[1]), float(match[2] or 0), (match[3] or b"").split(b"\x14")
+        if number == 0 and not texts[0]:  # the time of the first data record, where the recording begins
+            start_s = onset_s % 1 if header.discontinuous else onset_s
+        annotations += [(onset_s - start_s, duration_s, _decoded(text, header)) for text in texts if text]
+        if len(annotations) > _MAX_ANNOTATIONS:
+            raise UserError(
+                f"{path.name}: too many annotations; at most {_MAX_ANNOTATIONS} are read. "
+                "Pass the hypnogram in a file of its own."
+            )
+    if not annotations:
+        raise UserError(f"{path.name}: no annotations in it. Sleep stages must be there, or in a file beside it.")
+    return sorted(annotations, key=lambda annotation: annotation[:2])
 
 
-def _require_whole(path: Path) -> None:
-    """Refuse a file of annotations alone with one that MNE, which looks for what it knows, passes over in silence."""
-    content = path.read_bytes()
-    header_bytes = 256 * (1 + int(content[252:256]))
-    for annotation in content[header_bytes:].split(b"\0"):
-        if annotation and not _ANNOTATION.fullmatch(annotation):
-            raise UserError(f"{path.name}: cannot be read as an annotation: {annotation[:60]!r}. Get the file again.")
+def _digital_values(header: Header, signal: Signal) -> np.ndarray:
+    """Read the samples of a signal as whole numbers: ndarray of shape (n,), int16 or int32."""
+    samples = np.ascontiguousarray(header.data(signal))
+    if header.sample_bytes == 2:
+        return samples.view("<i2").ravel()
+    shifted = np.zeros((samples.size // 3, 4), np.uint8)
+    shifted[:, 1:] = samples.reshape(-1, 3)  # the upper three of four bytes, which hold the sign
+    return shifted.view("<i4").ravel() >> 8
 
 
-def _decoded(latin1: str) -> str:
-    """Decode an annotation as UTF-8, as EDF+ wants it; where that fails, it was written in Latin-1."""
+def _decoded(content: bytes, header: Header) -> str:
+    """Decode the text of an annotation (UTF-8 in EDF+, else Latin-1), without the channel that may follow @@."""
     try:
-        return latin1.encode("latin1").decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
-        return latin1
+        text = content.decode("latin-1")
+    before, _, channel = text.partition("@@")
+    return (before if channel in header.labels else text).strip()
 
 
-def _with_gaps(header: Header, signal: np.ndarray, n_per_record: int) -> np.ndarray:
-    """Lay data records, (n_records * n_per_record,), out in time, NaN between them."""
-    fs, onsets_s = n_per_record / header.record_s, record_onsets(header)
-    late_s = onsets_s - onsets_s[0] % 1 - np.arange(len(onsets_s)) * header.record_s  # a file may start within a second
-    if late_s.max() * fs > MAX_SAMPLES:
-        raise UserError(
-            f"{header.path.name}: gaps of {late_s.max() * fs:.3g} samples; at most {MAX_SAMPLES} are read. "
-            "Cut the recording there."
-        )
-    begins, gap_s = np.empty(len(onsets_s), int), late_s[0]
-    for record, late in enumerate(late_s):
-        if late - gap_s >= 1 / fs:  # less is the rounding of a clock
-            gap_s = late
-        begins[record] = record * n_per_record + round(gap_s * fs)
-    laid_out = np.full(begins[-1] + n_per_record, np.nan, np.float32)
-    for begin, samples in zip(begins, signal.reshape(-1, n_per_record), strict=True):
-        laid_out[begin : begin + n_per_record] = samples
-    return laid_out
-
-
-def _require_sense(header: Header, signal: Signal) -> None:
-    """Refuse what would make microvolts or seconds of this signal meaningless."""
-    name = f"{header.path.name}: {signal.label!r}"
-    if signal.dimension not in _TO_MICROVOLTS:
+def _check_signal(header: Header, signal: Signal) -> None:
+    """Refuse a signal that cannot become microvolts at some sampling rate."""
+    name, n_samples = f"{header.path.name}: {signal.label!r}", header.n_records * signal.n_per_record
+    if signal.dimension not in _VOLTS:
         raise UserError(
             f"{name} is in {signal.dimension!r}, which is no voltage. "
             "The header must say uV, mV, V or nV; pass another channel with --select_ch, or correct the header."
@@ -200,17 +137,66 @@ def _require_sense(header: Header, signal: Signal) -> None:
             f"{name} has {signal.n_per_record} samples in data records of {header.record_s:g} s, "
             "which gives no sampling rate. Correct the header."
         )
-    if header.n_records * signal.n_per_record > MAX_SAMPLES:
+    if n_samples > MAX_SAMPLES:
         raise UserError(
-            f"{name} has {header.n_records * signal.n_per_record} samples; at most {MAX_SAMPLES} are read. "
-            "Cut the recording, or resample it."
+            f"{name} has {n_samples} samples; at most {MAX_SAMPLES} are read. Cut the recording, or resample it."
         )
     for kind, (low, high) in {"physical": signal.physical_range, "digital": signal.digital_range}.items():
         if math.isnan(low) or math.isnan(high) or low == high or (kind == "digital" and low > high):
             raise UserError(f"{name} has a {kind} range from {low:g} to {high:g}. Correct the header.")
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
-    """Return what MNE raised as one line."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{path.name}: MNE cannot read it ({reason}). Get the file again.")
+def _check_no_gaps(header: Header) -> None:
+    """Refuse an EDF+D file whose data records do not follow each other."""
+    onsets_s = _record_onsets(header)
+    expected_s = onsets_s[0] + np.arange(header.n_records) * header.record_s
+    gaps = np.flatnonzero(np.abs(onsets_s - expected_s) >= _ROUNDING_S)
+    if len(gaps):
+        raise UserError(
+            f"{header.path.name}: {_plus_d(header)} with a gap before data record {gaps[0] + 1} of {header.n_records}. "
+            "Only recordings without gaps can be prepared: cut it into files that have none."
+        )
+
+
+def _with_gaps(header: Header, signal: np.ndarray, n_per_record: int) -> np.ndarray:
+    """Place the data records of a signal, shape (n_records * n_per_record,), at their times, with NaN between them."""
+    name, fs, onsets_s = header.path.name, n_per_record / header.record_s, _record_onsets(header)
+    backward = np.flatnonzero(~(np.diff(onsets_s) > header.record_s - _MAX_OVERLAP_S))
+    if len(backward):
+        before_s, onset_s = onsets_s[backward[0] :][:2]
+        raise UserError(
+            f"{name}: data record {backward[0] + 2} of {header.n_records} begins at {onset_s:g} s, but the one before "
+            f"it at {before_s:g} s lasts {header.record_s:g} s. Get the file again."
+        )
+    if not (onsets_s[0] >= 0 and onsets_s[-1] < _LONGEST_S):
+        raise UserError(f"{name}: its data records begin at {onsets_s[0]:g} to {onsets_s[-1]:g} s. Get it again.")
+    late_s = onsets_s - onsets_s[0] % 1 - np.arange(header.n_records) * header.record_s  # % 1: a start within a second
+    if late_s.max() * fs > MAX_SAMPLES:
+        raise UserError(
+            f"{name}: gaps of {late_s.max() * fs:.3g} samples; at most {MAX_SAMPLES} are read. Cut the recording there."
+        )
+    begins, gaps_s = [], late_s[0]
+    for record, record_late_s in enumerate(late_s):
+        if record_late_s - gaps_s >= 1 / fs:  # less than a sample is the rounding of a clock
+            gaps_s = record_late_s
+        begins.append(record * n_per_record + round(gaps_s * fs))
+    night = np.full(begins[-1] + n_per_record, np.nan, np.float32)
+    for begin, samples in zip(begins, signal.reshape(-1, n_per_record), strict=True):
+        night[begin : begin + n_per_record] = samples
+    return night
+
+
+def _record_onsets(header: Header) -> np.ndarray:
+    """Read when each data record of an EDF+D file begins: (n_records,), in s, NaN where the file does not say."""
+    times = next((signal for signal in header.signals if signal.label in ANNOTATIONS), None)
+    if times is None:
+        raise UserError(
+            f"{header.path.name}: {_plus_d(header)} without {ANNOTATIONS[0]!r}: its times are not known. Get it again."
+        )
+    matches = (re.match(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14", record.tobytes()) for record in header.data(times))
+    return np.array([float(match[1]) if match else math.nan for match in matches])
+
+
+def _plus_d(header: Header) -> str:
+    """Name the kind of file whose data records may have gaps between them."""
+    return "BDF+D" if header.sample_bytes == 3 else "EDF+D"

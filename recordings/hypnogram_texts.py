@@ -1,11 +1,11 @@
-"""Scorings as text: tables with onset, duration and stage, and lists of one stage a line.
+"""Read hypnograms in text files: tables with onset, duration and stage, and lists of one stage a line.
 
-- A header with columns for stage and onset: BIDS events, EDFbrowser, U-Sleep's tsv, this project's own.
-- A header with a column for the stage alone, which makes it a list: YASA's csv.
-- Three cells without a header, onset, duration and stage: U-Sleep's ids.
-- Two cells without a header, a stage and the second where it ends: Visbrain's txt. What begins with * is passed over.
-- One cell, a list: YASA, U-Sleep's hyp, Visbrain's older txt with its _description.txt.
-- time_base on the first line, the list after epoch_list: Elan's hyp.
+- A header that names columns for stage and onset: BIDS events, EDFbrowser, U-Sleep's tsv, this project's own csv.
+- A header that names a column for the stage but none for the onset: a list, as YASA's csv.
+- Three columns without a header, onset, duration and stage: U-Sleep's ids.
+- Two columns without a header, the stage and the second at which it ends: Visbrain's txt. Lines with * are comments.
+- One column, a list: YASA, U-Sleep's hyp, Visbrain's older txt with its _description.txt.
+- First line time_base, and a list after the line epoch_list: Elan's hyp.
 """
 
 import csv
@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recordings.clock_times import DAY_S, clock_s, onsets_from_clock, onsets_from_dates
-from recordings.scored import Scored, in_turn
+from recordings.hypnogram_events import Event, consecutive_events
 from utils.errors import UserError
 from utils.files import read_small
 
@@ -26,63 +26,62 @@ STAGE_COLUMNS = (
 )  # fmt: skip
 ONSET_COLUMNS = ("recording_onset", "onset", "init", "start", "begin", "time")
 DURATION_COLUMNS = ("duration",)
-"""Names of columns in lower case, without units; the first that is there is taken."""
-
-N_SHOWN = 3
-
-_MAX_CELLS = 10**7
+"""Names of columns in lower case, without units. The first that a file has is used."""
 
 DESCRIPTION = "_description.txt"
-"""Ends the name of the file beside a list of Visbrain's that says what its codes stand for."""
+"""End of the name of the file that explains the codes of a list from Visbrain, beside the list."""
+
+_MAX_CELLS = 10**7
+_N_SHOWN = 3  # onsets in a message
 
 
-def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Scored], bool]:
+def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Event], bool]:
     """Read the stages of a text file.
 
     Parameters
     ----------
     path : Path
     n_sleep_epochs : int
-        Whole sleep epochs that the recording has.
+        Whole sleep epochs of the recording.
     start_time : str
         Start of the recording, ISO 8601; empty if not known.
 
     Returns
     -------
-    scored : list of Scored
+    events : list of Event
     rk : bool
-        Whether numbers are Rechtschaffen & Kales' codes whichever occur.
+        Numbers are Rechtschaffen & Kales' codes; see `stage_names.resolve`.
 
     Raises
     ------
     UserError
-        The file is none of the known forms, a time is none, or a list is not as long as the recording.
+        The file has none of the known forms, a time cannot be read, or a list is not as long as the recording.
     """
     rows = _rows(path)
-    header = [_column(cell) for cell in rows[0]]
+    header = [_column_name(cell) for cell in rows[0]]
     stage, onset = _first(STAGE_COLUMNS, header), _first(ONSET_COLUMNS, header)
     if rows[0][0].startswith("time_base "):
         codes = rows[rows.index(["epoch_list"]) + 1 :] if ["epoch_list"] in rows else []
-        return in_turn([row[0] for row in codes], n_sleep_epochs, path.name), True
+        return consecutive_events([row[0] for row in codes], n_sleep_epochs, path.name), True
     if stage is not None and onset is None:
-        return in_turn([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
+        return consecutive_events([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
     if stage is not None and onset is not None:
         columns = (onset, _first(DURATION_COLUMNS, header), stage)
-        return _table(path, rows[1:], columns, n_sleep_epochs, start_time), False
+        return _table_events(path, rows[1:], columns, n_sleep_epochs, start_time), False
     if len(rows[0]) == 1:
-        return _list(path, [row[0] for row in rows], n_sleep_epochs), False
+        return _list_events(path, [row[0] for row in rows], n_sleep_epochs), False
     if len(rows[0]) == 2 and _number(rows[0][0]) is None and _number(rows[0][1]) is not None:
-        return _ends(path, rows), False
+        return _events_with_ends(path, rows), False
     if len(rows[0]) == 3 and None not in map(_number, rows[0][:2]):
-        return _table(path, rows, (0, 1, 2), n_sleep_epochs, start_time), False
+        return _table_events(path, rows, (0, 1, 2), n_sleep_epochs, start_time), False
     raise UserError(
-        f"{path.name}: its first line is {', '.join(map(repr, rows[0]))}, in which no column is known for the stage. "
+        f"{path.name}: the first line is {', '.join(map(repr, rows[0]))}, in which no column is known for the stage. "
         f"Call it stage (or {', '.join(STAGE_COLUMNS[1:])}), and the others onset and duration."
     )
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Read the cells of each line; comments and empty lines are passed over, short lines filled up."""
+    """Read the cells of each line, without comments and empty lines, all lines as long as the longest."""
     content = read_small(path)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = content.decode("utf-16", "replace")
@@ -93,67 +92,67 @@ def _rows(path: Path) -> list[list[str]]:
             text = content.decode("latin-1")
     lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] not in "#*"]
     if not lines:
-        raise UserError(f"{path.name}: no stages in it. Pass the scoring of this recording.")
+        raise UserError(f"{path.name}: no stages in it. Pass the hypnogram of this recording.")
     delimiter = next((mark for mark in "\t|;," if mark in lines[0]), ",")
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     except csv.Error as error:
-        raise UserError(f"{path.name}: no table ({error}). Export the scoring again.") from error
+        raise UserError(f"{path.name}: no table ({error}). Export the hypnogram again.") from error
     width = max(map(len, rows))
     if len(rows) * width > _MAX_CELLS:
-        raise UserError(f"{path.name}: {len(rows)} lines, one of which has {width} cells. Export the scoring again.")
+        raise UserError(f"{path.name}: {len(rows)} lines, one of which has {width} cells. Export the hypnogram again.")
     return [row + [""] * (width - len(row)) for row in rows]
 
 
-def _column(cell: str) -> str:
-    """Leave of a column's name what tells it: `Duration [s]` and `duration_sec` are duration."""
+def _column_name(cell: str) -> str:
+    """Strip a column's name of its unit: `Duration [s]` and `duration_sec` are duration."""
     words = re.sub(r"[\s_()\[\]]+", "_", cell.casefold()).strip("_")
     return re.sub("_(s|sec|seconds)$", "", words)
 
 
 def _first(names: Sequence[str], header: Sequence[str]) -> int | None:
-    """Return the position of the first of `names` that is in `header`."""
+    """Find the first of `names` that is in `header`; return its position."""
     return next((header.index(name) for name in names if name in header), None)
 
 
 def _number(text: str) -> float | None:
-    """Return the number that `text` is, with a point or a comma."""
+    """Parse a finite number with a point or a comma; None if the text is none."""
     number = float(text.replace(",", ".")) if re.fullmatch(r"[+-]?\d+([.,]\d*)?", text) else math.inf
     return number if math.isfinite(number) else None
 
 
-def _list(path: Path, names: list[str], n_sleep_epochs: int) -> list[Scored]:
-    """Lay out a list of stages, by the file beside it that describes its codes if there is one."""
+def _list_events(path: Path, names: list[str], n_sleep_epochs: int) -> list[Event]:
+    """Give each stage of a list its time, and its name if a file beside it explains the codes."""
     description = path.with_name(path.stem + DESCRIPTION)
     if not description.is_file():
-        return in_turn(names, n_sleep_epochs, path.name)
-    words = [line.split() for line in read_small(description).decode("latin-1").splitlines()]
-    name_of = {pair[1]: pair[0] for pair in words if len(pair) == 2 and pair[0] != "time"}
-    each_s = next((_number(pair[1]) for pair in words if len(pair) == 2 and pair[0] == "time"), None)
-    return in_turn([name_of.get(name, name) for name in names], n_sleep_epochs, path.name, each_s)
+        return consecutive_events(names, n_sleep_epochs, path.name)
+    lines = [line.split() for line in read_small(description).decode("latin-1").splitlines()]
+    pairs = [line for line in lines if len(line) == 2]
+    name_of = {code: name for name, code in pairs if name != "time"}
+    duration_s = next((_number(value) for name, value in pairs if name == "time"), None)
+    return consecutive_events([name_of.get(name, name) for name in names], n_sleep_epochs, path.name, duration_s)
 
 
-def _ends(path: Path, rows: list[list[str]]) -> list[Scored]:
-    """Lay out stages that say where they end: at their last sample, a little before the next begins."""
-    scored, begin_s = [], 0.0
+def _events_with_ends(path: Path, rows: list[list[str]]) -> list[Event]:
+    """Read stages that are given with their ends: each begins where the one before it ends."""
+    events, begin_s = [], 0.0
     for name, cell in rows:
         end_s = _number(cell)
         if end_s is None or not end_s > begin_s:
             raise UserError(f"{path.name}: {name!r} ends at {cell!r}, not after {begin_s:g} s. Export it again.")
-        scored.append(Scored(begin_s, end_s - begin_s, name))
+        events.append(Event(begin_s, end_s - begin_s, name))
         begin_s = end_s
-    return scored
+    return events
 
 
-def _table(
+def _table_events(
     path: Path, rows: list[list[str]], columns: tuple[int, int | None, int], n_sleep_epochs: int, start_time: str
-) -> list[Scored]:
+) -> list[Event]:
     """Read onset, duration and stage of each row."""
     onset, duration, stage = columns
     onsets_s = _onsets_s(path, [row[onset] for row in rows], n_sleep_epochs, start_time)
     durations_s = [0.0 if duration is None else _duration_s(path, row[duration]) for row in rows]
-    names = [row[stage] for row in rows]
-    return [Scored(*values) for values in zip(onsets_s, durations_s, names, strict=True)]
+    return list(map(Event, onsets_s, durations_s, [row[stage] for row in rows]))
 
 
 def _onsets_s(path: Path, cells: list[str], n_sleep_epochs: int, start_time: str) -> list[float]:
@@ -168,16 +167,16 @@ def _onsets_s(path: Path, cells: list[str], n_sleep_epochs: int, start_time: str
     try:
         dates = [datetime.fromisoformat(cell).replace(tzinfo=None) for cell in cells]
     except ValueError:
-        forms = {re.sub("[0-9]+", "0", cell): cell for cell in reversed(cells)}
+        examples = {re.sub("[0-9]+", "0", cell): cell for cell in reversed(cells)}  # one of each form
         raise UserError(
-            f"{path.name}: onsets such as {', '.join(map(repr, list(forms.values())[:N_SHOWN]))}. "
+            f"{path.name}: onsets such as {', '.join(map(repr, list(examples.values())[:_N_SHOWN]))}. "
             "All must be seconds, or clock times hh:mm:ss, or dates with times yyyy-mm-ddThh:mm:ss."
         ) from None
     return onsets_from_dates(dates, start, path.name)
 
 
 def _duration_s(path: Path, cell: str) -> float:
-    """Read a duration; 0 if the cell does not say: empty, n/a, or EDFbrowser's -1."""
+    """Read a duration; 0 if there is none: an empty cell, n/a, or EDFbrowser's -1."""
     seconds = 0.0 if cell.casefold() in ("", "n/a") else _number(cell)
     if seconds is None or not -1 <= seconds < DAY_S:
         raise UserError(f"{path.name}: duration {cell!r} is no number of seconds. Correct it.")

@@ -1,9 +1,9 @@
-"""Scorings as XML: Compumedics Profusion's, and NSRR's."""
+"""Read hypnograms in XML: Compumedics Profusion's form, and NSRR's."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recordings.scored import Scored, in_turn
+from recordings.hypnogram_events import Event, consecutive_events
 from utils.errors import UserError
 from utils.files import read_small
 from utils.stages import SLEEP_EPOCH_S
@@ -12,74 +12,71 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 PROFUSION, NSRR = "CMPStudyConfig", "PSGAnnotation"
-"""Elements that hold all else."""
+"""Root elements."""
 
 
-def read_xml(path: Path, n_sleep_epochs: int) -> list[Scored]:
-    """Read the stages of a Profusion XML or an NSRR XML file.
+def read_xml(path: Path, n_sleep_epochs: int) -> list[Event]:
+    """Read the stages of a Profusion or NSRR file.
 
     Parameters
     ----------
     path : Path
     n_sleep_epochs : int
-        Whole sleep epochs that the recording has.
+        Whole sleep epochs of the recording.
 
     Raises
     ------
     UserError
-        The file is neither, it has no stages, or a Profusion file not as many as the recording is long.
+        The file is neither, it has no stages, or the stages of a Profusion file are not as long as the recording.
     """
     root = _root(path)
     if root.tag == PROFUSION:
-        each_s = _seconds(path, root.findtext("EpochLength", str(SLEEP_EPOCH_S)), "EpochLength")
-        return in_turn(_profusion_codes(path, root), n_sleep_epochs, path.name, each_s)
+        duration_s = _seconds(path, root.findtext("EpochLength", str(SLEEP_EPOCH_S)), "EpochLength")
+        return consecutive_events(_profusion_codes(path, root), n_sleep_epochs, path.name, duration_s)
     if root.tag == NSRR:
         return _nsrr_events(path, root)
     raise UserError(
         f"{path.name}: XML of {root.tag!r}, neither of Profusion ({PROFUSION}) nor of NSRR ({NSRR}). "
-        "Export the scoring in another form."
+        "Export the hypnogram in another form."
     )
 
 
 def read_profusion_codes(path: Path) -> list[str]:
-    """Read the stages of a Profusion XML file: CMPStudyConfig/SleepStages/SleepStage, one code for each sleep epoch.
+    """Read the codes of a Profusion file, one for each sleep epoch.
 
     Raises
     ------
     UserError
-        The XML does not parse or declares entities, or it has no stages.
+        The file is not XML, it declares entities, or it has no stages.
     """
     return _profusion_codes(path, _root(path))
 
 
 def _root(path: Path) -> "Element":
-    """Parse the file."""
+    """Parse a file that strangers may have written."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
     try:
-        root = fromstring(read_small(path))
+        return fromstring(read_small(path))
     except DefusedXmlException as error:
-        raise UserError(
-            f"{path.name}: declares entities, as no scoring does, and was not read. Get it again."
-        ) from error
+        raise UserError(f"{path.name}: declares entities, as no hypnogram does. Get it again.") from error
     except (ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path.name}: not XML that can be read ({error}). Get it again.") from error
-    return root
 
 
 def _profusion_codes(path: Path, root: "Element") -> list[str]:
-    """Return the codes, one for each sleep epoch."""
+    """Collect the stages of a Profusion file, CMPStudyConfig/SleepStages/SleepStage."""
     codes = [(element.text or "").strip() for element in root.findall("SleepStages/SleepStage")]
     if not codes:
         raise UserError(f"{path.name}: no SleepStages/SleepStage in it. Get the Profusion file of this recording.")
     return codes
 
 
-def _nsrr_events(path: Path, root: "Element") -> list[Scored]:
-    """Return the events of type Stages, whose concept is a name and a code, as in `Stage 2 sleep|2`."""
+def _nsrr_events(path: Path, root: "Element") -> list[Event]:
+    """Collect the events of type Stages, whose concept is a name and a code, such as `Stage 2 sleep|2`."""
     events = [
-        Scored(
+        Event(
             _seconds(path, event.findtext("Start", ""), "Start"),
             _seconds(path, event.findtext("Duration", ""), "Duration"),
             event.findtext("EventConcept", "").split("|")[0].strip(),
@@ -93,7 +90,7 @@ def _nsrr_events(path: Path, root: "Element") -> list[Scored]:
 
 
 def _seconds(path: Path, text: str, element: str) -> float:
-    """Return the seconds in an element."""
+    """Parse the text of an element that holds seconds."""
     try:
         seconds = float(text)
     except ValueError:

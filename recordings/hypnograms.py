@@ -1,10 +1,10 @@
-"""Scorings as scorers' programs write them, to one stage for each sleep epoch of the night.
+"""Read the hypnogram that a scorer made of a recording: one stage for each sleep epoch.
 
-The forms are EDF+ annotations, tables and lists of stages as text (`hypnogram_texts`), Profusion XML and NSRR XML
+The forms are EDF+ annotations (`edf`), tables and lists as text (`hypnogram_texts`), Profusion XML and NSRR XML
 (`hypnogram_xml`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, floor
@@ -15,18 +15,18 @@ import numpy as np
 
 from recordings import edf, hypnogram_texts, hypnogram_xml
 from recordings.edf_header import ANONYMOUS, read_header
-from recordings.scored import Scored
+from recordings.hypnogram_events import Event
 from recordings.stage_names import UNSCORED, resolve
 from utils.errors import UserError
 from utils.files import require_file
 from utils.stages import SLEEP_EPOCH_S, W
 
 SLACK_S = 0.05
-"""By so much may a time miss a multiple of 30 s: programs round what they write."""
+"""Largest distance of a time from a multiple of 30 s: programs round the times that they write."""
 
 
 class Run(NamedTuple):
-    """One stage, as long as it lasts: from `begin_s` to `end_s`, in s from the start of the recording."""
+    """One stage for as long as it lasts: from `begin_s` to `end_s`, in s from the start of the recording."""
 
     begin_s: float
     end_s: float
@@ -35,17 +35,17 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """The scored stages of one recording.
+class Hypnogram:
+    """The stages of one recording with their times.
 
     Attributes
     ----------
     source : str
         Name of the file.
     runs : tuple of Run
-        In their order, without what is not scored; no two overlap, neighbours of the same stage are one.
+        What is scored, in order of time. Runs do not overlap, and neighbours have different stages.
     remarks : tuple of str
-        What was taken for granted.
+        What was assumed about the names.
     """
 
     source: str
@@ -54,22 +54,22 @@ class Scoring:
 
     @property
     def begin_s(self) -> float:
-        """Where sleep epochs begin that fit the scored ones, in s: from 0 to below 30."""
+        """Offset of the sleep epochs from the start of the recording in s: from 0 to below 30."""
         begin_s = self.runs[0].begin_s % SLEEP_EPOCH_S if self.runs else 0.0
         return 0.0 if min(begin_s, SLEEP_EPOCH_S - begin_s) < SLACK_S else begin_s
 
     @property
     def end_of_sleep_s(self) -> float:
-        """Where the last stage ends that is not W; 0 if there is none."""
+        """End of the last stage other than W; 0 if there is none."""
         return max((run.end_s for run in self.runs if run.stage != W), default=0.0)
 
     def stages(self, n_sleep_epochs: int, begin_s: float = 0.0) -> np.ndarray:
-        """Lay the stages out over the sleep epochs of a signal: one that is scored in part only is not scored.
+        """Return the stage of each sleep epoch of a signal; a sleep epoch that is scored in part is not scored.
 
         Parameters
         ----------
         n_sleep_epochs : int
-            Whole sleep epochs that the signal has. What is scored beyond is left away.
+            Whole sleep epochs of the signal. Stages after them are ignored.
         begin_s : float
             Where the first of them begins.
 
@@ -81,7 +81,7 @@ class Scoring:
         Raises
         ------
         UserError
-            Two stages are in one sleep epoch.
+            One sleep epoch has two stages.
         """
         stages = np.full(n_sleep_epochs, UNSCORED, np.int32)
         slack, last = SLACK_S / SLEEP_EPOCH_S, -1  # last: the sleep epoch in which the run before ends
@@ -90,76 +90,72 @@ class Scoring:
             if begin + slack >= n_sleep_epochs:
                 break
             if floor(begin + slack) == last:
-                raise self._shared(self.runs[position - 1], run, begin_s)
+                before = self.runs[position - 1]
+                raise UserError(
+                    f"{self.source}: {before.name!r} until {before.end_s:g} s and {run.name!r} from {run.begin_s:g} s "
+                    f"are in one sleep epoch: not multiples of {SLEEP_EPOCH_S} s from {begin_s:g} s on. Score it in "
+                    f"sleep epochs of {SLEEP_EPOCH_S} s, or leave this recording out."
+                )
             end = min(end, n_sleep_epochs)
             stages[max(ceil(begin - slack), 0) : max(floor(end + slack), 0)] = run.stage
             last = ceil(end - slack) - 1
         return stages
 
-    def _shared(self, before: Run, run: Run, begin_s: float) -> UserError:
-        """Return what to say of two stages in one sleep epoch."""
-        return UserError(
-            f"{self.source}: {before.name!r} until {before.end_s:g} s and {run.name!r} from {run.begin_s:g} s are in "
-            f"one sleep epoch: not multiples of {SLEEP_EPOCH_S} s from {begin_s:g} s on. Score it in sleep epochs of "
-            f"{SLEEP_EPOCH_S} s, or leave this recording out."
-        )
 
-
-def read_scoring(
+def read_hypnogram(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
 ) -> np.ndarray:
-    """Read the stages of a recording from any of the known forms.
+    """Read the stage of each sleep epoch of a recording from a hypnogram in any of the known forms.
 
     Parameters
     ----------
     path : Path
-        `.edf` or `.bdf` (annotations; it may be the recording itself), `.xml`, or text under any other name.
+        `.edf` or `.bdf` (annotations, perhaps in the recording itself), `.xml`, or text with any other suffix.
     n_sleep_epochs : int
-        Whole sleep epochs that the recording has. What is scored beyond is left away.
+        Whole sleep epochs of the recording. Stages after them are ignored.
     start_time : str
-        Start of the recording, ISO 8601; empty if not known. Clock times in a scoring need it.
+        Start of the recording, ISO 8601; empty if not known. Needed where the hypnogram gives clock times.
     stage_names : mapping of str to int or None, optional
-        Stage of names that are not known, or not as they are; None for what is no stage. See `read_stage_names`.
+        Stages of names that are not known or that mean something else here; see `read_stage_names`.
 
     Returns
     -------
     ndarray of shape (n_sleep_epochs,), int32
-        0 to 4; `UNSCORED` (-1) for what is not scored, or movement.
+        0 to 4; `UNSCORED` (-1) for movement and for what is not scored.
 
     Raises
     ------
     UserError
-        The file cannot be read, names are unknown, it is of another start or length than the recording, or its
-        stages contradict each other or do not fit the sleep epochs.
+        The file cannot be read, a name is unknown, start or length differ from the recording's, or stages overlap or
+        do not fit the sleep epochs.
     """
-    return load_scoring(path, n_sleep_epochs, start_time, stage_names).stages(n_sleep_epochs)
+    return load_hypnogram(path, n_sleep_epochs, start_time, stage_names).stages(n_sleep_epochs)
 
 
-def load_scoring(
+def load_hypnogram(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
-) -> Scoring:
-    """Read the stages of a recording with their times; see `read_scoring`."""
+) -> Hypnogram:
+    """Read the stages of a recording with their times; see `read_hypnogram`."""
     require_file(path)
     suffix, rk = path.suffix.casefold(), False
-    scored: Sequence[Scored]
     if suffix in (".edf", ".bdf"):
         _require_same_start(path, start_time)
-        scored = [Scored(*annotation) for annotation in edf.read_annotations(path)]
+        events = [Event(*annotation) for annotation in edf.read_annotations(path)]
     elif suffix == ".xml":
-        scored, rk = hypnogram_xml.read_xml(path, n_sleep_epochs), True
+        events, rk = hypnogram_xml.read_xml(path, n_sleep_epochs), True
     else:
-        scored, rk = hypnogram_texts.read_text(path, n_sleep_epochs, start_time)
-    return make_scoring(scored, path.name, stage_names, rk=rk)
+        events, rk = hypnogram_texts.read_text(path, n_sleep_epochs, start_time)
+    return make_hypnogram(events, path.name, stage_names, rk=rk)
 
 
-def make_scoring(
-    scored: Iterable[Scored], source: str, stage_names: Mapping[str, int | None] | None = None, *, rk: bool = False
-) -> Scoring:
-    """Name the stages, put them in order, and join neighbours of the same stage.
+def make_hypnogram(
+    events: Iterable[Event], source: str, stage_names: Mapping[str, int | None] | None = None, *, rk: bool = False
+) -> Hypnogram:
+    """Make a hypnogram of events in any order.
 
     Parameters
     ----------
-    scored : iterable of Scored
+    events : iterable of Event
     source : str
         Name of the file, for messages.
     stage_names, rk
@@ -168,47 +164,47 @@ def make_scoring(
     Raises
     ------
     UserError
-        Names are unknown, there is no stage, one begins before the recording, or two are at the same time.
+        A name is unknown, there is no stage, or a stage begins before the recording or overlaps another.
     """
-    scored = sorted(scored, key=lambda s: s.onset_s)
-    stage_of, remarks = resolve((s.name for s in scored), source, stage_names, rk=rk)
-    named = [(s, stage) for s in scored if (stage := stage_of[s.name]) is not None]
-    if not named:
-        raise UserError(f"{source}: no stages in it. Pass the scoring of this recording.")
+    events = sorted(events, key=lambda event: event.onset_s)
+    stage_of, remarks = resolve((event.name for event in events), source, stage_names, rk=rk)
+    scored = [(event, stage) for event in events if (stage := stage_of[event.name]) is not None]
+    if not scored:
+        raise UserError(f"{source}: no stages in it. Pass the hypnogram of this recording.")
     runs: list[Run] = []
-    for position, (s, stage) in enumerate(named):
-        following = named[position + 1][0] if position + 1 < len(named) else None
-        run = Run(s.onset_s, s.onset_s + _duration_s(s, following, source), s.name, stage)
+    for position, (event, stage) in enumerate(scored):
+        following = scored[position + 1][0] if position + 1 < len(scored) else None
+        run = Run(event.onset_s, event.onset_s + _duration_s(event, following, source), event.name, stage)
         if not run.begin_s > -SLACK_S:
-            raise UserError(f"{source}: {s.name!r} begins at {s.onset_s:g} s, before the recording. Correct it.")
+            raise UserError(f"{source}: {run.name!r} begins at {run.begin_s:g} s, before the recording. Correct it.")
         last = runs[-1] if runs else None
         if last and run.begin_s < last.end_s - SLACK_S and stage != last.stage:
             raise UserError(
-                f"{source}: {s.name!r} at {s.onset_s:g} s overlaps {last.name!r}, which begins at {last.begin_s:g} s "
-                f"and ends at {last.end_s:g} s. Correct it: each sleep epoch has one stage."
+                f"{source}: {run.name!r} at {run.begin_s:g} s overlaps {last.name!r}, which begins at "
+                f"{last.begin_s:g} s and ends at {last.end_s:g} s. Correct it: each sleep epoch has one stage."
             )
         if last and run.begin_s < last.end_s + SLACK_S and stage == last.stage:
             runs[-1] = last._replace(end_s=max(last.end_s, run.end_s))
         else:
             runs.append(run)
-    return Scoring(source, tuple(run for run in runs if run.stage != UNSCORED), remarks)
+    return Hypnogram(source, tuple(run for run in runs if run.stage != UNSCORED), remarks)
 
 
-def _duration_s(scored: Scored, following: Scored | None, source: str) -> float:
-    """Return how long a stage lasts; one that does not say it lasts a sleep epoch if the next begins then."""
-    if scored.duration_s > 0:
-        return scored.duration_s
-    apart_s = following.onset_s - scored.onset_s if following else SLEEP_EPOCH_S
+def _duration_s(event: Event, following: Event | None, source: str) -> float:
+    """Return how long a stage lasts: one sleep epoch if the file does not say, and then the next stage must follow."""
+    if event.duration_s > 0:
+        return event.duration_s
+    apart_s = following.onset_s - event.onset_s if following else SLEEP_EPOCH_S
     if abs(apart_s - SLEEP_EPOCH_S) > SLACK_S:
         raise UserError(
-            f"{source}: {scored.name!r} at {scored.onset_s:g} s has no duration, and the next stage begins "
+            f"{source}: {event.name!r} at {event.onset_s:g} s has no duration, and the next stage begins "
             f"{apart_s:g} s later, not {SLEEP_EPOCH_S} s. Give each stage its duration."
         )
     return SLEEP_EPOCH_S
 
 
 def _require_same_start(path: Path, start_time: str) -> None:
-    """Refuse an EDF+ file of annotations that starts at another time than its recording, where both are known."""
+    """Refuse annotations in EDF that start at another time than the recording, where both times are known."""
     start = read_header(path).start
     if start is None or not start_time:
         return

@@ -1,4 +1,4 @@
-"""What scorers call the stages, and what a user says of names that are not known."""
+"""Find the stage that a scorer's name or code stands for."""
 
 import json
 import re
@@ -11,14 +11,14 @@ from utils.files import read_small
 from utils.stages import N1, N2, N3, REM, W
 
 UNSCORED = -1
-"""Stands for a sleep epoch that is not scored, scored as movement, or absent from the scoring."""
+"""Stage of a sleep epoch that is not scored or scored as movement."""
 
 ALL_OTHERS = "*"
-"""Stands in a user's stage names for every name that is not known."""
+"""Key of a user's stage names that stands for all names that are not known."""
 
-N_SHOWN = 20
+_N_SHOWN = 20  # unknown names in a message
 
-# As `_key` leaves them. Rechtschaffen & Kales: stages 3 and 4 are one in the AASM's stages.
+# Keys as `_key` makes them. The AASM's N3 is stages 3 and 4 of Rechtschaffen & Kales.
 _NAMES = {
     **dict.fromkeys(("w", "wake", "awake", "wakefulness", "s0", "n0"), W),
     **dict.fromkeys(("n1", "s1", "nrem1"), N1),
@@ -37,49 +37,49 @@ _CHOICES = "W, N1, N2, N3, REM, ? (not scored) or null (no stage)"
 def resolve(
     names: Iterable[str], source: str, stage_names: Mapping[str, int | None] | None = None, *, rk: bool = False
 ) -> tuple[dict[str, int | None], tuple[str, ...]]:
-    """Find the stage of each name.
+    """Find the stage of each name in a hypnogram.
 
-    Case, spaces and a leading `Sleep stage` make no difference. Numbers alone are Rechtschaffen & Kales' codes
-    (4 is N3, 5 REM) where one above 4 occurs, and 0 to 4 in the order of W, N1, N2, N3, REM where none does.
+    Case, spaces and a leading `Sleep stage` make no difference. Numbers are codes. If 4 is the largest, they are the
+    stages W, N1, N2, N3, REM in this order; otherwise they are Rechtschaffen & Kales' codes (4 is N3, 5 is REM).
 
     Parameters
     ----------
     names : iterable of str
-        All of a recording, as they stand in its scoring.
+        All names in the hypnogram.
     source : str
-        Name of the scoring, for messages.
+        Name of the hypnogram, for messages.
     stage_names : mapping of str to int or None, optional
-        What the user says, see `read_stage_names`; it goes before what is known.
+        Stages that the user gives, which come first; see `read_stage_names`.
     rk : bool
-        Numbers are Rechtschaffen & Kales' codes whichever occur.
+        Numbers are Rechtschaffen & Kales' codes in any case.
 
     Returns
     -------
     stages : dict of str to int or None
-        By name: 0 to 4, `UNSCORED` (-1), or None for what is no stage.
+        Stage by name: 0 to 4, `UNSCORED` (-1), or None for what is no stage.
     remarks : tuple of str
-        What was taken for granted.
+        What was assumed.
 
     Raises
     ------
     UserError
-        Names are unknown: lists them with their counts and what to say of them.
+        Names are unknown; the message lists them and how to map them.
     """
-    said, counts = stage_names or {}, Counter(names)
-    numbers = {number for name in counts if name not in said and (number := _number(name)) is not None}
+    given, counts = stage_names or {}, Counter(names)
+    numbers = {number for name in counts if name not in given and (number := _number(name)) is not None}
     aasm = not rk and 4 in numbers and max(numbers) == 4
     codes = _AASM_CODES if aasm else _RK_CODES
     stages, unknown = {}, Counter[str]()
     for name, count in counts.items():
         number, key = _number(name), _key(name)
-        if name in said:
-            stages[name] = said[name]
+        if name in given:
+            stages[name] = given[name]
         elif number in codes:
             stages[name] = codes[number]
         elif key in _NAMES:
             stages[name] = _NAMES[key]
-        elif ALL_OTHERS in said:
-            stages[name] = said[ALL_OTHERS]
+        elif ALL_OTHERS in given:
+            stages[name] = given[ALL_OTHERS]
         else:
             unknown[name] = count
     if unknown:
@@ -88,34 +88,34 @@ def resolve(
 
 
 def read_stage_names(path: Path) -> dict[str, int | None]:
-    """Read what a user says of stage names: a JSON object such as `{"Stage V": "REM", "Lights off": null}`.
+    """Read a user's stage names: a JSON object such as `{"Stage V": "REM", "Lights off": null}`.
 
     Returns
     -------
     dict of str to int or None
-        Stage by name; None for what is no stage and is passed over.
+        Stage by name; None for what is no stage.
 
     Raises
     ------
     UserError
-        The file cannot be read or says something else.
+        The file cannot be read, or a value is no stage.
     """
     try:
-        said = json.loads(read_small(path).decode("utf-8-sig"))
+        stage_names = json.loads(read_small(path).decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. Pass a JSON file with --stage_names.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON ({error}). Correct it.") from error
-    if not isinstance(said, dict):
+    if not isinstance(stage_names, dict):
         raise UserError(f'{path}: no JSON object such as {{"Stage V": "REM", "Lights off": null}}. Correct it.')
-    for name, stage in said.items():
+    for name, stage in stage_names.items():
         if stage is not None and (not isinstance(stage, str) or _key(stage) not in _NAMES):
             raise UserError(f"{path}: {name!r} is said to be {json.dumps(stage)}. It can be {_CHOICES}.")
-    return {name.strip(): stage if stage is None else _NAMES[_key(stage)] for name, stage in said.items()}
+    return {name.strip(): stage if stage is None else _NAMES[_key(stage)] for name, stage in stage_names.items()}
 
 
 def _number(name: str) -> int | None:
-    """Return the whole number that `name` is, also as numpy writes it (2.000000000000000000e+00)."""
+    """Parse a whole number in any notation, such as numpy's 2.000000000000000000e+00; None if the name is none."""
     try:
         number = float(name)
     except ValueError:
@@ -124,19 +124,19 @@ def _number(name: str) -> int | None:
 
 
 def _key(name: str) -> str:
-    """Leave of a name what tells the stage: `Sleep stage N2`, `stage 2 sleep` and `SLEEP-S2` are n2, n2 and s2."""
+    """Shorten a name to what identifies the stage: `Sleep stage N2`, `stage 2 sleep`, `SLEEP-S2` to n2, n2, s2."""
     letters = re.sub(r"[\s_.-]+", "", name.casefold())
     bare = re.sub("^(sleep)?(stage)?|sleep$", "", letters)
     return f"n{bare}" if re.fullmatch("[0-4]", bare) and bare != letters else bare
 
 
 def _unknown(source: str, unknown: Counter[str]) -> UserError:
-    """Return what to say of unknown names."""
-    shown = unknown.most_common(N_SHOWN)
+    """Make the error that lists unknown names with their counts, and the JSON that would map them."""
+    shown = unknown.most_common(_N_SHOWN)
     listed = ", ".join(f"{name!r} ({count})" for name, count in shown)
     more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
-    answer = json.dumps(dict.fromkeys([name for name, _ in shown]), ensure_ascii=False)
+    mapping = json.dumps(dict.fromkeys([name for name, _ in shown]), ensure_ascii=False)
     return UserError(
-        f"{source}: unknown stages {listed}{more}. Correct them there, or say what they are in a JSON file and pass it "
-        f'to prepare_recordings.py with --stage_names: {answer}, each {_CHOICES}; "{ALL_OTHERS}" stands for all others.'
+        f"{source}: unknown stages {listed}{more}. Correct them there, or map them in a JSON file and pass it to "
+        f'prepare_recordings.py with --stage_names: {mapping}, each {_CHOICES}; "{ALL_OTHERS}" stands for all others.'
     )

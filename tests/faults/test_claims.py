@@ -11,7 +11,7 @@ from checkpoints import network, write_checkpoint
 from scripts import ROOT
 
 from recordings.edf import read_annotations
-from recordings.hypnograms import read_scoring
+from recordings.hypnograms import read_hypnogram
 from recordings.reader import read_channel
 from recordings.stage_names import read_stage_names
 from scoring.networks import load_scorer
@@ -112,7 +112,7 @@ def test_a_table_of_one_endless_line_is_refused(tmp_path):
     path = tmp_path / "night.csv"
     path.write_text("onset,stage\n" + "0,W\n" * 60_000 + "," * 600_000 + "\n")
     with pytest.raises(UserError, match="night.csv: 60002 lines, one of which has 600001 cells"):
-        read_scoring(path, 6)
+        read_hypnogram(path, 6)
 
 
 @pytest.mark.parametrize("name", ["night.csv", "night.xml"])
@@ -120,21 +120,21 @@ def test_a_scoring_of_gigabytes_is_refused(tmp_path, name):
     with (tmp_path / name).open("wb") as file:
         file.truncate(2**32)
     with pytest.raises(UserError, match=f"{name}: more than 16777216 bytes"):
-        read_scoring(tmp_path / name, 6)
+        read_hypnogram(tmp_path / name, 6)
 
 
 def test_onsets_and_ends_beyond_all_numbers_are_refused(tmp_path):
     path = tmp_path / "night.csv"
     path.write_text(f"onset,stage,duration\n0,W,30\n{'9' * 400},W,30\n")
     with pytest.raises(UserError, match="night.csv: onsets such as"):
-        read_scoring(path, 6)
+        read_hypnogram(path, 6)
     path = edf_writer.write_annotations(tmp_path / "night.edf", [(0, 30, "Sleep stage W"), (30, 30, "Sleep stage 1")])
     content = path.read_bytes().replace(b"\x1530\x14Sleep stage W", b"\x15" + b"9" * 400 + b"\x14Sleep stage W")
     content = content[:512] + content[512:] + b"\0" * (len(content) % 2)
     content = content[: 256 + 216] + f"{(len(content) - 512) // 2:<8}".encode() + content[256 + 224 :]
     path.write_bytes(content)
     with pytest.raises(UserError, match="night.edf: 'Sleep stage 1' at 30 s overlaps"):
-        read_scoring(path, 6)
+        read_hypnogram(path, 6)
 
 
 def test_json_of_many_keys_is_read_in_time_and_refused(tmp_path):

@@ -18,10 +18,10 @@ import atheris
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/prepare_datasets"), str(HERE)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/recordings"), str(HERE)]
 
-OWN = ["prepare_datasets", "utils", "parse_config", "trainer", "model.original", "torch._weights_only_unpickler"]
-OTHERS = ["mne.io.edf", "mne.annotations", "zipfile", "csv", "xml.etree", "defusedxml"]
+OWN = ["recordings", "utils", "parse_config", "trainer", "scoring", "model.original", "torch._weights_only_unpickler"]
+OTHERS = ["zipfile", "csv", "xml.etree", "defusedxml"]
 
 with atheris.instrument_imports(include=OWN + OTHERS):
     from readers import READERS

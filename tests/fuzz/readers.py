@@ -27,9 +27,9 @@ def read_edf_annotations(path):
 
 
 def read_stages(path):
-    from recordings.hypnograms import read_scoring
+    from recordings.hypnograms import read_hypnogram
 
-    read_scoring(path, N_SLEEP_EPOCHS, START_TIME)
+    read_hypnogram(path, N_SLEEP_EPOCHS, START_TIME)
 
 
 def read_npz(path):

@@ -34,7 +34,7 @@ from edf_writer import (
 
 from prepare_datasets.epoching import cut_sleep_epochs
 from prepare_datasets.prepare_physionet import pair_files
-from recordings.hypnograms import read_scoring
+from recordings.hypnograms import read_hypnogram
 
 SCRIPT = "prepare_physionet.py"
 
@@ -312,7 +312,7 @@ def test_all_real_hypnograms_give_the_stages_of_the_released_preparation():
     for path in excerpts:
         excerpt = np.load(path)
         n_sleep_epochs = int(excerpt["n_records"])
-        night = read_scoring(next(HYPNOGRAMS.glob(f"{path.stem[:7]}*")), n_sleep_epochs)
+        night = read_hypnogram(next(HYPNOGRAMS.glob(f"{path.stem[:7]}*")), n_sleep_epochs)
         _, stages, _ = cut_sleep_epochs(np.zeros(n_sleep_epochs, np.float32), night, 1, path.stem)
         np.testing.assert_array_equal(stages, excerpt["stage"], err_msg=path.stem)
 

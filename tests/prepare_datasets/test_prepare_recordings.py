@@ -20,7 +20,7 @@ from edf_writer import (
     write_hypnogram,
     write_psg,
 )
-from scoring_writer import FORMS, write_lines, write_scoring
+from hypnogram_writer import FORMS, write_form, write_lines
 
 from recordings.edf import read_annotations
 
@@ -64,7 +64,7 @@ def compare_with_sleep_edf(folder, psg, hypnogram, letters):
     expected = read(folder / "expected" / "SC4001E0.npz")
     for form in FORMS:
         os.link(psg, data / f"{form.__name__}-PSG.edf")
-        write_scoring(form, data, form.__name__, letters, START)
+        write_form(form, data, form.__name__, letters, START)
     code, out, err = prepare(data)
     assert (code, err) == (0, "")
     assert len(contents(data.parent / "npz")) == len(FORMS)
@@ -79,7 +79,7 @@ def compare_with_sleep_edf(folder, psg, hypnogram, letters):
 
 def test_every_form_of_a_scoring_gives_the_npz_of_prepare_physionet_to_the_bit(data, tmp_path):
     psg = write_psg(tmp_path / "psg.edf", seconds=30 * len(LETTERS) - 45, record_s=15)
-    hypnogram = write_scoring(FORMS[0], tmp_path, "sleep", LETTERS)
+    hypnogram = write_form(FORMS[0], tmp_path, "sleep", LETTERS)
     expected = compare_with_sleep_edf(tmp_path, psg, hypnogram, LETTERS[:-1])
     assert expected["x"].shape == (60 + 20 + 60, 3000, 1)
 
@@ -176,7 +176,9 @@ def make_gap(path, after, gap_s):
         old, new = b"+%d\x14\x14\x00" % record, b"+%d\x14\x14\x00" % (record + gap_s)
         assert content.count(old) == 1
         begin = content.index(old)
-        content = content[:begin] + new.ljust(len(old), b"\0") + content[begin + max(len(old), len(new)) :]
+        n_more = len(new) - len(old)  # taken from the zeros after the annotations of the data record
+        padding = content.index(b"\0" * (1 + n_more), begin) + 1
+        content = content[:begin] + new + content[begin + len(old) : padding] + content[padding + n_more :]
     assert len(content) == path.stat().st_size
     path.write_bytes(content)
 

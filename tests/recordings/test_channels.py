@@ -5,7 +5,7 @@ from utils.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("labels", "name", "found"),
+    ("labels", "name", "label"),
     [
         (["EEG Fpz-Cz", "eeg fpz-cz"], "EEG Fpz-Cz", "EEG Fpz-Cz"),
         (["EOG", "eegFPZ - cz"], "EEG Fpz-Cz", "eegFPZ - cz"),
@@ -14,9 +14,19 @@ from utils.errors import UserError
         (["EEG Fpz-Cz", "Fpz - Cz"], "FPZ-CZ", "Fpz - Cz"),
     ],
 )
-def test_an_exact_name_goes_before_case_and_spaces_and_these_before_the_word_eeg(labels, name, found):
-    assert find_channel(labels, name, "a.edf") == found
-    assert find_derivation(labels, name, None, "a.edf") == (found,)
+def test_an_exact_name_goes_before_case_and_spaces_and_these_before_the_word_eeg(labels, name, label):
+    assert find_channel(labels, name, "a.edf") == label
+    assert find_derivation(labels, name, None, "a.edf") == (label,)
+
+
+def test_the_aliases_of_a_data_set_come_after_the_exact_name():
+    aliases = {"EEG C3-A2": ("EEG(sec)", "EEG2"), "EEG C4-A1": ("EEG",)}
+    labels = ("EEG(SEC)", "EEG", "EEG C4-A1")
+    assert find_channel(labels, "EEG C3-A2", "a.edf", aliases) == "EEG(SEC)"
+    assert find_channel(labels, "EEG C4-A1", "a.edf", aliases) == "EEG C4-A1"
+    assert find_channel(labels, "EEG", "a.edf", aliases) == "EEG"
+    with pytest.raises(UserError, match=r"no channel 'EEG C3-A2' \(nor 'EEG\(sec\)', 'EEG2'\). The file has 'EOG'"):
+        find_channel(["EOG"], "EEG C3-A2", "a.edf", aliases)
 
 
 def test_the_word_eeg_alone_is_no_name_of_another_channel():

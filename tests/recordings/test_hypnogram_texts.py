@@ -1,10 +1,10 @@
 import datetime as dt
 
 import pytest
-from scoring_writer import write_lines
+from hypnogram_writer import write_lines
 
+from recordings.hypnogram_events import Event
 from recordings.hypnogram_texts import read_text
-from recordings.scored import Scored
 from utils.errors import UserError
 
 EVENING = "2020-02-28T22:30:00"
@@ -20,7 +20,7 @@ def read(tmp_path):
     return read
 
 
-TWO = [Scored(0, 60, "N1"), Scored(60, 60, "Schlaf ä")]
+TWO = [Event(0, 60, "N1"), Event(60, 60, "Schlaf ä")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
@@ -51,7 +51,7 @@ def test_other_columns_do_not_matter_nor_does_their_order(read):
 
 def test_comments_and_short_lines_are_read_as_one_expects(read):
     assert read("# made by hand", "onset,stage,duration", "0,N1", "30,N2,60") == [
-        Scored(0, 0, "N1"), Scored(30, 60, "N2"),
+        Event(0, 0, "N1"), Event(30, 60, "N2"),
     ]  # fmt: skip
 
 
@@ -61,11 +61,11 @@ def test_numbers_may_have_a_comma_and_quotes(read):
 
 @pytest.mark.parametrize("duration", ["", "n/a", "N/A", "-1", "0"])
 def test_a_duration_may_be_missing(read, duration):
-    assert read("onset,duration,stage", f"0,{duration},N1") == [Scored(0, 0, "N1")]
+    assert read("onset,duration,stage", f"0,{duration},N1") == [Event(0, 0, "N1")]
 
 
 def onsets(read, *cells, **options):
-    return [scored.onset_s for scored in read("onset,stage", *(f"{cell},N1" for cell in cells), **options)]
+    return [event.onset_s for event in read("onset,stage", *(f"{cell},N1" for cell in cells), **options)]
 
 
 def test_clock_times_are_counted_from_the_start_over_midnight(read):
@@ -119,7 +119,7 @@ def test_dates_with_times_are_counted_from_the_start(read):
 
 def test_the_onset_of_the_recording_goes_before_a_column_of_clock_times(read):
     rows = ["Date, Time, Recording onset, Duration, Annotation", "2020-02-28, 22:31:00, 60, 30, Sleep stage N1"]
-    assert read(*rows) == [Scored(60, 30, "Sleep stage N1")]
+    assert read(*rows) == [Event(60, 30, "Sleep stage N1")]
 
 
 @pytest.mark.parametrize(
@@ -133,34 +133,37 @@ def test_the_onset_of_the_recording_goes_before_a_column_of_clock_times(read):
         (["W\t30", "N1\t30"], "'N1' ends at '30', not after 30 s"),
         (["W\t30", "N1\tx"], "'N1' ends at 'x', not after 30 s"),
         (["time_base 1.0", "1"], "0 stages, but the recording has 4 sleep epochs"),
-        (["Epoch,Stage", "0,W"], "1 stages, but the recording has 4 sleep epochs of 30 s. They must be of one night"),
+        (
+            ["Epoch,Stage", "0,W"],
+            "1 stages, but the recording has 4 sleep epochs of 30 s. Both must be of",
+        ),
         (["W"] * 3, "3 stages, but the recording has 4 sleep epochs"),
         (["W"] * 6, "6 stages, but"),
         ([""], "no stages in it"),
         (["*Duration_sec\t60"], "no stages in it"),
     ],
 )
-def test_texts_that_are_no_scoring_of_the_recording_are_refused(read, lines, message):
+def test_texts_that_are_no_hypnogram_of_the_recording_are_refused(read, lines, message):
     with pytest.raises(UserError, match=f"^night.csv: .*{message}"):
         read(*lines)
 
 
 @pytest.mark.parametrize(("per_epoch", "each_s"), [(1, 30), (2, 15), (3, 10), (5, 6), (6, 5), (15, 2), (30, 1)])
 def test_a_list_may_have_several_stages_for_each_sleep_epoch(read, per_epoch, each_s):
-    scored = read(*["N2"] * per_epoch * 40, n_sleep_epochs=40)
-    assert scored == [Scored(i * each_s, each_s, "N2") for i in range(40 * per_epoch)]
+    events = read(*["N2"] * per_epoch * 40, n_sleep_epochs=40)
+    assert events == [Event(i * each_s, each_s, "N2") for i in range(40 * per_epoch)]
 
 
 def test_a_list_may_have_a_header(read):
     assert read("Stage", "W", "N1", "N1", "R") == [
-        Scored(30 * i, 30, name) for i, name in enumerate("W N1 N1 R".split())
+        Event(30 * i, 30, name) for i, name in enumerate("W N1 N1 R".split())
     ]
 
 
 def test_a_description_beside_a_list_says_what_its_codes_are(tmp_path):
     path = write_lines(tmp_path / "hypno.txt", [5, 0, 4])
     write_lines(tmp_path / "hypno_description.txt", ["time 30", "W 5", "N3 0", "", "not of two words"])
-    assert read_text(path, 3, "")[0] == [Scored(0, 30, "W"), Scored(30, 30, "N3"), Scored(60, 30, "4")]
+    assert read_text(path, 3, "")[0] == [Event(0, 30, "W"), Event(30, 30, "N3"), Event(60, 30, "4")]
     write_lines(tmp_path / "hypno_description.txt", ["time 20", "W 5"])
     with pytest.raises(UserError, match="hypno.txt: 3 stages of 20 s, but the recording has 3 sleep epochs"):
         read_text(path, 3, "")

@@ -54,9 +54,9 @@ def test_what_is_not_known_is_not_guessed(name):
 
 def test_unknown_names_are_listed_with_their_counts_and_the_json_that_maps_them(tmp_path):
     names = ["W"] * 5 + ["Schlaf A"] * 2 + ['the "same"'] * 3
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         resolve(names, "night.csv")
-    text = str(told.value)
+    text = str(error.value)
     assert text.startswith("night.csv: unknown stages 'the \"same\"' (3), 'Schlaf A' (2). ")
     mapped = json.loads(re.search(r"\{.*\}", text)[0])
     assert mapped == {'the "same"': None, "Schlaf A": None}
@@ -68,9 +68,9 @@ def test_unknown_names_are_listed_with_their_counts_and_the_json_that_maps_them(
 
 def test_of_many_unknown_names_the_most_frequent_are_listed():
     names = [f"note {i}" for i in range(500) for _ in range(1 + (i == 77))]
-    with pytest.raises(UserError, match=r"unknown stages 'note 77' \(2\), 'note 0' \(1\), .* and 480 more. ") as told:
+    with pytest.raises(UserError, match=r"unknown stages 'note 77' \(2\), 'note 0' \(1\), .* and 480 more. ") as error:
         resolve(names, "here")
-    assert len(str(told.value)) < 1500
+    assert len(str(error.value)) < 1500
 
 
 def test_what_the_user_says_goes_before_what_is_known():

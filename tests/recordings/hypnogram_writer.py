@@ -1,4 +1,4 @@
-"""One night's scoring in every form that is read, as the programs themselves write it."""
+"""Write the hypnogram of one night in every form that is read, as the programs themselves write it."""
 
 import datetime as dt
 from itertools import groupby
@@ -152,5 +152,5 @@ LETTERS = [*"WWWW111W222M22333444432222?2222RRRRR1RRRMM22WWW??"]
 """Of a short night."""
 
 
-def write_scoring(form, folder, stem, letters=LETTERS, start=START):
+def write_form(form, folder, stem, letters=LETTERS, start=START):
     return form(folder, stem, letters, start)
