@@ -29,7 +29,6 @@ def main(arguments: argparse.Namespace) -> None:
     # Imported here because they load torch, for which --help does not wait.
     from data_loader.data_loaders import SleepEpochs, find_recordings
     from data_loader.folds import choose_folds
-    from report.report import write_report_if_complete
     from trainer.claims import claim_folds
     from trainer.configuration import read_config
     from trainer.fold import folds_of, plan, unfinished_folds
@@ -73,6 +72,8 @@ def main(arguments: argparse.Namespace) -> None:
 
     # The report
     if ranks.rank() == 0:
+        from report.report import write_report_if_complete  # loads more, for which training does not wait
+
         write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
 
 

@@ -12,7 +12,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from utils.board import open_board
 from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered, save_checkpoint
 from utils.errors import UserError
 from utils.files import write_table
@@ -105,7 +104,10 @@ class BaseTrainer(ABC):
         if rank() == 0:
             self._write_metrics()  # rows after the checkpoint that training goes on from are gone
             if self.tensorboard:
-                board = open_board(self.directory / "tensorboard", len(self.history) + 1)
+                from torch.utils.tensorboard import SummaryWriter  # loads more, for those who ask for it
+
+                # What an earlier run wrote of the training epochs to come is hidden.
+                board = SummaryWriter(str(self.directory / "tensorboard"), purge_step=len(self.history) + 1)
         while len(self.history) < self.epochs and not self._is_stale():
             begin, train_epoch = time.perf_counter(), len(self.history) + 1
             seed_train_epoch(self.seed, train_epoch)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,6 +68,8 @@ def try_out(config: ConfigParser, faulty: Collection[str]) -> Iterator[Problem]:
         for name, metric in config.functions("metrics").items():
             if problem := metric_problem(metric):
                 yield "metrics", f"{name} {problem}."
+    if "trainer" not in faulty and config["trainer.tensorboard"] and find_spec("tensorboard") is None:
+        yield "trainer.tensorboard", "the package tensorboard is not installed. Run: pip install tensorboard."
     made: dict[str, Any] = {}
     trials: dict[str, tuple[set[str], str | None, Callable[[], Any]]] = {
         "arch": ({"arch", "data_loader"}, None, lambda: _try_network(config)),
@@ -144,7 +147,8 @@ def _try_night_context(config: ConfigParser, network: nn.Module) -> nn.Module:
         )
     with torch.no_grad():
         signal = torch.randn(2, 1, SLEEP_EPOCH_S * config["data_loader.args.fs"] * config.n_sleep_epochs)
-        summary = network.eval().summary(signal)  # (2, C)
+        summarise: Any = network.eval().summary
+        summary = summarise(signal)  # (2, C)
         if not isinstance(summary, Tensor) or summary.ndim != 2 or len(summary) != 2:
             raise ValueError(f"the summary of {name} is not of shape (B, C)")
         model_of_night = config.init_obj("context.model", n_inputs=summary.shape[1])

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,7 +163,7 @@ class Trainer(BaseTrainer):
             f"{self.newest_checkpoint()} Lower optimizer.args.lr, or look for odd values in the recordings."
         )
 
-    def _with_progress(self, batches: Batches | Windows, train_epoch: int) -> Iterator[_Batch]:
+    def _with_progress(self, batches: Iterable[_Batch], train_epoch: int) -> Iterator[_Batch]:
         """Show a progress bar on a terminal, unless the log is at its tersest."""
         title, is_shown = f"train epoch {train_epoch}/{self.epochs}", sys.stderr.isatty() and LOG.isEnabledFor(20)
         for step, batch in enumerate(tqdm(batches, title, unit="batch", leave=False, disable=not is_shown)):

@@ -5,8 +5,11 @@ import io
 
 import pytest
 from PIL import Image
-from scripts import TRAIN, run, settings, write_nights
+from scripts import ROOT, settings, train, write_nights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainer.configuration import read_config
+from utils.errors import UserError
 
 NIGHTS = {"a": 10, "b": 10}
 CHANGES = {"data_loader.args.num_folds": 2, "trainer.epochs": 2, "trainer.tensorboard": True}
@@ -17,12 +20,9 @@ def nights(tmp_path_factory):
     return write_nights(tmp_path_factory.mktemp("npz"), NIGHTS)
 
 
-def command(nights, **further):
-    return [*TRAIN, "--fold_id", "0", "--np_data_dir", nights, *settings(**CHANGES | further)]
-
-
 def test_every_training_epoch_leaves_its_figures_and_the_confusion_matrix_of_the_evaluated_set(nights, tmp_path):
-    code, _, err = run(command(nights), tmp_path)
+    arguments = ["--fold_id", "0", "--np_data_dir", nights, *settings(**CHANGES)]
+    code, _, err = train(*arguments, cwd=tmp_path)
     assert code == 0, err
     fold = tmp_path / "saved/Exp1/fold_0"
     board = EventAccumulator(str(fold / "tensorboard")).Reload()
@@ -38,21 +38,8 @@ def test_every_training_epoch_leaves_its_figures_and_the_confusion_matrix_of_the
     assert all(min(picture.size) > 300 and picture.getextrema()[0] < 100 for picture in shown)
 
 
-def test_a_missing_tensorboard_is_asked_for_by_name_before_anything_is_made(nights, tmp_path):
-    package = tmp_path / "without/tensorboard"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ModuleNotFoundError('No module named tensorboard', name=__name__)\n")
-    code, out, err = run(command(nights), tmp_path, PYTHONPATH=str(package.parent))
-    assert (code, out) == (1, "")
-    assert err == (
-        "trainer.tensorboard is true, but the package tensorboard is not installed. Run: pip install tensorboard\n"
-    )
-    assert not (tmp_path / "saved").exists()
-
-
-def test_without_it_in_the_configuration_a_missing_tensorboard_does_not_matter(nights, tmp_path):
-    (tmp_path / "tensorboard.py").write_text("raise ModuleNotFoundError(name=__name__)\n")
-    further = {"trainer.tensorboard": False, "trainer.epochs": 1}
-    code, _, err = run(command(nights, **further), tmp_path, PYTHONPATH=str(tmp_path))
-    assert code == 0, err
-    assert not (tmp_path / "saved/Exp1/fold_0/tensorboard").exists()
+def test_a_missing_tensorboard_is_asked_for_by_name_while_the_configuration_is_checked(monkeypatch):
+    monkeypatch.setattr("trainer.configuration.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"trainer.tensorboard: the package tensorboard is not installed. Run: pip"):
+        read_config(ROOT / "config.json", ["trainer.tensorboard=true"])
+    read_config(ROOT / "config.json", [])
