@@ -193,7 +193,7 @@ class BaseTrainer(ABC):
         state, column = load_checkpoint(path), f"{self.evaluated_set}_{self.monitored}"
         rows = state["history"] if isinstance(state.get("history"), list) else []
         known = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
-        if not known or known != [*range(1, state["train_epoch"] + 1)]:
+        if not known or len(known) != state["train_epoch"] or known != [*range(1, len(known) + 1)]:
             raise UserError(f"{path}: no {column} of each training epoch in it; it is of no run like this one.")
         return state
 

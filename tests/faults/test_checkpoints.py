@@ -10,7 +10,8 @@ from scripts import ROOT, SMALL, write_nights
 
 from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import make_folds
-from trainer.fold import make_trainer, read_config
+from train_Kfold_CV import make_trainer
+from trainer.configuration import read_config
 from utils.checkpoint import LAST, load_checkpoint
 
 

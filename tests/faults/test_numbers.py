@@ -6,14 +6,14 @@ import re
 import numpy as np
 import pytest
 import torch
-from scripts import ROOT, TRAIN, run, settings, write_nights
+from scripts import ROOT, settings, train, write_nights
 
 from trainer.configuration import read_config
 from utils.recording import Recording, write_recording
 
 
-def train(nights, **changes):
-    return [*TRAIN, "--fold_id", "0", "--device", "cpu", "--np_data_dir", nights, *settings(**changes)]
+def arguments(nights, fold=0, **changes):
+    return ["--fold_id", fold, "--device", "cpu", "--np_data_dir", nights, *settings(**changes)]
 
 
 def write_night(folder, name, stages):
@@ -25,7 +25,7 @@ def write_night(folder, name, stages):
 def test_a_loss_that_goes_bad_stops_with_the_recordings_and_the_last_good_checkpoint(tmp_path):
     nights = write_nights(tmp_path / "npz")
     growing = {"lr_scheduler": {"type": "ExponentialLR", "args": {"gamma": 1e30}}}
-    code, _, err = run(train(nights, **growing), tmp_path)
+    code, _, err = train(*arguments(nights, **growing), cwd=tmp_path)
     assert code == 1
     assert re.search(r"training epoch 2.*(step \d+ of \d+: the loss is (nan|inf)|the loss of the test set is)", err), (
         err
@@ -46,7 +46,7 @@ def test_sets_that_lack_stages_and_a_recording_of_one_sleep_epoch_train_and_are_
     write_night(nights, "b", [0])
     write_night(nights, "c", [3, 3, 3])
     changes = {"data_loader__args__num_folds": 3, "trainer__epochs": 1}
-    code, _, err = run([*train(nights, **changes), "--fold_id", "all"], tmp_path)
+    code, _, err = train(*arguments(nights, "all", **changes), cwd=tmp_path)
     assert code == 0, err
     log = "".join((tmp_path / f"saved/Exp1/fold_{fold}/info.log").read_text() for fold in range(3))
     assert "No N3 in the recordings to train on." in log
@@ -61,7 +61,7 @@ def test_sets_that_lack_stages_and_a_recording_of_one_sleep_epoch_train_and_are_
 @pytest.mark.parametrize("changes", [[], ["arch.args.afr=false"], ["data_loader.args.context=[1, 1]"]])
 def test_a_batch_of_one_sleep_epoch_trains(changes):
     config = read_config(ROOT / "config.json", changes)
-    network = config.init_obj("arch", config.n_sleep_epochs).train()
+    network = config.init_obj("arch", fs=100, n_sleep_epochs=config.n_sleep_epochs).train()
     loss = network(torch.randn(1, 1, 3000 * config.n_sleep_epochs)).square().sum()
     loss.backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in network.parameters())
