@@ -121,7 +121,6 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
     from data_loader.data_loaders import Batches
     from trainer.fold import counted
     from trainer.trainer import Trainer
-    from utils import ranks
     from utils.seed import seed_train_epoch
     from utils.stages import STAGE_NAMES
 
@@ -133,7 +132,6 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
     # Network, loss and optimizer
     seed_train_epoch(config["seed"], 0)
     network = config.init_obj("arch", fs=fs, n_sleep_epochs=config.n_sleep_epochs).to(data.device)
-    network = ranks.synchronised(network)
     if config["trainer.compile"]:
         network.compile()
     criterion = config.init_obj("loss", class_counts=data.class_counts(counted(fold))).to(data.device)

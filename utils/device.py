@@ -1,5 +1,7 @@
 """The devices that folds are trained on."""
 
+import os
+
 import torch
 
 from utils import ranks
@@ -65,7 +67,7 @@ def device_of_rank(wanted: str, n_gpu: int) -> torch.device:
     UserError
         There are GPUs, but fewer than ranks.
     """
-    number, n_ranks = ranks.on_this_machine()
+    number, n_ranks = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     team = _teams(wanted, min(n_gpu, 1) * n_ranks)[0]
     if team[0].type == "cpu":
         return CPU

@@ -3,7 +3,6 @@
 A process that trains alone is rank 0 of 1, and everything here leaves it as it is.
 """
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +25,6 @@ _rank_0_alone = False
 def are_started() -> bool:
     """Tell whether torchrun started this process."""
     return dist.is_torchelastic_launched()
-
-
-def on_this_machine() -> tuple[int, int]:
-    """Return the number of this rank among those of its machine, and how many these are."""
-    return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 def world_size() -> int:
@@ -88,18 +82,14 @@ def wait_for_all() -> None:
 
 
 def parallel(network: nn.Module) -> nn.Module:
-    """Wrap a network so that each training step uses the mean of the ranks' gradients."""
+    """Wrap a network so that each step uses the mean of the ranks' gradients, and batch norm on GPUs all their shares."""
     if world_size() == 1:
         return network
+    if next(network.parameters()).device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     # Convolutions with the channels last give gradients laid out so, which are copied: half a million numbers.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return DistributedDataParallel(network)
-
-
-def synchronised(network: nn.Module) -> nn.Module:
-    """Let batch norm see the shares of all ranks, which torch can do on GPUs alone."""
-    is_on_gpu = next(network.parameters()).device.type == "cuda"
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network) if world_size() > 1 and is_on_gpu else network
 
 
 def from_first(tensor: Tensor) -> Tensor:
