@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train one fold a task of a Slurm array. Submit it from this folder; options of sbatch stand before it:
 #   sbatch --array=0-19 slurm_train.sh NPZ_DIR [further arguments of train_Kfold_CV.py]
-# A task that Slurm stops saves first. One at its time limit requeues itself. Begun again, it goes on where it stopped.
+# A task at its time limit requeues itself. Begun again, a task goes on after its last finished training epoch.
 #SBATCH --job-name=attnsleep
 #SBATCH --output=slurm-%A_%a.out
 #SBATCH --open-mode=append

@@ -17,7 +17,7 @@ from trainer.configuration import read_config
 CHANGES = SMALL | {"data_loader.args.batch_size": 4, "trainer.epochs": 4}
 """Overrides of config.json with which a training epoch has sixty steps."""
 
-GOING_ON = r"Going on after training epoch (\d+) and step (\d+) of the next, from checkpoint-part.pth"
+GOING_ON = r"Going on after training epoch (\d+), from checkpoint-last.pth"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_tasks_that_are_requeued_or_stopped_in_mid_fold_end_the_same_to_the_bit(
     submit = ["sbatch", "--parsable", "--cpus-per-task=1", "--array=0-2", "slurm_train.sh", "npz"]
     job = slurm(*submit)
     report = slurm(
-        "sbatch", "--parsable", f"--dependency=afterany:{job}", "--wrap", "python -m report.report saved/Exp1"
+        "sbatch", "--parsable", f"--dependency=afterany:{job}", "--wrap", "python -m report saved/Exp1"
     )
     logs = [code / f"saved/Exp1/fold_{fold}/info.log" for fold in range(3)]
     for fold, command in ((0, ["scontrol", "requeue"]), (1, ["scancel", "--batch", "--signal=TERM"])):
@@ -89,7 +89,7 @@ def test_tasks_that_are_requeued_or_stopped_in_mid_fold_end_the_same_to_the_bit(
         assert f"Fold {fold} stopped by SIGTERM." in read(logs[fold])
         assert f"Fold {fold} stopped by SIGTERM." in said[fold]
     assert "DUE TO JOB REQUEUE" in said[0]
-    assert 0 < int(re.search(GOING_ON, said[0])[2]) < 60
+    assert re.search(GOING_ON, said[0])[1] == "1"
     assert "Fold 0 is finished" in said[0]
     assert "Fold 1 is finished" not in said[1]
     assert "Fold 2 is finished" in said[2]
@@ -97,7 +97,7 @@ def test_tasks_that_are_requeued_or_stopped_in_mid_fold_end_the_same_to_the_bit(
 
     job = slurm(*submit)  # does what is missing
     wait_for_end(slurm)
-    assert re.search(GOING_ON, read(code / f"slurm-{job}_1.out"))  # after all steps, if the evaluation was at work
+    assert re.search(GOING_ON, read(code / f"slurm-{job}_1.out"))
     assert "skipped: fold 0" in read(code / f"slurm-{job}_0.out")
     assert temporary_files(code / "saved") == []
     now = meanings(code / "saved/Exp1")

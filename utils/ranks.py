@@ -82,7 +82,7 @@ def wait_for_all() -> None:
 
 
 def parallel(network: nn.Module) -> nn.Module:
-    """Wrap a network so that each step uses the mean of the ranks' gradients, and batch norm on GPUs all their shares."""
+    """Wrap a network: a step uses the mean of the ranks' gradients; on GPUs batch norm sees the shares of all ranks."""
     if world_size() == 1:
         return network
     if next(network.parameters()).device.type == "cuda":
