@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import Namespace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,20 +31,20 @@ def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     import recordings.reader as reader
     import scoring.night as night_files
     import scoring.picture as night_plot
-    from scoring.networks import load_scorer
+    from scoring.networks import load_networks
     from utils.heap import keep_freed_memory
 
     keep_freed_memory()
     mne.io.read_raw_edf  # noqa: B018 - mne imports its readers when they are first named
-    scorer = load_scorer([checkpoint])
-    arguments = Namespace(channel="EEG Fpz-Cz", reference=None, lights_off=None, lights_on=None, hypnogram=None)
+    networks = load_networks([checkpoint])
+    request = predict.Request("EEG Fpz-Cz")
     files = night_files.result_files(output_dir, psg.stem)
     times, cpu = [time.perf_counter()], time.process_time()
-    channel = reader.read_channel(psg, arguments.channel, None, scorer.fs)
+    channel = reader.read_channel(psg, request.channel, None, networks.inputs.fs)
     times.append(time.perf_counter())
-    night = predict.night_of(channel, psg, psg.stem, scorer, arguments)
+    night = predict.score_night(channel, psg.name, psg.stem, networks, request)
     times.append(time.perf_counter())
-    night_files.write_night(files, night, {"model": scorer.description})
+    night_files.write_night(files, night, {"model": networks.description})
     times.append(time.perf_counter())
     cpu = time.process_time() - cpu
     night_plot.write_picture(files[".png"], night, channel.signal, channel.fs)

@@ -98,6 +98,11 @@ class AttnSleep(nn.Module):
         """Map EEG, (B, 1, T), to recalibrated features, (B, F, L): MRCNN and AFR."""
         return self.afr(self.mrcnn(signal))
 
+    def summary(self, signal: Tensor) -> Tensor:
+        """Map EEG, (B, 1, T), to what a night context reads: logits, then features averaged over L, (B, 5 + F)."""
+        encoded = self.tce(self.features(signal))  # (B, F, L)
+        return torch.cat([self.head(encoded.flatten(1)), encoded.mean(dim=2)], dim=1)
+
 
 class MRCNN(nn.Module):
     """Multi-resolution CNN (paper, section II-B.1): a small and a wide kernel look at the same signal.
