@@ -48,7 +48,8 @@ def export_onnx(path: Path, networks: Networks) -> None:
                 verbose=False,
             )
         except Exception as error:  # the network may be the user's own
-            raise UserError(f"torch cannot write this network as ONNX: {str(error).strip().splitlines()[0]}") from error
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"torch cannot write this network as ONNX: {reason}") from error
     if program is None:
         raise UserError("torch wrote no ONNX program.")
     program.model.metadata_props.update(
