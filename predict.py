@@ -157,7 +157,14 @@ def score_file(
     if earlier:
         return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()))
     recording = read_channel(path, request.channel, request.reference, networks.inputs.fs)
-    night = score_night(recording, path.name, name, networks, request)
+    start, n_sleep_epochs = parse_start(recording.start_time), len(recording.signal) // networks.inputs.n_samples
+    in_bed, remarks = time_in_bed(start, n_sleep_epochs, request.lights_off_s, request.lights_on_s, path.name)
+    scoring = networks.score(recording.signal, path.name, *(in_bed or ()))
+    hypnogram = None
+    if request.hypnogram:
+        hypnogram = read_scoring(request.hypnogram, n_sleep_epochs, recording.start_time)
+    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, (*recording.remarks, *remarks))
+    night = with_remarks(night, recording.signal, networks.inputs.n_samples)
     write_night(files, night, {"scoring": settings, "model": networks.description})
     from scoring.picture import write_picture  # imports matplotlib when the other files are there
 
@@ -176,18 +183,6 @@ def settings_of(path: Path, networks: "Networks", request: Request) -> dict[str,
         "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
         "checkpoints": networks.checksums,
     }
-
-
-def score_night(recording: Channel, source: str, name: str, networks: "Networks", request: Request) -> Night:
-    """Score one channel of a recording, and compare it with the hypnogram if there is one."""
-    start, n_sleep_epochs = parse_start(recording.start_time), len(recording.signal) // networks.n_samples
-    in_bed, remarks = time_in_bed(start, n_sleep_epochs, request.lights_off_s, request.lights_on_s, source)
-    scoring = networks.score(recording.signal, source, *(in_bed or ()))
-    hypnogram = None
-    if request.hypnogram:
-        hypnogram = read_scoring(request.hypnogram, n_sleep_epochs, recording.start_time)
-    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, (*recording.remarks, *remarks))
-    return with_remarks(night, recording.signal, networks.n_samples)
 
 
 def score_recording(

@@ -27,7 +27,6 @@ def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     import mne
     import scipy.signal  # noqa: F401
 
-    import predict
     import recordings.reader as reader
     import scoring.night as night_files
     import scoring.picture as night_plot
@@ -37,12 +36,13 @@ def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     keep_freed_memory()
     mne.io.read_raw_edf  # noqa: B018 - mne imports its readers when they are first named
     networks = load_networks([checkpoint])
-    request = predict.Request("EEG Fpz-Cz")
     files = night_files.result_files(output_dir, psg.stem)
     times, cpu = [time.perf_counter()], time.process_time()
-    channel = reader.read_channel(psg, request.channel, None, networks.inputs.fs)
+    channel = reader.read_channel(psg, "EEG Fpz-Cz", None, networks.inputs.fs)
     times.append(time.perf_counter())
-    night = predict.score_night(channel, psg.name, psg.stem, networks, request)
+    start, scoring = night_files.parse_start(channel.start_time), networks.score(channel.signal, psg.name)
+    night = night_files.Night(psg.stem, channel.name, start, scoring, remarks=channel.remarks)
+    night = night_files.with_remarks(night, channel.signal, networks.inputs.n_samples)
     times.append(time.perf_counter())
     night_files.write_night(files, night, {"model": networks.description})
     times.append(time.perf_counter())

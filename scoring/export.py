@@ -35,13 +35,13 @@ def export_onnx(path: Path, networks: Networks) -> None:
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
         raise UserError(f"--export needs the package {error.name}. Run: pip install onnxscript") from error
-    n_samples = networks.n_samples * (1 + sum(networks.inputs.context))
+    inputs = networks.inputs
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it logs packages that are not needed here
     with warnings.catch_warnings(action="ignore"):  # torch warns of its own deprecated calls
         try:
             program = torch.onnx.export(
                 networks.members[0].network,
-                (torch.zeros(2, 1, n_samples),),
+                (torch.zeros(2, 1, inputs.n_samples * inputs.n_sleep_epochs),),
                 input_names=["eeg"],
                 output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -54,10 +54,10 @@ def export_onnx(path: Path, networks: Networks) -> None:
         raise UserError("torch wrote no ONNX program.")
     program.model.metadata_props.update(
         {
-            "fs": f"{networks.inputs.fs:g}",
-            "channel": networks.inputs.channel,
+            "fs": f"{inputs.fs:g}",
+            "channel": inputs.channel,
             "units": "uV",
-            "context": " ".join(map(str, networks.inputs.context)),
+            "context": " ".join(map(str, inputs.context)),
             "stage_names": " ".join(STAGE_NAMES),
         }
     )

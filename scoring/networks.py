@@ -53,6 +53,16 @@ class Inputs:
     channel: str = ""
     context: tuple[int, int] = (0, 0)
 
+    @property
+    def n_samples(self) -> int:
+        """Samples of one sleep epoch."""
+        return round(SLEEP_EPOCH_S * self.fs)
+
+    @property
+    def n_sleep_epochs(self) -> int:
+        """Sleep epochs of one input."""
+        return 1 + sum(self.context)
+
 
 @dataclass(frozen=True)
 class TrainedNetwork:
@@ -89,7 +99,7 @@ class TrainedNetwork:
 
     def require_logits(self) -> None:
         """Refuse a network that does not map one signal to logits of shape (1, 5)."""
-        n_samples = round(SLEEP_EPOCH_S * self.inputs.fs) * (1 + sum(self.inputs.context))
+        n_samples = self.inputs.n_samples * self.inputs.n_sleep_epochs
         shape = tuple(self.logits(self.outputs(torch.zeros(1, 1, n_samples)), [slice(1)]).shape)
         if shape != (1, N_STAGES):
             raise UserError(f"its network maps (1, 1, {n_samples}) to {shape}, not to logits of shape (1, {N_STAGES}).")
@@ -111,11 +121,6 @@ class Networks:
     def inputs(self) -> Inputs:
         """Inputs of every member."""
         return self.members[0].inputs
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of one sleep epoch."""
-        return round(SLEEP_EPOCH_S * self.inputs.fs)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -156,8 +161,9 @@ class Networks:
         UserError
             The signal cannot be EEG in microvolts, or there is nothing to score.
         """
-        n_sleep_epochs = len(signal) // self.n_samples
-        sleep_epochs = signal[: n_sleep_epochs * self.n_samples].reshape(n_sleep_epochs, self.n_samples)
+        n_samples = self.inputs.n_samples
+        n_sleep_epochs = len(signal) // n_samples
+        sleep_epochs = signal[: n_sleep_epochs * n_samples].reshape(n_sleep_epochs, n_samples)
         recorded = np.flatnonzero(np.isfinite(sleep_epochs).all(axis=1))
         end = n_sleep_epochs if end is None else end
         wanted = (recorded >= begin) & (recorded < end)
@@ -168,11 +174,9 @@ class Networks:
         if problem := signal_problem(source, sleep_epochs):
             raise UserError(problem)
         scored = recorded[wanted]
-        rows = neighbours(recorded, *self.inputs.context)[wanted]
+        rows = torch.from_numpy(neighbours(recorded, *self.inputs.context)[wanted])
         probabilities = np.full((n_sleep_epochs, N_STAGES), np.nan, np.float32)
-        probabilities[scored] = self._probabilities(
-            torch.from_numpy(sleep_epochs), torch.from_numpy(rows), runs(scored)
-        )
+        probabilities[scored] = self._probabilities(torch.from_numpy(sleep_epochs), rows, runs(scored))
         stages = np.full(n_sleep_epochs, UNSCORED)
         stages[scored] = probabilities[scored].argmax(axis=1)
         return Scoring(stages, probabilities)
@@ -181,7 +185,7 @@ class Networks:
         """Score n inputs, each of the sleep epochs in a row of `rows`, (n, before + 1 + after); return (n, 5)."""
 
         def outputs(rows_of_batch: Tensor) -> list[Tensor]:
-            signal = sleep_epochs[rows_of_batch].flatten(1).unsqueeze(1)  # (B, T / n_samples, n_samples) -> (B, 1, T)
+            signal = sleep_epochs[rows_of_batch].flatten(1).unsqueeze(1)  # (B, n, n_samples) -> (B, 1, T)
             return [member.outputs(signal) for member in self.members]
 
         def probabilities(member: TrainedNetwork, outputs: Tensor) -> Tensor:
@@ -255,7 +259,7 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
         else:
             inputs = _inputs(about)
             fs = int(inputs.fs) if inputs.fs.is_integer() else inputs.fs
-            handed = {"fs": fs, "n_sleep_epochs": 1 + sum(inputs.context)}
+            handed = {"fs": fs, "n_sleep_epochs": inputs.n_sleep_epochs}
             network = _build(model.model, about["config"]["arch"], weights, handed)
         trained = TrainedNetwork(folded(network), inputs, _identity(path, about) | {"night_context": None})
         trained.require_logits()

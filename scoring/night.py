@@ -176,8 +176,8 @@ def time_in_bed(
     n_sleep_epochs : int
         Sleep epochs of the recording.
     lights_off_s, lights_on_s : int or None
-        Clock times in s since midnight; None: start and end of the recording. Lights off is the first such time in
-        the recording, or up to 12 h before it. Lights on is the first such time after that.
+        Clock times in s since midnight; None: start and end of the recording. Lights off is the first such time in the
+        recording, or up to 12 h before it. Lights on is the first such time after that.
     source : str
         Name of the recording, for messages.
 

@@ -15,6 +15,7 @@ from scripts import ROOT, contents, run, temporary_files
 from predict import find_recordings, main, parse_arguments, score_recording
 from prepare_datasets.preparation import exit_code
 from scoring.networks import load_networks
+from utils.checkpoint import BEST
 from utils.errors import UserError
 from utils.recording import write_recording
 
@@ -279,10 +280,10 @@ def test_a_scorers_own_files_are_never_replaced(place, tmp_path, predict):
 
 def test_export_writes_the_network_and_says_where(tmp_path, predict):
     pytest.importorskip("onnxscript")
-    write_checkpoint(tmp_path / "a.pth")
-    assert predict("--export", "folder/model.onnx", "--checkpoint", "a.pth") == (
-        0, "ONNX file: folder/model.onnx\n", ""
-    )  # fmt: skip
+    write_checkpoint(tmp_path / "fold_0" / BEST)
+    write_night_context(tmp_path / "fold_0")
+    code, out, err = predict("--export", "folder/model.onnx", "--checkpoint", "fold_0")
+    assert (code, out, err) == (0, "ONNX file: folder/model.onnx, without its night context\n", "")
     assert (tmp_path / "folder/model.onnx").stat().st_size > 1e6
 
 

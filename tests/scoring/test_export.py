@@ -10,8 +10,8 @@ from scoring.networks import load_networks
 from utils.errors import UserError
 
 
-@pytest.mark.parametrize(("fs", "context"), [(100, (0, 0)), (125, (1, 1))])
-def test_onnxruntime_gives_the_same_logits_for_any_batch(tmp_path, fs, context):
+def test_onnxruntime_gives_the_same_logits_for_any_batch(tmp_path):
+    fs, context = 125, (1, 1)
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     net = write_checkpoint(tmp_path / "a.pth", fs=fs, context=context)

@@ -70,7 +70,7 @@ def test_scoring_can_be_limited(tmp_path, signal):
 def test_a_context_is_that_of_the_training_across_gaps_and_ends(tmp_path, signal, context):
     net = write_checkpoint(tmp_path / "a.pth", context=context)
     networks = load_networks([tmp_path / "a.pth"])
-    assert (networks.inputs.context, networks.n_samples) == (context, 3000)
+    assert (networks.inputs.context, networks.inputs.n_samples) == (context, 3000)
     scoring = networks.score(signal, "a", 1)
     expected = probabilities(net, signal, context=context)
     np.testing.assert_allclose(
