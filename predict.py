@@ -7,7 +7,9 @@ import argparse
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,42 +19,67 @@ import numpy as np
 from prepare_datasets.outcomes import Outcome, tell_end, tell_head
 from prepare_datasets.preparation import Task, attempted, channel_name, exit_code, make_folder, run_each
 from recordings.clock_times import clock_s
+from recordings.hypnograms import read_hypnogram
 from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
+from scoring.night import (
+    Night,
+    Scoring,
+    earlier_night,
+    parse_start,
+    result_files,
+    time_in_bed,
+    with_remarks,
+    write_night,
+)
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from recordings.reader import BaseRaw
-    from scoring.networks import Scorer, Scores
-    from scoring.night import Night
+    from scoring.networks import Networks
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of every recording; clock times are in s since midnight."""
+
+    channel: str
+    reference: str | None = None
+    lights_off_s: int | None = None
+    lights_on_s: int | None = None
+    hypnogram: Path | None = None
 
 
 def main() -> int:
     """Score all recordings, or export the network; return the exit code."""
     arguments = parse_arguments()
-    from scoring.networks import load_scorer  # loads torch, for which --help does not wait
+    from scoring.networks import load_networks  # imports torch, which --help does without
 
     keep_freed_memory()
-    scorer = load_scorer(arguments.checkpoint)
+    networks = load_networks(arguments.checkpoint)
     if arguments.export:
         from scoring.export import export_onnx
 
-        export_onnx(arguments.export, scorer)
-        alone = ", without its model of the night" if any(scorer.of_night) else ""
-        print(f"ONNX file: {arguments.export}{alone}")
+        export_onnx(arguments.export, networks)
+        note = ", without its night context" if networks.members[0].night_context else ""
+        print(f"ONNX file: {arguments.export}{note}")
         return 0
-    arguments.channel = arguments.channel or scorer.channel
-    if not arguments.channel:
+    channel = channel_name(arguments.select_ch) or networks.inputs.channel
+    if not channel:
         raise UserError("The checkpoint does not say which channel it was trained on. Pass one with --select_ch.")
+    request = Request(channel, arguments.reference, arguments.lights_off, arguments.lights_on, arguments.hypnogram)
+    output_dir = arguments.output_dir
     recordings, problems = find_recordings(arguments.recordings)
-    make_folder(arguments.output_dir)
-    tasks = [Task(name, partial(score_file, path, name, scorer, arguments)) for name, path in recordings.items()]
+    make_folder(output_dir)
+    tasks = [
+        Task(name, partial(score_file, path, name, networks, request, output_dir, arguments.overwrite))
+        for name, path in recordings.items()
+    ]
     width = max(map(len, recordings), default=0)
-    channel = derivation_name(arguments.channel, arguments.reference)
-    tell_head(f"{channel} of {len(tasks)} recordings to {arguments.output_dir}", width)
-    outcomes = run_each(lambda task: attempted(task.name, task.read, arguments.output_dir / task.name), tasks, 1, width)
-    return tell_end(outcomes, str(arguments.output_dir), width, problems, scorer.notes, done="scored")
+    tell_head(f"{derivation_name(channel, arguments.reference)} of {len(tasks)} recordings to {output_dir}", width)
+    outcomes = run_each(lambda task: attempted(task.name, task.read, output_dir / task.name), tasks, 1, width)
+    return tell_end(outcomes, str(output_dir), width, problems, networks.notes, done="scored")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -72,17 +99,16 @@ def parse_arguments() -> argparse.Namespace:
     add("--reference", metavar="CHANNEL", help="channel to subtract: --select_ch C4 --reference M1")
     add("--from", dest="lights_off", type=_clock, metavar="HH:MM", help="lights off: score from then on")
     add("--to", dest="lights_on", type=_clock, metavar="HH:MM", help="lights on: score up to then")
-    add("--hypnogram", type=Path, metavar="FILE", help="scoring of the one recording, to compare with")
-    add("--output_dir", type=Path, default=Path("scored"), metavar="DIR", help="of the results (%(default)s)")
-    add("--overwrite", action="store_true", help="score recordings again that are scored")
+    add("--hypnogram", type=Path, metavar="FILE", help="hypnogram of the one recording, to compare with")
+    add("--output_dir", type=Path, default=Path("scored"), metavar="DIR", help="folder of the results (%(default)s)")
+    add("--overwrite", action="store_true", help="score again what is scored already")
     add("--export", type=Path, metavar="FILE.onnx", help="write the network as ONNX instead of scoring")
     arguments = parser.parse_args()
-    arguments.channel = channel_name(arguments.select_ch)
     if bool(arguments.recordings) == bool(arguments.export):
         parser.error("name recordings or --export; recordings go first, as --select_ch takes all words that follow it")
-    if arguments.hypnogram and (len(arguments.recordings) > 1 or arguments.recordings[0].is_dir()):
+    if arguments.hypnogram and (len(arguments.recordings) != 1 or arguments.recordings[0].is_dir()):
         parser.error("--hypnogram is of one recording: name that alone")
-    if arguments.reference and not arguments.channel:
+    if arguments.reference and not arguments.select_ch:
         parser.error("--reference is subtracted from a channel: name that with --select_ch")
     return arguments
 
@@ -93,80 +119,70 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
     Returns
     -------
     recordings : dict of str to Path
-        By name: that of the file without its ending, and without `-PSG`.
+        By name: that of the file without its ending and without `-PSG`.
     problems : list of str
-        Folders without any, and files that would be written under the same name.
+        Folders without a recording, and files whose results would have the same name.
     """
-    found: dict[str, dict[str, Path]] = {}
-    problems = []
+    files, problems = [], []
     for path in paths:
-        folder = path.is_dir() and not is_recording(path)
-        files = sorted(file for file in path.iterdir() if is_recording(file)) if folder else [path]
-        if not files:
+        if is_recording(path) or not path.is_dir():
+            files.append(path)
+            continue
+        in_folder = sorted(file for file in path.iterdir() if is_recording(file))
+        if not in_folder:
             problems.append(f"{path}: no recording in this folder.")
-        for file in files:
-            if problem := name_problem(file):
-                problems.append(problem)
-                continue
-            name = file.name.removesuffix(".gz").removesuffix(Path(file.name.removesuffix(".gz")).suffix)
-            found.setdefault(name.removesuffix("-PSG"), {}).setdefault(os.path.realpath(file), file)
-    for name, files_of in found.items():
-        if len(files_of) > 1:
-            names = ", ".join(map(str, files_of.values()))
+        files += in_folder
+    by_name: dict[str, dict[str, Path]] = defaultdict(dict)  # a file that is named twice counts once
+    for file in files:
+        if problem := name_problem(file):
+            problems.append(problem)
+            continue
+        stem = Path(file.name.removesuffix(".gz")).stem.removesuffix("-PSG")
+        by_name[stem].setdefault(os.path.realpath(file), file)
+    for name, same in by_name.items():
+        if len(same) > 1:
+            names = ", ".join(map(str, same.values()))
             problems.append(f"{names}: all would be written as {name}. Score them into different folders.")
-    return {name: next(iter(of.values())) for name, of in found.items() if len(of) == 1}, problems
+    return {name: next(iter(same.values())) for name, same in by_name.items() if len(same) == 1}, problems
 
 
-def score_file(path: Path, name: str, scorer: "Scorer", arguments: argparse.Namespace) -> Outcome:
-    """Score a recording and write its files, unless they are there."""
-    from scoring.night import earlier_night, result_files, write_night
-
-    begin, settings = time.perf_counter(), settings_of(path, scorer, arguments)
-    files = result_files(arguments.output_dir, name)
-    earlier = earlier_night(files, settings, arguments.overwrite)
+def score_file(
+    path: Path, name: str, networks: "Networks", request: Request, output_dir: Path, overwrite: bool
+) -> Outcome:
+    """Score a recording and write its files, unless they are there already."""
+    begin = time.perf_counter()
+    settings = settings_of(path, networks, request)
+    files = result_files(output_dir, name)
+    earlier = earlier_night(files, settings, overwrite)
     if earlier:
         return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()))
-    channel = read_channel(path, arguments.channel, arguments.reference, scorer.fs)
-    night = night_of(channel, path, name, scorer, arguments)
-    write_night(files, night, {"scoring": settings, "model": scorer.description})
-    from scoring.picture import write_picture  # loads matplotlib while nobody waits for the other files
+    recording = read_channel(path, request.channel, request.reference, networks.inputs.fs)
+    start, n_sleep_epochs = parse_start(recording.start_time), len(recording.signal) // networks.inputs.n_samples
+    in_bed, remarks = time_in_bed(start, n_sleep_epochs, request.lights_off_s, request.lights_on_s, path.name)
+    scoring = networks.score(recording.signal, path.name, *(in_bed or ()))
+    hypnogram = None
+    if request.hypnogram:
+        hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time)
+    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, (*recording.remarks, *remarks))
+    night = with_remarks(night, recording.signal, networks.inputs.n_samples)
+    write_night(files, night, {"scoring": settings, "model": networks.description})
+    from scoring.picture import write_picture  # imports matplotlib when the other files are there
 
-    write_picture(files[".png"], night, channel.signal, channel.fs)
+    write_picture(files[".png"], night, recording.signal, recording.fs)
     return Outcome(name, "scored", night.counts, time.perf_counter() - begin, remarks=night.remarks)
 
 
-def settings_of(path: Path, scorer: "Scorer", arguments: argparse.Namespace) -> dict[str, Any]:
-    """Collect what decides how a recording is scored, in plain values."""
+def settings_of(path: Path, networks: "Networks", request: Request) -> dict[str, Any]:
+    """Collect everything that decides how a recording is scored, in plain values."""
     return {
         "recording": os.path.realpath(path),
-        "channel": arguments.channel,
-        "reference": arguments.reference,
-        "from": _clock_text(arguments.lights_off),
-        "to": _clock_text(arguments.lights_on),
-        "hypnogram": os.path.realpath(arguments.hypnogram) if arguments.hypnogram else None,
-        "checkpoints": [
-            part["crc32"]
-            for checkpoint in scorer.checkpoints
-            for part in (checkpoint, checkpoint["night_context"])
-            if part is not None
-        ],
+        "channel": request.channel,
+        "reference": request.reference,
+        "from": _clock_text(request.lights_off_s),
+        "to": _clock_text(request.lights_on_s),
+        "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
+        "checkpoints": networks.checksums,
     }
-
-
-def night_of(channel: Channel, path: Path, name: str, scorer: "Scorer", arguments: argparse.Namespace) -> "Night":
-    """Score what was read from a recording."""
-    from scoring.night import Night, lights, parse_start, remarks_on
-
-    start, n_sleep_epochs = parse_start(channel.start_time), len(channel.signal) // scorer.n_samples
-    in_bed, remarks = lights(start, n_sleep_epochs, arguments.lights_off, arguments.lights_on, path.name)
-    scores = scorer.score(channel.signal, path.name, *(in_bed or ()))
-    truth = None
-    if arguments.hypnogram:
-        from recordings.hypnograms import read_hypnogram
-
-        truth = read_hypnogram(arguments.hypnogram, n_sleep_epochs, channel.start_time)
-    night = Night(name, channel.name, start, scores, in_bed, truth, (*channel.remarks, *remarks))
-    return remarks_on(night, channel.signal, scorer.n_samples)
 
 
 def score_recording(
@@ -175,7 +191,7 @@ def score_recording(
     channel: str | None = None,
     reference: str | None = None,
     fs: float | None = None,
-) -> "Scores":
+) -> Scoring:
     """Score a recording from Python.
 
     Parameters
@@ -183,15 +199,15 @@ def score_recording(
     recording : mne.io.BaseRaw or ndarray of shape (n,)
         An array is one channel in microvolts, NaN where nothing was recorded.
     checkpoint : path or sequence of paths
-        See `scoring.networks.load_scorer`.
+        See `scoring.networks.load_networks`.
     channel, reference : str or None
-        Of an MNE recording, as on the command line; None: the channel of the training.
+        Channels of an MNE recording, as on the command line; None: the channel of the training.
     fs : float or None
         Sampling rate of an array in Hz.
 
     Returns
     -------
-    Scores
+    Scoring
         `stages` of shape (n_sleep_epochs,), 0 to 4 or -1 where not scored, and `probabilities` (n_sleep_epochs, 5).
 
     Raises
@@ -199,25 +215,25 @@ def score_recording(
     UserError
         The checkpoint cannot be used, or the signal cannot be scored.
     """
-    from scoring.networks import load_scorer
+    from scoring.networks import load_networks
 
     paths = [checkpoint] if isinstance(checkpoint, Path | str) else checkpoint
-    scorer = load_scorer([Path(path) for path in paths])
+    networks = load_networks([Path(path) for path in paths])
     if isinstance(recording, np.ndarray):
         if recording.ndim != 1 or fs is None or not 0 < fs < np.inf:
             raise UserError(
                 f"An array of shape {recording.shape} at fs={fs}: pass one channel, shape (n,), and fs in Hz."
             )
-        found = Channel(np.ascontiguousarray(recording, np.float32), fs, "", "", ())
+        one_channel = Channel(np.ascontiguousarray(recording, np.float32), fs, "", "", ())
     elif hasattr(recording, "ch_names"):
-        found = from_raw(recording, channel or scorer.channel, reference)
+        one_channel = from_raw(recording, channel or networks.inputs.channel, reference)
     else:
         raise UserError(f"A {type(recording).__name__} is no recording: pass one of MNE's, or an array.")
-    return scorer.score(resampled(found, scorer.fs).signal, "the recording")
+    return networks.score(resampled(one_channel, networks.inputs.fs).signal, "the recording")
 
 
 def _clock(text: str) -> int:
-    """Parse a time of day, in s since midnight."""
+    """Parse a time of day; return s since midnight."""
     seconds = clock_s(text)
     if seconds is None or seconds >= 24 * 3600:
         raise argparse.ArgumentTypeError(f"{text!r} is no time of day such as 22:30")

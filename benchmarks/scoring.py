@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import Namespace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,23 +26,23 @@ def score_once(psg: Path, checkpoint: Path, output_dir: Path) -> list[float]:
     import edfio  # noqa: F401 - imports are not what is timed
     import scipy.signal  # noqa: F401
 
-    import predict
     import recordings.reader as reader
     import scoring.night as night_files
     import scoring.picture as night_plot
-    from scoring.networks import load_scorer
+    from scoring.networks import load_networks
     from utils.heap import keep_freed_memory
 
     keep_freed_memory()
-    scorer = load_scorer([checkpoint])
-    arguments = Namespace(channel="EEG Fpz-Cz", reference=None, lights_off=None, lights_on=None, hypnogram=None)
+    networks = load_networks([checkpoint])
     files = night_files.result_files(output_dir, psg.stem)
     times, cpu = [time.perf_counter()], time.process_time()
-    channel = reader.read_channel(psg, arguments.channel, None, scorer.fs)
+    channel = reader.read_channel(psg, "EEG Fpz-Cz", None, networks.inputs.fs)
     times.append(time.perf_counter())
-    night = predict.night_of(channel, psg, psg.stem, scorer, arguments)
+    start, scoring = night_files.parse_start(channel.start_time), networks.score(channel.signal, psg.name)
+    night = night_files.Night(psg.stem, channel.name, start, scoring, remarks=channel.remarks)
+    night = night_files.with_remarks(night, channel.signal, networks.inputs.n_samples)
     times.append(time.perf_counter())
-    night_files.write_night(files, night, {"model": scorer.description})
+    night_files.write_night(files, night, {"model": networks.description})
     times.append(time.perf_counter())
     cpu = time.process_time() - cpu
     night_plot.write_picture(files[".png"], night, channel.signal, channel.fs)

@@ -52,16 +52,11 @@ def from_original_state_dict(state_dict: Mapping[str, Tensor]) -> AttnSleep:
     UserError
         A name is missing or a shape does not fit.
     """
-    original = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    original = _without_prefix(state_dict)
     try:
-        kernel = original["mrcnn.features2.5.weight"].shape[2]
+        fs = original_fs(original)
         n_layers = len({name.split(".")[2] for name in original if name.startswith("tce.layers.")})
         d_ff = original["tce.layers.0.feed_forward.w_1.weight"].shape[0]
-        fs = next((fs for fs, width in WIDE_BRANCH_KERNEL.items() if width == kernel), None)
-        if fs is None:
-            raise UserError(
-                f"mrcnn.features2.5.weight has a kernel of {kernel}; AttnSleep has 7 (100 Hz) or 6 (125 Hz)."
-            )
         model = AttnSleep(fs=fs, n_tce_layers=n_layers, d_ff=d_ff)
         model.load_state_dict({name: _value(name, original) for name in model.state_dict()})
     except KeyError as error:
@@ -69,6 +64,27 @@ def from_original_state_dict(state_dict: Mapping[str, Tensor]) -> AttnSleep:
     except (RuntimeError, IndexError, AttributeError) as error:
         raise UserError(f"the state dict is not one of the released AttnSleep: {error}") from error
     return model.eval()
+
+
+def original_fs(state_dict: Mapping[str, Tensor]) -> int:
+    """Tell the sampling rate (Hz) of a model of the released code by the kernel of its wide branch.
+
+    Raises
+    ------
+    UserError
+        There is no network with such a kernel.
+    """
+    name = "mrcnn.features2.5.weight"
+    kernel = _without_prefix(state_dict)[name].shape[2]
+    for fs, width in WIDE_BRANCH_KERNEL.items():
+        if width == kernel:
+            return fs
+    raise UserError(f"{name} has a kernel of {kernel}; AttnSleep has 7 (100 Hz) or 6 (125 Hz).")
+
+
+def _without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take away the `module.` that a DataParallel model puts before each name."""
+    return {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
 
 
 def _value(name: str, original: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Networks as ONNX files, for programs without torch."""
+"""Write a network as an ONNX file, for programs without torch."""
 
 import logging
 import warnings
@@ -6,55 +6,58 @@ from pathlib import Path
 
 import torch
 
-from scoring.networks import Scorer
+from scoring.networks import Networks
 from utils.errors import UserError
 from utils.files import replacing
 from utils.stages import STAGE_NAMES
 
 
-def export_onnx(path: Path, scorer: Scorer) -> None:
+def export_onnx(path: Path, networks: Networks) -> None:
     """Write a network as ONNX: `eeg`, float32 (B, 1, T) in microvolts, to `logits` (B, 5), for any B.
 
-    Sampling rate, channel, context and stages stand in the file's metadata.
+    The metadata of the file holds sampling rate, channel, context and stages. A night context is not written.
 
     Parameters
     ----------
     path : Path
-    scorer : Scorer
-        Of one network.
+    networks : Networks
+        With one member.
 
     Raises
     ------
     UserError
-        There are several networks, or the packages that write ONNX are not installed.
+        There are several networks, or a package that writes ONNX is not installed.
     """
-    if len(scorer.networks) > 1:
-        raise UserError(
-            f"--export writes one network, and these are {len(scorer.networks)}. Pass one, such as saved/Exp1/fold_0."
-        )
+    n = len(networks.members)
+    if n > 1:
+        raise UserError(f"--export writes one network, and these are {n}. Pass one, such as saved/Exp1/fold_0.")
     try:
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
         raise UserError(f"--export needs the package {error.name}. Run: pip install onnxscript") from error
-    n_samples = scorer.n_samples * (1 + sum(scorer.context))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of packages that nobody needs here
-    with warnings.catch_warnings(action="ignore"):  # torch warns of its own use of torch
-        program = torch.onnx.export(
-            scorer.networks[0],
-            (torch.zeros(2, 1, n_samples),),
-            input_names=["eeg"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+    inputs = networks.inputs
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it logs packages that are not needed here
+    with warnings.catch_warnings(action="ignore"):  # torch warns of its own deprecated calls
+        try:
+            program = torch.onnx.export(
+                networks.members[0].network,
+                (torch.zeros(2, 1, inputs.n_samples * inputs.n_sleep_epochs),),
+                input_names=["eeg"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+        except Exception as error:  # the network may be the user's own
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"torch cannot write this network as ONNX: {reason}") from error
     if program is None:
         raise UserError("torch wrote no ONNX program.")
     program.model.metadata_props.update(
         {
-            "fs": f"{scorer.fs:g}",
-            "channel": scorer.channel,
+            "fs": f"{inputs.fs:g}",
+            "channel": inputs.channel,
             "units": "uV",
-            "context": " ".join(map(str, scorer.context)),
+            "context": " ".join(map(str, inputs.context)),
             "stage_names": " ".join(STAGE_NAMES),
         }
     )

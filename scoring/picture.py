@@ -7,33 +7,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scoring.networks import UNSCORED
-from scoring.night import Night, agreement
+from recordings.stage_names import UNSCORED
+from scoring.night import Night
 from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, new_figure, styled
 from utils.files import replacing
 from utils.stages import SLEEP_EPOCH_S
 
-_HIGHEST_HZ = 30
-_WINDOW_S = 4
-"""Of a spectrum; the spectra of a column are averaged."""
-
-_N_COLUMNS = 900
-"""Of the spectrogram at most, about as many as the figure has dots for in print."""
-
-_NO_POWER = 1e-9
-"""Microvolts squared per Hz. Less comes of rounding: the signal is flat there."""
-
-_SHOWN_PERCENT = (2, 99)
-"""Of the decibels; what is lower or higher has the colour of these."""
-
-_ANONYMOUS_YEAR = 1985
-"""Stands in EDF files from which the date was taken away."""
-
-HOURS = SLEEP_EPOCH_S / 3600
-"""In a sleep epoch."""
-
+_MAX_HZ = 30
+_WINDOW_S = 4  # of one spectrum
+_MAX_COLUMNS = 900  # of the spectrogram, about as many as the printed figure has dots; each is a mean of spectra
+_NO_POWER = 1e-9  # microvolts squared per Hz; lower power comes from rounding, where the signal is flat
+_COLOUR_RANGE = (2, 99)  # percentiles of the decibels that have the first and the last colour
+_ANONYMOUS_YEAR = 1985  # in EDF files whose date was removed
+_HOURS = SLEEP_EPOCH_S / 3600  # in one sleep epoch
 _TICK_HOURS = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 4, 6, 12, 24)
-_N_TICKS = 12
+_MAX_TICKS = 12
 
 
 def write_picture(path: Path, night: Night, signal: np.ndarray, fs: float) -> None:
@@ -46,7 +34,7 @@ def write_picture(path: Path, night: Night, signal: np.ndarray, fs: float) -> No
     signal : ndarray of shape (n,), float32
         Microvolts; NaN where nothing was recorded.
     fs : float
-        Hz.
+        Sampling rate in Hz.
     """
     with styled():
         figure = draw_night(night, signal, fs)
@@ -56,14 +44,14 @@ def write_picture(path: Path, night: Night, signal: np.ndarray, fs: float) -> No
 
 def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
     """Draw a night; see `write_picture`."""
-    hypnograms = [("Scored stages", night.scores.stages, BLUE)]
-    figures = agreement(night)
-    if figures and night.truth is not None:
+    hypnograms = [("Scored stages", night.scoring.stages, BLUE)]
+    if night.agreement and night.hypnogram is not None:
+        share, n = 100 * night.agreement["accuracy"], night.agreement["n"]
         title = (
-            f"Scored stages: as in the hypnogram in {100 * figures['accuracy']:.1f} % of {figures['n']:,} sleep "
-            f"epochs, kappa {figures['kappa']:.2f}"
+            f"Scored stages: as in the hypnogram in {share:.1f} % of {n:,} sleep epochs, "
+            f"kappa {night.agreement['kappa']:.2f}"
         )
-        hypnograms = [("Stages of the hypnogram", night.truth, INK), (title, night.scores.stages, BLUE)]
+        hypnograms = [("Stages of the hypnogram", night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
     figure = new_figure(9, 5.2 + 1.3 * (len(hypnograms) - 1))
     heights = [1.3, *[1] * len(hypnograms), 1]
     top, *middle, bottom = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
@@ -72,48 +60,48 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
         position = np.flatnonzero(stages != UNSCORED)
         draw_hypnogram(axes, position, stages[position], colour)
         axes.set_title(title)
-    draw_hypnodensity(bottom, night.scored, night.scores.probabilities[night.scored])
+    draw_hypnodensity(bottom, night.scored, night.scoring.probabilities[night.scored])
     bottom.set_title("Probability of each stage")
     _label_time(bottom, night)
     return figure
 
 
 def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -> None:
-    """Draw power in decibels by time and frequency over the scored span; what is flat or not recorded stays blank."""
+    """Draw power in decibels by time and frequency over the scored span; flat and missing parts stay blank."""
     from scipy.signal import spectrogram
 
     begin, end = night.scored[0], night.scored[-1] + 1
     n_samples = round(SLEEP_EPOCH_S * fs)
-    part = signal[begin * n_samples : end * n_samples]
-    frequency, _, power = spectrogram(part, fs, nperseg=round(_WINDOW_S * fs), noverlap=0)
-    wanted = (frequency > 0) & (frequency <= _HIGHEST_HZ)
-    together = -(-power.shape[1] // _N_COLUMNS)
-    power = power[wanted, : power.shape[1] // together * together]
-    columns = power.reshape(wanted.sum(), -1, together).mean(axis=2)
+    span = signal[begin * n_samples : end * n_samples]
+    frequency, _, power = spectrogram(span, fs, nperseg=round(_WINDOW_S * fs), noverlap=0)
+    shown = (frequency > 0) & (frequency <= _MAX_HZ)
+    n_together = -(-power.shape[1] // _MAX_COLUMNS)
+    power = power[shown, : power.shape[1] // n_together * n_together]
+    columns = power.reshape(shown.sum(), -1, n_together).mean(axis=2)
     decibels = 10 * np.log10(np.where(columns > _NO_POWER, columns, np.nan))
-    low, high = np.nanpercentile(decibels, _SHOWN_PERCENT) if np.isfinite(decibels).any() else (0, 1)
-    last = begin + columns.shape[1] * together * _WINDOW_S / SLEEP_EPOCH_S
+    low, high = np.nanpercentile(decibels, _COLOUR_RANGE) if np.isfinite(decibels).any() else (0, 1)
+    last = begin + columns.shape[1] * n_together * _WINDOW_S / SLEEP_EPOCH_S
     half_bin = frequency[1] / 2
-    extent = (begin * HOURS, last * HOURS, half_bin, frequency[wanted][-1] + half_bin)
+    extent = (begin * _HOURS, last * _HOURS, half_bin, frequency[shown][-1] + half_bin)
     image = axes.imshow(decibels, "magma", aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high,
                         interpolation="nearest")  # fmt: skip
     axes.set(ylabel="Frequency (Hz)", title=_title(night))
-    axes.set_ylim(0, _HIGHEST_HZ)
+    axes.set_ylim(0, _MAX_HZ)
     bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.015, 0, 0.012, 1)))
     bar.set_label("Power (dB, µV²/Hz)")
     bar.outline.set_visible(False)
 
 
 def _title(night: Night) -> str:
-    """Say which recording it is."""
+    """Name, channel and, where it is known, date of the recording."""
     date = f", {night.start.day} {night.start:%B %Y}" if night.start and night.start.year > _ANONYMOUS_YEAR else ""
     return f"{night.name}: {night.channel}{date}"
 
 
 def _label_time(axes: Axes, night: Night) -> None:
-    """Put ticks at round clock times, or at round hours from the start if that is not known."""
+    """Put ticks at round clock times, or at round hours from the start if the start is not known."""
     first, last = axes.get_xlim()
-    step = next((step for step in _TICK_HOURS if (last - first) / step < _N_TICKS), _TICK_HOURS[-1])
+    step = next((step for step in _TICK_HOURS if (last - first) / step < _MAX_TICKS), _TICK_HOURS[-1])
     midnight = 0.0
     if night.start is not None:
         midnight = -(night.start - night.start.replace(hour=0, minute=0, second=0)) / timedelta(hours=1)

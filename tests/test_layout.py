@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "prepare_datasets": {"utils", "recordings"},
     "trainer": {"utils", "parse_config", "model", "base", "data_loader", "report"},
     "report": {"utils", "model"},
-    "scoring": {"utils", "model", "data_loader", "report"},
+    "scoring": {"utils", "model", "data_loader", "recordings"},
 }
 SCRIPTS = {name for name, path in MODULES.items() if "if __name__ ==" in path.read_text(encoding="utf-8")}
 

@@ -8,12 +8,14 @@ import mne
 import numpy as np
 import pytest
 import torch
-from checkpoints import write_checkpoint, write_experiment, write_of_night
+from checkpoints import write_checkpoint, write_experiment, write_night_context
 from edfio import Edf, EdfSignal, Recording
 from scripts import ROOT, contents, run, temporary_files
 
-from predict import find_recordings, score_recording
-from scoring.networks import load_scorer
+from predict import find_recordings, main, parse_arguments, score_recording
+from prepare_datasets.preparation import exit_code
+from scoring.networks import load_networks
+from utils.checkpoint import BEST
 from utils.errors import UserError
 from utils.recording import write_recording
 
@@ -67,6 +69,19 @@ def place(tmp_path_factory):
     return place, run([*PREDICT, *arguments], place)
 
 
+@pytest.fixture
+def predict(monkeypatch, capsys, tmp_path):
+    """Run the script's `main` in this process and an empty folder; return exit code, stdout, stderr."""
+
+    def run_main(*arguments, cwd=tmp_path):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        code = exit_code(main)
+        return code, *capsys.readouterr()
+
+    return run_main
+
+
 def test_every_recording_is_scored_and_what_cannot_be_is_told(place):
     folder, (code, out, err) = place
     assert code == 1
@@ -94,27 +109,30 @@ def test_the_table_holds_the_mean_of_the_networks_and_python_gives_the_same(plac
     stages, probabilities = table(folder / "the results/SC4001E0.csv")
     written = mne.io.read_raw_edf(folder / "nights of one/SC4001E0-PSG.edf", verbose="ERROR")
     signal = (written.get_data(["EEG Fpz-Cz"])[0] * 1e6).astype(np.float32)
-    scorer = load_scorer([folder / "saved/Exp 1"])
+    networks = load_networks([folder / "saved/Exp 1"])
     with torch.inference_mode():
         epochs = torch.from_numpy(signal).reshape(N, 1, 3000)
-        expected = np.mean([network(epochs).softmax(dim=1).numpy() for network in scorer.networks], axis=0)
+        expected = np.mean(
+            [network(epochs).softmax(dim=1).numpy() for network in (member.network for member in networks.members)],
+            axis=0,
+        )
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
     np.testing.assert_array_equal(stages, expected.argmax(axis=1))
     assert len(set(stages.tolist())) > 1
-    for scores in (
+    for scoring in (
         score_recording(written, folder / "saved/Exp 1"),
         score_recording(written, str(folder / "saved/Exp 1"), channel="eeg fpz-cz"),
         score_recording(signal, [folder / "saved/Exp 1/fold_0", folder / "saved/Exp 1/fold_1"], fs=100),
     ):
-        np.testing.assert_allclose(scores.probabilities, probabilities, atol=1e-5)
-        np.testing.assert_array_equal(scores.stages, stages)
+        np.testing.assert_allclose(scoring.probabilities, probabilities, atol=1e-5)
+        np.testing.assert_array_equal(scoring.stages, stages)
 
 
 def test_a_difference_at_another_rate_is_scored_as_from_python(place):
     folder, _ = place
     raw = mne.io.read_raw_edf(folder / "night 2.edf", verbose="ERROR")
-    scores = score_recording(raw, folder / "saved/Exp 1", "Fpz", "Cz")
-    np.testing.assert_allclose(table(folder / "the results/night 2.csv")[1], scores.probabilities, atol=1e-5)
+    scoring = score_recording(raw, folder / "saved/Exp 1", "Fpz", "Cz")
+    np.testing.assert_allclose(table(folder / "the results/night 2.csv")[1], scoring.probabilities, atol=1e-5)
 
 
 def test_mne_and_our_own_preparation_read_the_hypnogram_back_to_the_same_stages(place, tmp_path):
@@ -153,28 +171,21 @@ def test_the_summary_says_what_was_scored_with_what(place):
     assert said["sleep_statistics"]["time_in_bed_min"] == N / 2
 
 
-def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_path):
+def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_path, predict):
     folder, _ = place
-    command = [
-        *PREDICT,
-        folder / "night 2.edf",
-        "--checkpoint",
-        folder / "saved/Exp 1/fold_1",
-        "--output_dir",
-        tmp_path,
-    ]
-    assert run(command, folder)[0] == 0
+    command = [folder / "night 2.edf", "--checkpoint", folder / "saved/Exp 1/fold_1", "--output_dir", tmp_path]
+    assert predict(*command)[0] == 0
     before = contents(tmp_path)
-    code, out, err = run(command, folder)
+    code, out, err = predict(*command)
     assert (code, err) == (0, "")
     assert "0 scored, 1 kept, 0 with problems" in out
     assert contents(tmp_path) == before
-    code, out, err = run([*command, "--to", "23:55"], folder)
+    code, out, err = predict(*command, "--to", "23:55")
     assert code == 1
     assert 'night 2.json: there already, scored with other settings (to: null -> "23:55:00"). Pass --overw' in err
     assert contents(tmp_path) == before
     command += ["--overwrite", "--to", "23:55", "--from", "23:51", "--select_ch", "Fpz", "--reference", "Cz"]
-    code, out, _ = run(command, folder)
+    code, out, _ = predict(*command)
     assert code == 0
     assert "Fpz-Cz of 1 recordings" in out
     stages, _ = table(tmp_path / "night 2.csv")
@@ -184,52 +195,47 @@ def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_
     assert temporary_files(tmp_path) == []
 
 
-def test_agreement_with_a_hypnogram_is_told_and_written(place, tmp_path):
+def test_agreement_with_a_hypnogram_is_told_and_written(place, tmp_path, predict):
     folder, _ = place
     stages, _ = table(folder / "the results/SC4001E0.csv")
     names = ["W", "N1", "N2", "N3", "REM"]
     scoring = tmp_path / "scorer 2.txt"
     scoring.write_text("\n".join(names[(stage + (k < 3)) % 5] for k, stage in enumerate(stages)))
     arguments = ["--checkpoint", folder / "saved/Exp 1", "--hypnogram", scoring, "--output_dir", "out"]
-    code, out, err = run([*PREDICT, folder / "nights of one/SC4001E0-PSG.edf", *arguments], tmp_path)
+    code, out, err = predict(folder / "nights of one/SC4001E0-PSG.edf", *arguments)
     assert (code, err) == (0, "")
-    assert "SC4001E0: as the hypnogram in 75.0 % of 12 sleep epochs, kappa 0." in out
+    assert "SC4001E0: agrees with the hypnogram in 75.0 % of 12 sleep epochs, kappa 0." in out
     figures = json.loads((tmp_path / "out/SC4001E0.json").read_text())["agreement"]
     assert figures["accuracy"] == 0.75
     assert np.sum(figures["confusion_matrix"]) == 12
     assert figures["f1"].keys() == set(names)
 
 
-def test_prepared_recordings_and_gaps_keep_their_places(place, tmp_path, make_recording):
+def test_prepared_recordings_and_gaps_keep_their_places(place, tmp_path, make_recording, predict):
     folder, _ = place
     recording = make_recording(6, sleep_epoch=np.array([2, 3, 4, 8, 9, 10]), start_time="2020-01-01T22:00:00")
     write_recording(tmp_path / "a.npz", recording)
     arguments = ["--checkpoint", folder / "saved/Exp 1/fold_0/model_best.pth", "--output_dir", tmp_path]
-    code, out, err = run([*PREDICT, tmp_path / "a.npz", *arguments], tmp_path)
+    code, out, err = predict(tmp_path / "a.npz", *arguments)
     assert (code, err) == (0, "")
     stages, _ = table(tmp_path / "a.csv")
     assert np.flatnonzero(stages != -1).tolist() == [2, 3, 4, 8, 9, 10]
     assert "a: 5 sleep epochs with a gap are not scored" in out
 
 
-def test_the_night_around_is_read_where_a_fold_has_a_model_of_it_and_that_is_said(place, tmp_path):
+def test_the_night_around_is_read_where_a_fold_has_a_night_context_and_that_is_said(place, tmp_path, predict):
     folder, _ = place
     recording = folder / "nights of one/SC4001E0-PSG.edf"
     networks = write_experiment(tmp_path / "Exp 2", 1)
-    write_of_night(tmp_path / "Exp 2/fold_0")
+    write_night_context(tmp_path / "Exp 2/fold_0")
     for checkpoint, output_dir, said in (
         ("Exp 2", "with", "1 of 1 networks read the night around each sleep epoch."),
-        (
-            "Exp 2/fold_0/model_best.pth",
-            "without",
-            "without the model of the night beside it. Pass the folder, Exp 2/f",
-        ),
+        ("Exp 2/fold_0/model_best.pth", "without", "without its night context. Pass the folder, Exp 2/f"),
     ):
-        command = [*PREDICT, recording, "--checkpoint", checkpoint, "--output_dir", output_dir]
-        code, out, err = run(command, tmp_path)
+        code, out, err = predict(recording, "--checkpoint", checkpoint, "--output_dir", output_dir)
         assert (code, err) == (0, "")
         assert said in " ".join(out.split())
-    code, _, err = run([*PREDICT, recording, "--checkpoint", "Exp 2", "--output_dir", "without"], tmp_path)
+    code, _, err = predict(recording, "--checkpoint", "Exp 2", "--output_dir", "without")
     assert code == 1
     assert "SC4001E0.json: there already, scored with other settings (checkpoints: " in err
     _, probabilities = table(tmp_path / "with/SC4001E0.csv")
@@ -245,42 +251,51 @@ def test_the_night_around_is_read_where_a_fold_has_a_model_of_it_and_that_is_sai
     assert models[1]["checkpoints"][0]["night_context"] is None
 
 
-def test_a_released_model_is_told_its_channel(place, tmp_path):
+def test_a_released_model_is_told_its_channel(place, tmp_path, predict):
     sys.path.insert(0, str(ROOT / "tests/model"))
     from released_network import weights_by_formula
 
     folder, _ = place
     torch.save({"state_dict": weights_by_formula(100)}, tmp_path / "released.pth")
-    command = [*PREDICT, folder / "nights of one/other.edf", "--checkpoint", tmp_path / "released.pth"]
-    code, _, err = run(command, tmp_path)
+    command = [folder / "nights of one/other.edf", "--checkpoint", tmp_path / "released.pth"]
+    code, _, err = predict(*command)
     assert (code, err) == (
         1, "The checkpoint does not say which channel it was trained on. Pass one with --select_ch.\n"
     )  # fmt: skip
-    assert run([*command, "--select_ch", "C4"], tmp_path)[0] == 0
+    assert predict(*command, "--select_ch", "C4")[0] == 0
     assert len(list((tmp_path / "scored").iterdir())) == 4
 
 
-def test_a_scorers_own_files_are_never_replaced(place, tmp_path):
+def test_a_scorers_own_files_are_never_replaced(place, tmp_path, predict):
     folder, _ = place
     write_edf(tmp_path / "a.edf", {"EEG Fpz-Cz": eeg()})
     (tmp_path / "a-Hypnogram.edf").write_text("of a scorer")
     before = contents(tmp_path)
-    command = [*PREDICT, tmp_path, "--checkpoint", folder / "saved/Exp 1", "--output_dir", tmp_path, "--overwrite"]
-    code, _, err = run(command, tmp_path)
+    arguments = ["--checkpoint", folder / "saved/Exp 1", "--output_dir", tmp_path, "--overwrite"]
+    code, _, err = predict(tmp_path, *arguments)
     assert code == 1
     assert f"a-Hypnogram.edf: there already in {tmp_path}, and not from a scored night. Pass another --outp" in err
     assert contents(tmp_path) == before
 
 
-def test_export_writes_what_onnxruntime_runs(tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    network = write_checkpoint(tmp_path / "a.pth")
-    command = [*PREDICT, "--export", "folder/model.onnx", "--checkpoint", "a.pth"]
-    assert run(command, tmp_path) == (0, "ONNX file: folder/model.onnx\n", "")
-    signal = torch.randn(3, 1, 3000) * 30
-    session = onnxruntime.InferenceSession(tmp_path / "folder/model.onnx", providers=["CPUExecutionProvider"])
-    with torch.inference_mode():
-        np.testing.assert_allclose(session.run(None, {"eeg": signal.numpy()})[0], network(signal).numpy(), atol=1e-4)
+def test_export_writes_the_network_and_says_where(tmp_path, predict):
+    pytest.importorskip("onnxscript")
+    write_checkpoint(tmp_path / "fold_0" / BEST)
+    write_night_context(tmp_path / "fold_0")
+    code, out, err = predict("--export", "folder/model.onnx", "--checkpoint", "fold_0")
+    assert (code, out, err) == (0, "ONNX file: folder/model.onnx, without its night context\n", "")
+    assert (tmp_path / "folder/model.onnx").stat().st_size > 1e6
+
+
+def test_help_and_a_wrong_command_line_do_not_wait_for_torch(tmp_path):
+    code, out, _ = run([sys.executable, "-X", "importtime", *PREDICT[1:], "--help"], tmp_path)
+    assert code == 0
+    assert "--select_ch" in out
+    code, _, err = run([sys.executable, "-X", "importtime", *PREDICT[1:], "a.edf"], tmp_path)
+    assert code == 2
+    assert "the following arguments are required: --checkpoint" in err
+    assert "numpy" in err
+    assert "torch" not in err
 
 
 @pytest.mark.parametrize(
@@ -291,6 +306,7 @@ def test_export_writes_what_onnxruntime_runs(tmp_path):
         ("a.edf", "the following arguments are required: --checkpoint"),
         ("a.edf --checkpoint a.pth --export a.onnx", "name recordings or --export"),
         ("a.edf b.edf --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
+        ("--checkpoint a.pth --hypnogram b.edf --export a.onnx", "--hypnogram is of one recording: name that alone"),
         (". --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
         ("a.edf --checkpoint a.pth --reference M1", "--reference is subtracted from a channel: name that with --sel"),
         ("a.edf --checkpoint a.pth --from 24:00", "argument --from: '24:00' is no time of day such as 22:30"),
@@ -298,20 +314,21 @@ def test_export_writes_what_onnxruntime_runs(tmp_path):
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused(monkeypatch, capsys, arguments, message):
-    from predict import parse_arguments
-
     monkeypatch.setattr(sys, "argv", ["predict.py", *arguments.split()])
     with pytest.raises(SystemExit):
         parse_arguments()
     assert message in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_is_none_is_told_in_one_line(tmp_path):
+def test_a_checkpoint_that_is_none_is_told_in_one_line(tmp_path, predict):
     (tmp_path / "a.pth").write_text("no checkpoint")
-    for name, message in {"a.pth": "a.pth: no checkpoint that can be read", ".": ".: neither a fold"}.items():
-        code, out, err = run([*PREDICT, "a.edf", "--checkpoint", name], tmp_path)
+    arguments = ["a.edf", "--checkpoint", "a.pth"]
+    for code, out, err in (run([*PREDICT, *arguments], tmp_path), predict(*arguments)):
         assert (code, out, err.count("\n")) == (1, "", 1)
-        assert err.startswith(message)
+        assert err.startswith("a.pth: no checkpoint that can be read")
+    code, out, err = predict("a.edf", "--checkpoint", ".")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(".: neither a fold")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 
@@ -359,9 +376,9 @@ def test_an_array_of_another_rate_and_type_is_resampled(tmp_path):
     write_checkpoint(tmp_path / "a.pth")
     signal = eeg(fs=200).astype(np.float64)
     signal[6000 * 3 + 5] = np.nan
-    scores = score_recording(signal, tmp_path / "a.pth", fs=200)
-    assert len(scores.stages) == N
-    assert np.flatnonzero(scores.stages == -1).tolist() == [3]
+    scoring = score_recording(signal, tmp_path / "a.pth", fs=200)
+    assert len(scoring.stages) == N
+    assert np.flatnonzero(scoring.stages == -1).tolist() == [3]
 
 
 def test_a_raw_without_the_channel_is_answered_with_those_it_has(tmp_path):

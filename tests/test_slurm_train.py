@@ -72,9 +72,7 @@ def test_without_recordings_or_outside_of_an_array_it_says_how_it_is_used(tmp_pa
 def test_tasks_that_are_requeued_or_stopped_in_mid_fold_end_the_same_to_the_bit(code, undisturbed, slurm):
     submit = ["sbatch", "--parsable", "--cpus-per-task=1", "--array=0-2", "slurm_train.sh", "npz"]
     job = slurm(*submit)
-    report = slurm(
-        "sbatch", "--parsable", f"--dependency=afterany:{job}", "--wrap", "python -m report saved/Exp1"
-    )
+    report = slurm("sbatch", "--parsable", f"--dependency=afterany:{job}", "--wrap", "python -m report saved/Exp1")
     logs = [code / f"saved/Exp1/fold_{fold}/info.log" for fold in range(3)]
     for fold, command in ((0, ["scontrol", "requeue"]), (1, ["scancel", "--batch", "--signal=TERM"])):
         wait_for(lambda log=logs[fold]: "train epoch 1/4" in read(log), f"a training epoch of fold {fold}", 600)

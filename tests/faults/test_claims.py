@@ -14,7 +14,7 @@ from recordings.edf import read_annotations
 from recordings.hypnograms import read_hypnogram
 from recordings.reader import read_channel
 from recordings.stage_names import read_stage_names
-from scoring.networks import load_scorer
+from scoring.networks import load_networks
 from trainer.claims import check_checkpoint
 from trainer.configuration import read_config
 from utils.checkpoint import load_checkpoint
@@ -201,7 +201,7 @@ def test_a_checkpoint_that_says_odd_things_of_its_network_is_refused(tmp_path, c
     state = load_checkpoint(path)
     torch.save(state | {"about": state["about"] | changes}, path)
     with pytest.raises(UserError, match=f"model.pth: .*{text}"):
-        load_scorer([path])
+        load_networks([path])
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_odd_weights_is_refused(tmp_path, change, text):
     name = "tce.layers.0.feed_forward.1.weight"
     torch.save(state | {"model": state["model"] | {name: change(network().state_dict()[name])}}, path)
     with pytest.raises(UserError, match=f"model.pth: {name} {text}"):
-        load_scorer([path])
+        load_networks([path])
 
 
 @pytest.mark.parametrize("config", [[1], {"data_loader": [1]}, {"seed": torch.ones(3)}])

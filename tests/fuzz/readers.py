@@ -49,10 +49,10 @@ def read_checkpoint(path):
 
 
 def read_network(path):
-    from scoring.networks import load_scorer
+    from scoring.networks import load_networks
 
     try:
-        load_scorer([path])
+        load_networks([path])
     except UserError as error:
         if "Missing key" not in str(error):  # of the seeds' few weights
             raise

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from model.dropout import Dropout
-from model.original import from_original_state_dict
+from model.original import from_original_state_dict, original_fs
 from utils.errors import UserError
 
 RATES = (100, 125)
@@ -160,7 +160,10 @@ def test_every_other_parameter_reaches_the_network_with_its_values():
 
 
 def test_the_sampling_rate_follows_from_the_shapes(fs):
-    assert from_original_state_dict(released.weights_by_formula(fs)).n_samples == 30 * fs
+    weights = released.weights_by_formula(fs)
+    assert original_fs(weights) == fs
+    assert original_fs({f"module.{name}": value for name, value in weights.items()}) == fs
+    assert from_original_state_dict(weights)(torch.zeros(1, 1, 30 * fs)).shape == (1, 5)
 
 
 def test_the_model_is_in_evaluation_mode_and_owns_its_weights():

@@ -6,13 +6,12 @@ from pathlib import PosixPath
 import numpy as np
 import pytest
 import torch
-from checkpoints import network, write_checkpoint, write_experiment, write_of_night
+from checkpoints import network, write_checkpoint, write_experiment, write_night_context
 from torch.nn.utils.rnn import pack_sequence
 
 from data_loader.data_loaders import neighbours
-from model.night_context import Summary
-from scoring.networks import find_checkpoints, load_scorer
-from utils.checkpoint import BEST
+from scoring.networks import Inputs, find_checkpoints, load_networks
+from utils.checkpoint import BEST, load_checkpoint
 from utils.errors import UserError
 from utils.experiment import CONTEXT
 
@@ -39,56 +38,56 @@ def probabilities(net, signal, rows=None, context=(0, 0)):
 
 def test_a_night_is_scored_as_by_the_network_and_the_rest_is_not(tmp_path, signal):
     net = write_checkpoint(tmp_path / "a.pth")
-    scores = load_scorer([tmp_path / "a.pth"]).score(signal, "a")
+    scoring = load_networks([tmp_path / "a.pth"]).score(signal, "a")
     expected = probabilities(net, signal)
-    np.testing.assert_allclose(scores.probabilities, expected, atol=2e-5)
-    np.testing.assert_array_equal(scores.stages, expected.argmax(axis=1))
-    assert len(set(scores.stages.tolist())) > 1
-    assert scores.probabilities.dtype == np.float32
+    np.testing.assert_allclose(scoring.probabilities, expected, atol=2e-5)
+    np.testing.assert_array_equal(scoring.stages, expected.argmax(axis=1))
+    assert len(set(scoring.stages.tolist())) > 1
+    assert scoring.probabilities.dtype == np.float32
 
 
 def test_a_gap_leaves_its_sleep_epochs_unscored_and_moves_nothing(tmp_path, signal):
     write_checkpoint(tmp_path / "a.pth")
-    scorer = load_scorer([tmp_path / "a.pth"])
-    whole = scorer.score(signal, "a")
+    networks = load_networks([tmp_path / "a.pth"])
+    whole = networks.score(signal, "a")
     signal[3 * 3000 - 1 : 3 * 3000 + 1] = [np.nan, np.inf]
-    scores = scorer.score(signal, "a")
-    assert scores.stages[[2, 3]].tolist() == [-1, -1]
-    assert np.isnan(scores.probabilities[[2, 3]]).all()
+    scoring = networks.score(signal, "a")
+    assert scoring.stages[[2, 3]].tolist() == [-1, -1]
+    assert np.isnan(scoring.probabilities[[2, 3]]).all()
     others = [0, 1, 4, 5, 6]
-    np.testing.assert_allclose(scores.probabilities[others], whole.probabilities[others], atol=1e-6)
+    np.testing.assert_allclose(scoring.probabilities[others], whole.probabilities[others], atol=1e-6)
 
 
 def test_scoring_can_be_limited(tmp_path, signal):
     write_checkpoint(tmp_path / "a.pth")
-    scorer = load_scorer([tmp_path / "a.pth"])
-    scores = scorer.score(signal, "a", 2, 5)
-    assert np.flatnonzero(scores.stages != -1).tolist() == [2, 3, 4]
-    np.testing.assert_allclose(scores.probabilities[2:5], scorer.score(signal, "a").probabilities[2:5], atol=1e-6)
+    networks = load_networks([tmp_path / "a.pth"])
+    scoring = networks.score(signal, "a", 2, 5)
+    assert np.flatnonzero(scoring.stages != -1).tolist() == [2, 3, 4]
+    np.testing.assert_allclose(scoring.probabilities[2:5], networks.score(signal, "a").probabilities[2:5], atol=1e-6)
 
 
 @pytest.mark.parametrize("context", [(1, 1), (2, 0)])
 def test_a_context_is_that_of_the_training_across_gaps_and_ends(tmp_path, signal, context):
     net = write_checkpoint(tmp_path / "a.pth", context=context)
-    scorer = load_scorer([tmp_path / "a.pth"])
-    assert (scorer.context, scorer.n_samples) == (context, 3000)
-    scores = scorer.score(signal, "a", 1)
+    networks = load_networks([tmp_path / "a.pth"])
+    assert (networks.inputs.context, networks.inputs.n_samples) == (context, 3000)
+    scoring = networks.score(signal, "a", 1)
     expected = probabilities(net, signal, context=context)
     np.testing.assert_allclose(
-        scores.probabilities[1:], expected[1:], atol=2e-5, err_msg="what is not wanted is context"
+        scoring.probabilities[1:], expected[1:], atol=2e-5, err_msg="what is not wanted is context"
     )
     signal[3 * 3000 : 4 * 3000] = np.nan
     rows = [0, 1, 2, 4, 5, 6]
     expected = probabilities(net, signal, rows, context)
-    np.testing.assert_allclose(scorer.score(signal, "a").probabilities[rows], expected, atol=2e-5)
+    np.testing.assert_allclose(networks.score(signal, "a").probabilities[rows], expected, atol=2e-5)
 
 
 def test_the_folds_of_an_experiment_are_averaged(tmp_path, signal):
     nets = write_experiment(tmp_path / "Exp 1", 3)
-    scorer = load_scorer([tmp_path / "Exp 1"])
+    networks = load_networks([tmp_path / "Exp 1"])
     expected = np.mean([probabilities(net, signal) for net in nets], axis=0)
-    np.testing.assert_allclose(scorer.score(signal, "a").probabilities, expected, atol=2e-5)
-    described = scorer.description["checkpoints"]
+    np.testing.assert_allclose(networks.score(signal, "a").probabilities, expected, atol=2e-5)
+    described = networks.description["checkpoints"]
     assert [(checkpoint["fold"], checkpoint["train_epoch"]) for checkpoint in described] == [(0, 7), (1, 7), (2, 7)]
     assert len({checkpoint["crc32"] for checkpoint in described}) == 3
 
@@ -97,76 +96,76 @@ def of_night(net, night, signal, *runs):
     """Probabilities of both models, each run of sleep epochs by itself."""
     epochs = torch.from_numpy(signal[: N * 3000].reshape(N, 1, 3000))
     with torch.inference_mode():
-        return np.concatenate([night(pack_sequence([Summary(net)(epochs[run])])).softmax(dim=1) for run in runs])
+        return np.concatenate([night(pack_sequence([net.summary(epochs[run])])).softmax(dim=1) for run in runs])
 
 
 @pytest.fixture
 def fold(tmp_path):
-    """A fold with a model of the night, and its two models."""
+    """A fold with a night context, and its two models."""
     folder = tmp_path / "fold_0"
-    return folder, write_checkpoint(folder / BEST), write_of_night(folder)
+    return folder, write_checkpoint(folder / BEST), write_night_context(folder)
 
 
-def test_a_fold_scores_with_its_model_of_the_night(fold, signal):
+def test_a_fold_scores_with_its_night_context(fold, signal):
     folder, net, night = fold
-    scorer = load_scorer([folder])
-    scores = scorer.score(signal, "a")
-    np.testing.assert_allclose(scores.probabilities, of_night(net, night, signal, slice(0, N)), atol=1e-4)
-    np.testing.assert_array_equal(scores.stages, scores.probabilities.argmax(axis=1))
-    assert np.abs(scores.probabilities - probabilities(net, signal)).max() > 0.1
-    (said,) = scorer.description["checkpoints"]
+    networks = load_networks([folder])
+    scoring = networks.score(signal, "a")
+    np.testing.assert_allclose(scoring.probabilities, of_night(net, night, signal, slice(0, N)), atol=1e-4)
+    np.testing.assert_array_equal(scoring.stages, scoring.probabilities.argmax(axis=1))
+    assert np.abs(scoring.probabilities - probabilities(net, signal)).max() > 0.1
+    (said,) = networks.description["checkpoints"]
     assert (said["night_context"]["path"], said["night_context"]["train_epoch"]) == (str(folder / CONTEXT / BEST), 3)
     assert said["night_context"]["crc32"] != said["crc32"]
-    assert scorer.notes == ["1 of 1 networks read the night around each sleep epoch."]
+    assert networks.notes == ["1 of 1 networks read the night around each sleep epoch."]
 
 
-def test_a_model_of_the_night_never_reads_across_a_gap(fold, signal):
+def test_a_night_context_never_reads_across_a_gap(fold, signal):
     folder, net, night = fold
-    scorer = load_scorer([folder])
+    networks = load_networks([folder])
     signal[3 * 3000 + 5] = np.nan
-    scores = scorer.score(signal, "a")
+    scoring = networks.score(signal, "a")
     rows = [0, 1, 2, 4, 5, 6]
-    assert scores.stages[3] == -1
+    assert scoring.stages[3] == -1
     expected = of_night(net, night, signal, slice(0, 3), slice(4, N))
-    np.testing.assert_allclose(scores.probabilities[rows], expected, atol=1e-4)
+    np.testing.assert_allclose(scoring.probabilities[rows], expected, atol=1e-4)
     signal[4 * 3000 :] *= 1.5
-    beyond = scorer.score(signal, "a").probabilities
-    np.testing.assert_array_equal(beyond[:3], scores.probabilities[:3])
-    assert np.abs(beyond[4:] - scores.probabilities[4:]).max() > 1e-3
-    limited = scorer.score(signal, "a", 1, 6).probabilities  # what is not wanted is not read
+    beyond = networks.score(signal, "a").probabilities
+    np.testing.assert_array_equal(beyond[:3], scoring.probabilities[:3])
+    assert np.abs(beyond[4:] - scoring.probabilities[4:]).max() > 1e-3
+    limited = networks.score(signal, "a", 1, 6).probabilities  # what is not wanted is not read
     expected = of_night(net, night, signal, slice(1, 3), slice(4, 6))
     np.testing.assert_allclose(limited[[1, 2, 4, 5]], expected, atol=1e-4)
 
 
-def test_a_checkpoint_by_itself_scores_without_the_model_of_the_night_and_says_so(fold, signal):
+def test_a_checkpoint_by_itself_scores_without_the_night_context_and_says_so(fold, signal):
     folder, net, _ = fold
-    scorer = load_scorer([folder / BEST])
-    np.testing.assert_allclose(scorer.score(signal, "a").probabilities, probabilities(net, signal), atol=2e-5)
-    assert scorer.description["checkpoints"][0]["night_context"] is None
+    networks = load_networks([folder / BEST])
+    np.testing.assert_allclose(networks.score(signal, "a").probabilities, probabilities(net, signal), atol=2e-5)
+    assert networks.description["checkpoints"][0]["night_context"] is None
     path = folder / BEST
-    assert scorer.notes == [f"{path}: without the model of the night beside it. Pass the folder, {folder}, for both."]
+    assert networks.notes == [f"{path}: without its night context. Pass the folder, {folder}, to use both."]
 
 
-def test_folds_with_and_without_models_of_the_night_are_averaged(tmp_path, signal):
+def test_folds_with_and_without_night_contexts_are_averaged(tmp_path, signal):
     nets = write_experiment(tmp_path / "Exp1", 3)
-    nights = [write_of_night(tmp_path / f"Exp1/fold_{k}", seed=k) for k in range(2)]
+    nights = [write_night_context(tmp_path / f"Exp1/fold_{k}", seed=k) for k in range(2)]
     whole = slice(0, N)
     expected = [
         *(of_night(*pair, signal, whole) for pair in zip(nets, nights, strict=False)),
         probabilities(nets[2], signal),
     ]
-    scorer = load_scorer([tmp_path / "Exp1"])
-    np.testing.assert_allclose(scorer.score(signal, "a").probabilities, np.mean(expected, axis=0), atol=1e-4)
-    assert scorer.notes == ["2 of 3 networks read the night around each sleep epoch."]
+    networks = load_networks([tmp_path / "Exp1"])
+    np.testing.assert_allclose(networks.score(signal, "a").probabilities, np.mean(expected, axis=0), atol=1e-4)
+    assert networks.notes == ["2 of 3 networks read the night around each sleep epoch."]
 
 
-def test_a_model_of_the_night_reads_a_network_with_neighbours_too(tmp_path, signal):
-    net, night = write_checkpoint(tmp_path / "f" / BEST, context=(1, 1)), write_of_night(tmp_path / "f")
+def test_a_night_context_reads_a_network_with_neighbours_too(tmp_path, signal):
+    net, night = write_checkpoint(tmp_path / "f" / BEST, context=(1, 1)), write_night_context(tmp_path / "f")
     epochs = torch.from_numpy(signal[: N * 3000].reshape(N, 3000))
     together = epochs[torch.from_numpy(neighbours(np.arange(N), 1, 1))].flatten(1).unsqueeze(1)
     with torch.inference_mode():
-        expected = night(pack_sequence([Summary(net)(together)])).softmax(dim=1)
-    np.testing.assert_allclose(load_scorer([tmp_path / "f"]).score(signal, "a").probabilities, expected, atol=1e-4)
+        expected = night(pack_sequence([net.summary(together)])).softmax(dim=1)
+    np.testing.assert_allclose(load_networks([tmp_path / "f"]).score(signal, "a").probabilities, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -175,22 +174,22 @@ def test_a_model_of_the_night_reads_a_network_with_neighbours_too(tmp_path, sign
         ({"n_inputs": 133}, r"do not fit .*must match"),
         (
             {"config": {"context": {"model": {"type": "NightLSTM"}}}},
-            "its network 'NightLSTM' is not in model/context.py",
+            "its network 'NightLSTM' is not in model/night_context.py",
         ),
         ({"config": {}}, r"do not fit \('context'\)"),
     ],
 )
-def test_a_model_of_the_night_that_does_not_fit_is_refused_by_name(tmp_path, change, message):
+def test_a_night_context_that_does_not_fit_is_refused_by_name(tmp_path, change, message):
     write_checkpoint(tmp_path / "f" / BEST)
-    write_of_night(tmp_path / "f", **change)
+    write_night_context(tmp_path / "f", **change)
     with pytest.raises(UserError, match=rf"f/context/model_best\.pth: [^\n]*{message}[^\n]*$"):
-        load_scorer([tmp_path / "f"])
+        load_networks([tmp_path / "f"])
 
 
-def test_a_model_of_the_night_alone_is_no_network(fold):
+def test_a_night_context_alone_is_no_network(fold):
     folder, *_ = fold
     with pytest.raises(UserError, match=r"context/model_best.pth: .*Pass the fold's folder"):
-        load_scorer([folder / CONTEXT / BEST])
+        load_networks([folder / CONTEXT / BEST])
 
 
 def test_a_fold_an_experiment_and_several_paths_stand_for_their_best_models(tmp_path):
@@ -199,26 +198,26 @@ def test_a_fold_an_experiment_and_several_paths_stand_for_their_best_models(tmp_
     experiment = [tmp_path / f"A/fold_{fold}" / BEST for fold in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10)]
     assert find_checkpoints(tmp_path / "A") == experiment
     assert find_checkpoints(tmp_path / "A/fold_1") == [tmp_path / "A/fold_1" / BEST]
-    assert len(load_scorer([tmp_path / "A/fold_1", tmp_path / "A/fold_2" / BEST]).networks) == 2
+    assert len(load_networks([tmp_path / "A/fold_1", tmp_path / "A/fold_2" / BEST]).members) == 2
     with pytest.raises(UserError, match=r"fold_3: neither a fold \(model_best.pth\) nor an experiment"):
         find_checkpoints(tmp_path / "A/fold_3")
     with pytest.raises(UserError, match=r"nothing.pth: no such checkpoint"):
-        load_scorer([tmp_path / "nothing.pth"])
+        load_networks([tmp_path / "nothing.pth"])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fs": 125}, r"b.pth: its fs is 125.0, but that of .*a.pth is 100.0"),
-        ({"context": (1, 1)}, r"b.pth: its context is \(1, 1\), but that of .*a.pth is \(0, 0\)"),
-        ({"channel": "C4-M1"}, "b.pth: its channel is 'C4-M1', but that of .*a.pth is 'EEG Fpz-Cz'"),
+        ({"fs": 125}, r"b.pth: trained on other inputs than .*a.pth \(fs: 100.0 -> 125.0\)"),
+        ({"context": (1, 1)}, r"b.pth: trained on other inputs than .*a.pth \(context: "),
+        ({"channel": "C4-M1"}, r'b.pth: trained on other inputs than .*a.pth \(channel: "EEG Fpz-Cz" -> "C4-M1"\)'),
     ],
 )
 def test_networks_of_different_inputs_do_not_score_together(tmp_path, change, message):
     write_checkpoint(tmp_path / "a.pth")
     write_checkpoint(tmp_path / "b.pth", **change)
     with pytest.raises(UserError, match=message):
-        load_scorer([tmp_path / "a.pth", tmp_path / "b.pth"])
+        load_networks([tmp_path / "a.pth", tmp_path / "b.pth"])
 
 
 @pytest.mark.parametrize(
@@ -228,16 +227,20 @@ def test_networks_of_different_inputs_do_not_score_together(tmp_path, change, me
         ({"stage_names": ["W", "R"]}, r"its stage_names are \['W', 'R'\], not"),
         ({"config": {"arch": {"type": "Transformer"}}}, "its network 'Transformer' is not in model/model.py"),
         ({"config": {"arch": {"type": "torch"}}}, "its network 'torch' is not in model/model.py, which has AttnSleep"),
-        ({"config": {"arch": {"type": "AttnSleep", "args": {"fs": 125}}}}, "do not fit .*size mismatch"),
+        ({"config": {"arch": {"type": "AttnSleep", "args": {"tce": False}}}}, "do not fit .*Unexpected key"),
+        ({"fs": 125}, "do not fit .*size mismatch"),
         ({"config": {"arch": {"type": "AttnSleep", "args": {"size": 1}}}}, "do not fit .*unexpected keyword"),
-        ({"config": {"arch": {"type": "AttnSleep", "args": {"fs": 99}}}}, "AttnSleep takes fs 100 or 125 Hz, not 99"),
+        ({"fs": 99}, "AttnSleep takes fs 100 or 125 Hz, not 99"),
+        ({"fs": 1e6}, r"its fs is 1e\+06 Hz, not between 0 and 100000 Hz"),
         ({"config": {}}, r"do not fit \('arch'\)"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_its_network_is_refused_by_name(tmp_path, change, message):
-    write_checkpoint(tmp_path / "a.pth", **change)
+    write_checkpoint(tmp_path / "a.pth")
+    state = load_checkpoint(tmp_path / "a.pth")
+    torch.save(state | {"about": state["about"] | change}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=rf"a\.pth: [^\n]*{message}[^\n]*$"):
-        load_scorer([tmp_path / "a.pth"])
+        load_networks([tmp_path / "a.pth"])
 
 
 def test_checkpoints_from_before_there_was_a_context_have_none(tmp_path):
@@ -247,14 +250,14 @@ def test_checkpoints_from_before_there_was_a_context_have_none(tmp_path):
         "config": {"arch": {"type": "AttnSleep"}},
     }}  # fmt: skip
     torch.save(state, tmp_path / "a.pth")
-    assert load_scorer([tmp_path / "a.pth"]).context == (0, 0)
+    assert load_networks([tmp_path / "a.pth"]).inputs.context == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda x: x[:1000], "a: nothing to score: it is shorter than 30 s"),
-        (lambda x: x * np.nan, "a: nothing to score: none of its 7 sleep epochs is recorded without a gap"),
+        (lambda x: x * np.nan, "a: nothing to score: sleep epochs 0 to 6 all have a gap"),
         (lambda x: x * 1e-6, r"a: the signal's standard deviation is 0\.0001\d\d; EEG in microvolts has 1 to 1000"),
         (lambda x: x * 1e6, "a: the signal's standard deviation is"),
         (lambda x: x * 0 + 3, "a: the signal is constant"),
@@ -263,14 +266,14 @@ def test_checkpoints_from_before_there_was_a_context_have_none(tmp_path):
 def test_what_cannot_be_eeg_is_refused_with_what_was_found(tmp_path, signal, change, message):
     write_checkpoint(tmp_path / "a.pth")
     with pytest.raises(UserError, match=message):
-        load_scorer([tmp_path / "a.pth"]).score(change(signal), "a")
+        load_networks([tmp_path / "a.pth"]).score(change(signal), "a")
 
 
 def test_a_part_that_was_not_recorded_cannot_be_scored(tmp_path, signal):
     write_checkpoint(tmp_path / "a.pth")
     signal[3000:9000] = np.nan
-    with pytest.raises(UserError, match="a: nothing to score: sleep epochs 1 to 2 are not recorded without a gap"):
-        load_scorer([tmp_path / "a.pth"]).score(signal, "a", 1, 3)
+    with pytest.raises(UserError, match="a: nothing to score: sleep epochs 1 to 2 all have a gap"):
+        load_networks([tmp_path / "a.pth"]).score(signal, "a", 1, 3)
 
 
 class ConfigParser:
@@ -311,10 +314,10 @@ def test_released_checkpoints_score_as_their_weights_do(tmp_path, signal, releas
 
     weights, checkpoint = released
     torch.save(checkpoint if whole else weights, tmp_path / "a.pth", _use_new_zipfile_serialization=as_zip)
-    scorer = load_scorer([tmp_path / "a.pth"])
-    assert (scorer.fs, scorer.channel, scorer.context) == (100, "", (0, 0))
+    networks = load_networks([tmp_path / "a.pth"])
+    assert networks.inputs == Inputs(100, "", (0, 0))
     expected = probabilities(from_original_state_dict(weights), signal)
-    np.testing.assert_allclose(scorer.score(signal, "a").probabilities, expected, atol=2e-5)
+    np.testing.assert_allclose(networks.score(signal, "a").probabilities, expected, atol=2e-5)
 
 
 class Payload:
@@ -333,7 +336,7 @@ def test_a_released_checkpoint_may_hold_its_metric_as_a_number_of_numpy(tmp_path
     with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         for name in new.namelist():
             archive.writestr(name, new.read(name).replace(b"cnumpy._core.", b"c%s." % module.encode()))
-    assert load_scorer([tmp_path / "a.pth"]).fs == 100
+    assert load_networks([tmp_path / "a.pth"]).inputs.fs == 100
 
 
 @pytest.mark.parametrize("as_zip", [True, False])
@@ -347,7 +350,7 @@ def test_a_released_checkpoint_with_a_payload_is_refused_and_not_run(tmp_path, r
         checkpoint[where] = Payload(victim)
     torch.save(checkpoint, tmp_path / "a.pth", _use_new_zipfile_serialization=as_zip)
     with pytest.raises(UserError, match=r"a.pth: no checkpoint that can be read \(it would run posix.system\)"):
-        load_scorer([tmp_path / "a.pth"])
+        load_networks([tmp_path / "a.pth"])
     assert not victim.exists()
     torch.load(tmp_path / "a.pth", weights_only=False)
     assert victim.exists(), "the payload itself works"
@@ -357,10 +360,10 @@ def test_a_released_checkpoint_with_a_payload_is_refused_and_not_run(tmp_path, r
 def test_what_holds_no_weights_is_refused(tmp_path, state):
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(UserError, match="a.pth: holds neither a checkpoint of this project nor the weights of a rel"):
-        load_scorer([tmp_path / "a.pth"])
+        load_networks([tmp_path / "a.pth"])
 
 
 def test_weights_of_another_network_are_refused_with_what_is_missing(tmp_path):
     torch.save({"state_dict": torch.nn.Linear(2, 3).state_dict()}, tmp_path / "a.pth")
     with pytest.raises(UserError, match="a.pth: the state dict is not one of the released AttnSleep: it has no 'mrc"):
-        load_scorer([tmp_path / "a.pth"])
+        load_networks([tmp_path / "a.pth"])

@@ -6,16 +6,15 @@ import mne
 import numpy as np
 import pytest
 
-from scoring.networks import Scores
 from scoring.night import (
     Night,
-    agreement,
+    Scoring,
+    description,
     earlier_night,
-    lights,
     parse_start,
-    remarks_on,
     result_files,
-    summary,
+    time_in_bed,
+    with_remarks,
     write_night,
 )
 from utils.errors import UserError
@@ -31,7 +30,7 @@ def made_night(stages=STAGES, **changes):
     probabilities[np.arange(len(stages)), stages] = 0.6
     probabilities[2] = [0.2, 0.4, 0.2, 0.1, 0.1]
     probabilities[stages == -1] = np.nan
-    return Night("night 1", **({"channel": "EEG", "start": START, "scores": Scores(stages, probabilities)} | changes))
+    return Night("night 1", **({"channel": "EEG", "start": START, "scoring": Scoring(stages, probabilities)} | changes))
 
 
 def written(folder, night, about=None):
@@ -101,7 +100,7 @@ def test_the_summary_holds_statistics_confidence_and_versions(tmp_path):
 
 def test_time_in_bed_is_from_lights_off_to_lights_on_where_these_are_known():
     stages = [-1, -1, 0, 1, 2, -1, 2, 0, -1, -1]
-    said = summary(made_night(stages, in_bed=(1, 9)))
+    said = description(made_night(stages, in_bed=(1, 9)))
     assert said["time_in_bed_is"] == "from lights off to lights on"
     assert said["sleep_statistics"]["time_in_bed_min"] == 4
     assert said["sleep_statistics"]["sleep_latency_min"] == 1
@@ -109,8 +108,8 @@ def test_time_in_bed_is_from_lights_off_to_lights_on_where_these_are_known():
 
 
 def test_agreement_is_over_what_both_have_scored():
-    truth = np.array([0, 0, 2, 2, 3, -1, 3, 2, 4, 0, -1])
-    figures = agreement(made_night(truth=truth))
+    hypnogram = np.array([0, 0, 2, 2, 3, -1, 3, 2, 4, 0, -1])
+    figures = made_night(hypnogram=hypnogram).agreement
     assert figures["n"] == 8
     assert figures["accuracy"] == 6 / 8
     assert figures["confusion_matrix"] == [
@@ -118,23 +117,23 @@ def test_agreement_is_over_what_both_have_scored():
     ]  # fmt: skip
     assert figures["f1"] == pytest.approx({"W": 4 / 5, "N1": 0, "N2": 4 / 5, "N3": 1, "REM": 2 / 3})
     assert {"kappa", "macro_f1", "mgm"} < figures.keys()
-    assert agreement(made_night(truth=truth * 0 - 1)) is None
-    assert agreement(made_night()) is None
-    json.dumps(agreement(made_night([0, 0, 0], truth=np.zeros(3, int))), allow_nan=False)
+    assert made_night(hypnogram=hypnogram * 0 - 1).agreement is None
+    assert made_night().agreement is None
+    json.dumps(made_night([0, 0, 0], hypnogram=np.zeros(3, int)).agreement, allow_nan=False)
 
 
 def test_remarks_tell_of_the_rest_of_gaps_of_flat_parts_and_of_agreement():
     signal = np.random.default_rng(0).normal(0, 20, 11 * 100 + 41).astype(np.float32)
     signal[620], signal[100:300] = np.nan, 7
-    night = remarks_on(made_night(remarks=("first",), truth=np.array(STAGES)), signal, 100)
+    night = with_remarks(made_night(remarks=("first",), hypnogram=np.array(STAGES)), signal, 100)
     assert night.remarks == (
         "first",
-        "its last 12.3 s are no whole sleep epoch and not scored",
+        "its last 12.3 s do not fill a sleep epoch and are not scored",
         "1 sleep epochs with a gap are not scored",
         "2 of its scored sleep epochs have a flat signal",
-        "as the hypnogram in 100.0 % of 10 sleep epochs, kappa 1.00, macro F1 100.0 %",
+        "agrees with the hypnogram in 100.0 % of 10 sleep epochs, kappa 1.00, macro F1 100.0 %",
     )
-    alone = remarks_on(made_night(truth=np.full(11, -1)), signal[300:600].repeat(4)[:1100], 100)
+    alone = with_remarks(made_night(hypnogram=np.full(11, -1)), signal[300:600].repeat(4)[:1100], 100)
     assert alone.remarks[-1] == "the hypnogram has no stage where it is scored"
 
 
@@ -152,7 +151,7 @@ def test_remarks_tell_of_the_rest_of_gaps_of_flat_parts_and_of_agreement():
     ],
 )
 def test_lights_off_and_on_are_found_in_the_night(off, on, in_bed, remark):
-    found, remarks = lights(START, 1200, seconds(off), seconds(on), "a.edf")
+    found, remarks = time_in_bed(START, 1200, seconds(off), seconds(on), "a.edf")
     assert found == in_bed
     assert remarks == ([remark] if remark else [])
 
@@ -162,9 +161,9 @@ def seconds(clock):
 
 
 def test_lights_that_are_not_given_limit_nothing_and_need_no_start():
-    assert lights(None, 100, None, None, "a.edf") == (None, [])
+    assert time_in_bed(None, 100, None, None, "a.edf") == (None, [])
     with pytest.raises(UserError, match="a.edf: its start time is not known, so --from and --to cannot be found in it"):
-        lights(None, 100, 0, None, "a.edf")
+        time_in_bed(None, 100, 0, None, "a.edf")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_lights_with_no_sleep_epoch_between_are_refused(off, on):
     with pytest.raises(
         UserError, match="a.edf: no sleep epoch between --from and --to: it starts at 22:13:07 and lasts"
     ):
-        lights(START, 1200, seconds(off), seconds(on), "a.edf")
+        time_in_bed(START, 1200, seconds(off), seconds(on), "a.edf")
 
 
 @pytest.mark.parametrize(

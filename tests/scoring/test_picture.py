@@ -4,8 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from scoring.networks import Scores
-from scoring.night import Night
+from scoring.night import Night, Scoring
 from scoring.picture import draw_night, write_picture
 from utils.drawing import styled
 
@@ -13,7 +12,7 @@ FS = 100
 START = dt.datetime(2020, 1, 2, 22, 40)
 
 
-def made(n=120, start=START, gap=None, truth=None, name="night 1"):
+def made(n=120, start=START, gap=None, hypnogram=None, name="night 1"):
     """Night whose signal is a sine of 5 Hz up to the middle and of 20 Hz from there."""
     rng = np.random.default_rng(0)
     stages = rng.integers(0, 5, n)
@@ -23,7 +22,7 @@ def made(n=120, start=START, gap=None, truth=None, name="night 1"):
     if gap:
         stages[gap], probabilities[gap] = -1, np.nan
         signal.reshape(n, -1)[gap] = np.nan
-    return Night(name, "EEG Fpz-Cz", start, Scores(stages, probabilities), truth=truth), signal
+    return Night(name, "EEG Fpz-Cz", start, Scoring(stages, probabilities), hypnogram=hypnogram), signal
 
 
 def figure_of(*arguments, **changes):
@@ -104,19 +103,19 @@ def test_a_short_recording_has_ticks_closer_together(n, ticks):
 
 def test_a_hypnogram_to_compare_with_is_drawn_above_with_the_agreement():
     night, _ = made()
-    truth = night.scores.stages.copy()
-    truth[:12] = (truth[:12] + 1) % 5
-    axes = figure_of(truth=truth).axes
+    hypnogram = night.scoring.stages.copy()
+    hypnogram[:12] = (hypnogram[:12] + 1) % 5
+    axes = figure_of(hypnogram=hypnogram).axes
     assert axes[1].get_title("left") == "Stages of the hypnogram"
     assert (
         axes[2].get_title("left").startswith("Scored stages: as in the hypnogram in 90.0 % of 120 sleep epochs, kappa")
     )
     levels = np.concatenate([axes[1].lines[0].get_ydata()[:-1]])
-    np.testing.assert_array_equal(levels, np.array([0, 2, 3, 4, 1])[truth])
+    np.testing.assert_array_equal(levels, np.array([0, 2, 3, 4, 1])[hypnogram])
 
 
 def test_a_hypnogram_without_any_stage_is_not_drawn():
-    axes = figure_of(truth=np.full(120, -1)).axes
+    axes = figure_of(hypnogram=np.full(120, -1)).axes
     assert [part.get_title("left") for part in axes[1:3]] == ["Scored stages", "Probability of each stage"]
 
 

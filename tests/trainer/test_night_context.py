@@ -10,7 +10,7 @@ import torch
 from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import Fold
 from data_loader.windows import Windows
-from scoring.networks import load_scorer
+from scoring.networks import load_networks
 from train_Kfold_CV import make_trainer, train_fold
 from trainer.claims import claim
 from trainer.configuration import read_config
@@ -151,10 +151,12 @@ def test_a_fold_scores_its_test_nights_as_its_predictions_say(configure, folder,
     with np.load(folder / "d.npz") as night:
         signal = np.full((12, 3000), np.nan, np.float32)
         signal[gap["sleep_epoch"]] = night["x"].reshape(6, 3000)
-    scores = load_scorer([directory_of(config)]).score(signal.ravel(), "d")
+    scoring = load_networks([directory_of(config)]).score(signal.ravel(), "d")
     inside = found.recording == "d"
     assert np.abs(found.probabilities_context - found.probabilities)[inside].max() > 0.01
-    np.testing.assert_allclose(scores.probabilities[gap["sleep_epoch"]], found.probabilities_context[inside], atol=1e-4)
+    np.testing.assert_allclose(
+        scoring.probabilities[gap["sleep_epoch"]], found.probabilities_context[inside], atol=1e-4
+    )
 
 
 def test_test_stages_reach_neither_weights_nor_selection_of_the_night_model_under_holdout(
