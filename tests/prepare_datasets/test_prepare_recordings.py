@@ -227,8 +227,8 @@ def other_start(data, name):
 
 
 BAD = [
-    (lambda data, name: (data / f"{name}.csv").unlink(), "edf: no scoring .*, and no annotations in it"),
-    (lambda data, name: write_lines(data / f"{name}.txt", ["W"]), "edf, .*csv, .*txt: 2 scorings of one recording"),
+    (lambda data, name: (data / f"{name}.csv").unlink(), "edf: no hypnogram .*, and no annotations in it"),
+    (lambda data, name: write_lines(data / f"{name}.txt", ["W"]), "edf, .*csv, .*txt: 2 hypnograms of one recording"),
     (lambda data, name: cut(data / f"{name}.edf", 100), "edf: cut off"),
     (lambda data, name: write_night(data, name, dimension="mmHg"), "edf: 'C4-M1' is in 'mmHg', which is no voltage"),
     (lambda data, name: write_night(data, name, labels=("C3-M2",)), "edf: no channel 'C4-M1'. The file has 'C3-M2', "),
@@ -299,4 +299,4 @@ def test_shards_prepare_all_recordings_once_side_by_side(data, tmp_path):
         assert f"C4-M1 of {len(mine)} of 7 recordings to {parts}, shard {k}/3\n" in out
         assert re.findall(r"^night \d\d", out, re.MULTILINE) == mine
         assert f"{len(mine)} prepared, 0 kept, {int('unscored' in err)} with problems: {parts}, shard {k}/3" in out
-    assert sum("unscored.edf: no scoring" in err for _, err in told) == 1
+    assert sum("unscored.edf: no hypnogram" in err for _, err in told) == 1
