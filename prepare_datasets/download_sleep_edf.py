@@ -5,7 +5,7 @@ python download_sleep_edf.py --output_dir sleep-cassette --subjects 0-19
 
 import argparse
 import csv
-import importlib.util
+import importlib.resources
 import re
 import sys
 from collections import defaultdict
@@ -21,13 +21,7 @@ from utils.errors import UserError  # noqa: E402
 
 PHYSIONET = "https://physionet.org/files/sleep-edfx/1.0.0/sleep-cassette/"
 TABLE = "datasets/sleep_physionet/age_records.csv"
-"""Table of the published files in MNE's package."""
-
-TRIES = 3
-"""Tries for each file."""
-
-TIMEOUT_S = 60
-SIZES_AT_ONCE = 8
+TRIES, TIMEOUT_S = 3, 60
 
 
 def main() -> int:
@@ -42,12 +36,9 @@ def main() -> int:
 
 
 def published_files() -> dict[int, dict[str, str]]:
-    """Return the published SHA-1 by subject and file name."""
-    package = importlib.util.find_spec("mne")  # found, not imported, which takes a second
-    if package is None or package.origin is None:
-        raise UserError("mne is not installed. Install requirements.txt.")
+    """Return the published SHA-1 by subject and file name, from the table in MNE's package."""
     files: dict[int, dict[str, str]] = defaultdict(dict)
-    with (Path(package.origin).parent / TABLE).open(encoding="utf-8", newline="") as table:
+    with (importlib.resources.files("mne") / TABLE).open(encoding="utf-8") as table:
         for row in csv.DictReader(table):
             files[int(row["subject"])][row["fname"]] = row["sha"]
     return files
@@ -92,15 +83,16 @@ def download(
         tell(f"The data set has no subject {', '.join(map(str, absent))}.")
     make_folder(output_dir)
     wanted = {name: sha1 for subject in here for name, sha1 in files[subject].items()}
-    missing = [name for name, sha1 in wanted.items() if not _is_whole(output_dir / name, sha1)]
-    tell(f"{len(wanted)} files of {len(here)} subjects; {len(wanted) - len(missing)} are here and verified.")
+    there = [name for name in wanted if (output_dir / name).is_file()]
+    verified = {name for name in there if pooch.file_hash(output_dir / name, alg="sha1") == wanted[name]}
+    missing = [name for name in wanted if name not in verified]
+    tell(f"{len(wanted)} files of {len(here)} subjects; {len(verified)} are here and verified.")
     base_url = base_url.rstrip("/") + "/"
     if missing:
-        tell(f"{total_size(base_url, missing)} to download from {base_url}")
+        tell(f"{_total_size(base_url, missing)} to download from {base_url}")
     pooch.get_logger().setLevel("ERROR")
-    server = pooch.create(
-        output_dir, base_url, registry={n: f"sha1:{sha1}" for n, sha1 in wanted.items()}, retry_if_failed=TRIES - 1
-    )
+    registry = {name: f"sha1:{sha1}" for name, sha1 in wanted.items()}
+    server = pooch.create(output_dir, base_url, registry=registry, retry_if_failed=TRIES - 1)
     get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_S, chunk_size=1 << 16)
     problems = []
     for number, name in enumerate(missing, start=1):
@@ -112,9 +104,7 @@ def download(
         except ValueError:  # from the comparison of the SHA-1
             result = "the server's file does not have the published checksum, and was not kept"
         except OSError as error:
-            raise UserError(
-                f"{output_dir / name}: {error.strerror}. Mend that and run the same command again."
-            ) from error
+            raise UserError(f"{output_dir / name}: {error.strerror}. Mend that and run this again.") from error
         if result != "verified":
             problems.append(f"  {name}: {result}")
         tell(f"{name}  {result}  ({number} of {len(missing)})")
@@ -126,14 +116,8 @@ def download(
     return 0
 
 
-def total_size(base_url: str, names: Sequence[str]) -> str:
-    """Ask the server how large files are, and return what they are together.
-
-    Raises
-    ------
-    UserError
-        The server cannot be reached.
-    """
+def _total_size(base_url: str, names: Sequence[str]) -> str:
+    """Ask the server for the sizes of files, and say their number and sum."""
     import requests
 
     def size(name: str) -> int:
@@ -141,19 +125,12 @@ def total_size(base_url: str, names: Sequence[str]) -> str:
         return int(response.headers.get("content-length", 0)) if response.ok else 0
 
     try:
-        with ThreadPoolExecutor(SIZES_AT_ONCE) as pool:
+        with ThreadPoolExecutor(8) as pool:
             sizes = list(pool.map(size, names))
     except requests.RequestException as error:
         raise UserError(f"{base_url}: cannot be reached ({_reason(error)}). Try again, or pass --base_url.") from error
     unknown = f" and {sizes.count(0)} of unknown size" if 0 in sizes else ""
     return f"{len(names) - sizes.count(0)} files of {sum(sizes) / 1e6:.1f} MB{unknown}"
-
-
-def _is_whole(path: Path, sha1: str) -> bool:
-    """Tell whether a file is there and has this SHA-1."""
-    import pooch
-
-    return path.is_file() and pooch.file_hash(path, alg="sha1") == sha1
 
 
 def _reason(error: BaseException) -> str:

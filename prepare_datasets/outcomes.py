@@ -48,6 +48,11 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
+def some_names(names: Sequence[str]) -> str:
+    """Name the first recordings, and count the others."""
+    return ", ".join(names[:N_SHOWN]) + (f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else "")
+
+
 def tell_head(title: str, width: int) -> None:
     """Print the title and the head of the table. `width` is the width of the names."""
     tell(f"{title}\n\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
@@ -70,7 +75,7 @@ def tell_end(
     notes: Sequence[str],
     done: str = "prepared",
 ) -> int:
-    """Print the totals, remarks, notes, what was left out and the problems.
+    """Print the totals, remarks, notes, what was left out and the problems; return the exit code.
 
     Parameters
     ----------
@@ -83,11 +88,6 @@ def tell_end(
         Problems that were found before the recordings were read, and what else the user should know.
     done : str
         State of a recording that was worked on.
-
-    Returns
-    -------
-    int
-        Exit code: 0, or 1 if there were problems.
     """
     by_state: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
@@ -110,7 +110,7 @@ def tell_end(
     tell(f"\n{len(by_state[done])} {done}, {len(by_state['kept'])} kept, {len(problems)} with problems{rest}: {where}")
     if not_done:
         problems.append(
-            f"{_names(not_done)}: not done, because a process was killed. Perhaps the memory was full. "
+            f"{some_names(not_done)}: not done, because a process was killed. Perhaps the memory was full. "
             "Run the same command again, with fewer --jobs if need be; finished recordings are kept."
         )
     if problems:
@@ -128,15 +128,10 @@ def _count_cells(counts: Sequence[int]) -> list[object]:
     return [*counts, sum(counts), f"{sum(counts) * SLEEP_EPOCH_S / 3600:.1f}"]
 
 
-def _names(names: Sequence[str]) -> str:
-    """Name the first recordings, and count the others."""
-    return ", ".join(names[:N_SHOWN]) + (f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else "")
-
-
 def _remarks(outcomes: Sequence[Outcome]) -> list[str]:
     """Return each remark once, with the names of its recordings."""
     names: dict[str, list[str]] = defaultdict(list)
     for outcome in outcomes:
         for remark in outcome.remarks:
             names[remark].append(outcome.name)
-    return [f"{_names(of)}: {remark}" for remark, of in names.items()]
+    return [f"{some_names(of)}: {remark}" for remark, of in names.items()]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from prepare_datasets.outcomes import some_names
 from recordings.edf_header import ANNOTATIONS, read_header
 from recordings.reader import SUFFIXES
 from utils.errors import UserError
@@ -13,7 +14,6 @@ EDF_SUFFIXES = (".edf", ".bdf")
 """Endings of recordings that can hold their hypnogram themselves."""
 
 HYPNOGRAM_SUFFIXES = (*EDF_SUFFIXES, ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")
-N_SHOWN = 10
 
 _HYPNOGRAM_WORD = re.compile(
     r"[-_ .]+(sleep)?(hypnogram|hypno|hyp|annotations?|annots?|events?|scorings?|scored|scores?|stages?|staging|"
@@ -84,8 +84,7 @@ def pair_files(
                 f"{recording.name}: no hypnogram {f'{name}{hypnogram_end}' if hypnogram_end else examples}, and no "
                 "annotations in it. Add one, or say how its name ends by --scoring."
             )
-    shown = ", ".join(alone[:N_SHOWN]) + (", ..." if len(alone) > N_SHOWN else "")
-    return pairs, problems, [f"Hypnograms without a recording ({len(alone)}): {shown}"] if alone else []
+    return pairs, problems, [f"Hypnograms without a recording: {some_names(alone)}"] if alone else []
 
 
 def _recording_names(file: Path) -> list[str]:

@@ -51,28 +51,15 @@ class Task:
 
 
 def argument_parser(description: str, output_dir: str, channel: str | None = None) -> argparse.ArgumentParser:
-    """Return a parser of the arguments that all preparation scripts take; `output_dir` and `channel` are defaults."""
+    """Return a parser of the arguments of all preparation scripts. `output_dir` and `channel` are defaults."""
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--data_dir", type=Path, required=True, metavar="DIR", help="folder of the recordings")
     add("--output_dir", type=Path, default=Path(output_dir), metavar="DIR", help="for the npz files (%(default)s)")
-    add(
-        "--select_ch",
-        nargs="+",
-        default=channel and [channel],
-        required=channel is None,
-        metavar="CHANNEL",
-        help=f"name of the EEG channel{f' ({channel})' if channel else ''}",
-    )
+    add("--select_ch", nargs="+", default=channel and [channel], required=not channel, help="name of the EEG channel")
     add("--jobs", type=positive, default=n_cores(), metavar="N", help="recordings at once (the cores: %(default)s)")
     add("--overwrite", action="store_true", help="prepare recordings again whose npz is there")
-    add(
-        "--shard",
-        type=_shard,
-        default=(1, 1),
-        metavar="K/N",
-        help="only the K-th of N parts of the recordings; N such runs, at once or not, prepare them all",
-    )
+    add("--shard", type=_shard, default=(1, 1), metavar="K/N", help="only the K-th of N parts of the recordings")
     return parser
 
 
@@ -156,12 +143,8 @@ def run_each(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int, 
 
     Parameters
     ----------
-    work : callable
-        Takes a task and returns its outcome. With more than one job it must be a function of a module, or a
-        `functools.partial` of one.
-    tasks : sequence of Task
-    jobs : int
-        Number of processes; with 1, all is done in this one.
+    work, tasks, jobs
+        See `utils.processes.results`.
     width : int
         Width of the names in the table.
 

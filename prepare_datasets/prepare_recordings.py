@@ -38,7 +38,7 @@ def main() -> int:
     pairs, problems, notes = pair_files(files, hypnogram_files, arguments.scoring)
     if not pairs and not problems:
         raise UserError(f"{arguments.data_dir}: no recording in it. Pass the folder that holds them.")
-    notes += subject_notes(list(pairs), arguments.subject_pattern)
+    notes += _subject_notes(list(pairs), arguments.subject_pattern)
     channel, fs = channel_name(arguments.select_ch), arguments.fs
     stage_names = read_stage_names(arguments.stage_names) if arguments.stage_names else None
     tasks = [Task(name, partial(read_night, *pair, channel, fs, stage_names), fs) for name, pair in pairs.items()]
@@ -60,14 +60,8 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def subject_notes(names: Sequence[str], pattern: str | None) -> list[str]:
-    """List the subjects with their recordings, and the option that tells the training about them.
-
-    Raises
-    ------
-    UserError
-        The pattern finds no subject in a name.
-    """
+def _subject_notes(names: Sequence[str], pattern: str | None) -> list[str]:
+    """List the subjects with their recordings, and the option that tells the training about them."""
     nights: dict[str, list[str]] = defaultdict(list)
     without = []
     for name in names:

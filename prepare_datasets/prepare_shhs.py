@@ -5,7 +5,7 @@ python prepare_shhs.py --data_dir edfs/shhs1 --ann_dir annotations-events-profus
 
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 import numpy as np  # noqa: E402
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
+from prepare_datasets.outcomes import some_names  # noqa: E402
 from prepare_datasets.preparation import (  # noqa: E402
     LeftOut,
     Task,
@@ -35,7 +36,6 @@ ALIASES = {"EEG C4-A1": ("EEG",), "EEG C3-A2": ("EEG(sec)", "EEG sec", "EEG2", "
 """Labels under which the files store these channels."""
 
 ANNOTATION = "-profusion.xml"
-N_SHOWN = 10
 FOLDS = Path(__file__).resolve().parent.parent / "data_loader" / "published_folds.json"
 
 
@@ -56,9 +56,10 @@ def main() -> int:
     if not recordings:
         raise UserError(f"{arguments.data_dir}: no file shhs1-*.edf in it. Pass the folder that holds them.")
     if arguments.recordings == "published":
-        names, note = choose_published(recordings, arguments.data_dir)
+        names, note = _choose_published(recordings, arguments.data_dir)
     else:
-        names, note = list(recordings), annotations_alone([name for name in hypnograms if name not in recordings])
+        names, alone = list(recordings), [name for name in hypnograms if name not in recordings]
+        note = f"Annotations without a recording: {some_names(alone)}" if alone else ""
     channel = channel_name(arguments.select_ch)
     tasks = [Task(n, partial(read_night, recordings[n], hypnograms[n], channel)) for n in names if n in hypnograms]
     problems = [
@@ -69,14 +70,8 @@ def main() -> int:
     return run(tasks, arguments, problems, [note] if note else [])
 
 
-def choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list[str], str]:
-    """Choose the recordings that are among the published 329, and name those of them that are missing.
-
-    Raises
-    ------
-    UserError
-        None of the recordings is among them.
-    """
+def _choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list[str], str]:
+    """Return the recordings that are among the published 329, and a note on those of the 329 that are missing."""
     published = [f"shhs1-{number}" for number in json.loads(FOLDS.read_text(encoding="utf-8"))["shhs"]["recordings"]]
     names = [name for name in published if name in recordings]
     if not names:
@@ -87,12 +82,6 @@ def choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list[
     missing = [name for name in published if name not in recordings]
     note = f"Missing ({len(missing)} of the published {len(published)}): {', '.join(missing)}" if missing else ""
     return names, note
-
-
-def annotations_alone(names: Sequence[str]) -> str:
-    """Name annotations without a recording. These are usual, as NSRR gives all annotations in one archive."""
-    shown = ", ".join(names[:N_SHOWN]) + (", ..." if len(names) > N_SHOWN else "")
-    return f"Annotations without a recording ({len(names)}): {shown}" if names else ""
 
 
 def read_night(recording: Path, annotation: Path, channel: str) -> Recording:

@@ -32,8 +32,6 @@ NAMES = {
 }
 """Names of the recordings of each data set."""
 
-MIN_HOURS, MAX_HOURS = 0.5, 24.0
-
 # Label, sampling rate in Hz, unit, range in it, range as stored; in the order of the files. Only EEG is simulated.
 BITS_8, BITS_12, BITS_16 = (-128, 127), (-2048, 2047), (-32768, 32767)
 SIGNALS = {
@@ -66,16 +64,15 @@ def main() -> int:
     arguments = parse_arguments()
     folder, dataset, hours, seed = arguments.output_dir, arguments.dataset, arguments.hours, arguments.seed
     try:
-        claim(folder, json.dumps({"dataset": dataset, "hours": hours, "seed": seed}) + "\n")
+        _claim(folder, json.dumps({"dataset": dataset, "hours": hours, "seed": seed}) + "\n")
         for subject, name in enumerate(NAMES[dataset][: arguments.num_subjects]):
             stages = simulate_hypnogram(round(hours * 3600 / SLEEP_EPOCH_S), np.random.default_rng([seed, subject, 0]))
-            written = write_night(folder, dataset, name, subject, stages, seed)
+            written = _write_night(folder, dataset, name, subject, stages, seed)
             counts = np.bincount(STAGE_OF_RK[stages], minlength=len(STAGE_NAMES))
             row = ", ".join(f"{stage} {count}" for stage, count in zip(STAGE_NAMES, counts, strict=True))
             print(f"{name}: {row}{'' if written else ' (kept)'}", flush=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{folder}: {reason}. Mend that, or pass another --output_dir.") from error
+        raise UserError(f"{folder}: {error.strerror}. Mend that, or pass another --output_dir.") from error
     print(f"{arguments.num_subjects} simulated recordings in {folder}. Their signals say nothing about sleep.")
     return 0
 
@@ -93,21 +90,15 @@ def parse_arguments() -> argparse.Namespace:
     n_names = len(NAMES[arguments.dataset])
     if not 1 <= arguments.num_subjects <= n_names:
         parser.error(f"--num_subjects {arguments.num_subjects}: {arguments.dataset} has names for 1 to {n_names}")
-    if not MIN_HOURS <= arguments.hours <= MAX_HOURS:
-        parser.error(f"--hours {arguments.hours:g}: not from {MIN_HOURS:g} to {MAX_HOURS:g}")
+    if not 0.5 <= arguments.hours <= 24:
+        parser.error(f"--hours {arguments.hours:g}: not from 0.5 to 24")
     if arguments.seed < 0:
         parser.error(f"--seed {arguments.seed}: below 0")
     return arguments
 
 
-def claim(folder: Path, settings: str) -> None:
-    """Keep `settings` in `folder`, so that recordings of other settings, or real ones, are never mixed with these.
-
-    Raises
-    ------
-    UserError
-        The folder holds other recordings.
-    """
+def _claim(folder: Path, settings: str) -> None:
+    """Write the settings into the folder; refuse one that holds real recordings, or some of other settings."""
     note = folder / "simulated.json"
     if note.exists() and note.read_text(encoding="utf-8", errors="replace") != settings:
         raise UserError(f"{note}: made with other settings than {settings.strip()}. Pass another --output_dir.")
@@ -116,22 +107,8 @@ def claim(folder: Path, settings: str) -> None:
     write_text(note, settings)
 
 
-def write_night(folder: Path, dataset: str, name: str, subject: int, stages: np.ndarray, seed: int) -> bool:
-    """Write one recording and its hypnogram, unless both are there; return whether they were written.
-
-    Parameters
-    ----------
-    folder : Path
-    dataset : str
-        A key of `NAMES`.
-    name : str
-        Name of the recording.
-    subject : int
-        Position of the subject. It is the same subject whatever the number of subjects.
-    stages : ndarray of shape (n_sleep_epochs,)
-        R&K stages, 0 to 5.
-    seed : int
-    """
+def _write_night(folder: Path, dataset: str, name: str, subject: int, stages: np.ndarray, seed: int) -> bool:
+    """Write one recording and its hypnogram, unless both are there; return whether they were written."""
     from edfio import EdfAnnotation, EdfSignal  # here, so that --help need not wait for it
 
     psg, hypnogram, record_s = folder / f"{name}.edf", folder / f"{name}-profusion.xml", 1
@@ -150,13 +127,13 @@ def write_night(folder: Path, dataset: str, name: str, subject: int, stages: np.
         signals.append(
             EdfSignal(values, fs, label=label, physical_dimension=unit, physical_range=physical, digital_range=digital)
         )
-    write_edf(psg, start, signals, data_record_duration=record_s)
+    _write_edf(psg, start, signals, data_record_duration=record_s)
     if dataset == "sleep_edf":
         begins = np.flatnonzero(np.diff(stages, prepend=-1))
         onsets_s = SLEEP_EPOCH_S * np.append(begins, len(stages))
         texts = [*(f"Sleep stage {'W1234R'[stage]}" for stage in stages[begins]), "Sleep stage ?"]
         runs = zip(onsets_s, np.append(np.diff(onsets_s), UNSCORED_S), texts, strict=True)
-        write_edf(hypnogram, start, [], annotations=[EdfAnnotation(*run) for run in runs])
+        _write_edf(hypnogram, start, [], annotations=[EdfAnnotation(*run) for run in runs])
     else:
         codes = "".join(f"<SleepStage>{stage}</SleepStage>\n" for stage in stages)
         xml = f"<EpochLength>{SLEEP_EPOCH_S}</EpochLength>\n<SleepStages>\n{codes}</SleepStages>\n"
@@ -164,7 +141,7 @@ def write_night(folder: Path, dataset: str, name: str, subject: int, stages: np.
     return True
 
 
-def write_edf(path: Path, start: dt.datetime, signals: "list[EdfSignal]", **options: Any) -> None:
+def _write_edf(path: Path, start: dt.datetime, signals: "list[EdfSignal]", **options: Any) -> None:
     """Write an EDF file in one move."""
     from edfio import Edf, Recording
 

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,9 +13,7 @@ R = TypeVar("R")
 
 
 def results(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[R, None, None]:
-    """Yield `work(task)` of all tasks, each as soon as it is finished.
-
-    Closing the iterator, as Ctrl-C does, ends the processes at once.
+    """Yield `work(task)` of all tasks, each as soon as it is finished. Closing the iterator ends the processes.
 
     Parameters
     ----------
@@ -29,7 +26,7 @@ def results(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
     Raises
     ------
     BrokenProcessPool
-        A process was killed. All results that were finished before have been yielded.
+        A process was killed.
     """
     if min(jobs, len(tasks)) <= 1:
         yield from map(work, tasks)
@@ -40,14 +37,8 @@ def results(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process alone
             futures = [pool.submit(work, task) for task in tasks]
             signal.signal(signal.SIGINT, handler)
-            killed = None
             for future in as_completed(futures):
-                try:
-                    yield future.result()
-                except BrokenProcessPool as error:
-                    killed = error
-            if killed:
-                raise killed
+                yield future.result()
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()

@@ -52,7 +52,7 @@ def test_no_hypnogram_goes_to_a_recording_of_another_name(tmp_path):
         "night1.edf: no hypnogram night1.csv, night1-Hypnogram.edf, night1-nsrr.xml or the like, and no annotations in "
         "it. Add one, or say how its name ends by --scoring."
     ]
-    assert notes == ["Hypnograms without a recording (1): night1b_hypnogram.csv"]
+    assert notes == ["Hypnograms without a recording: night1b_hypnogram.csv"]
 
 
 def test_annotations_in_the_recording_are_its_hypnogram_if_there_is_no_other(tmp_path):
@@ -91,4 +91,4 @@ def test_hypnograms_may_be_in_another_folder():
     pairs, problems, notes = pair_files(recordings, hypnograms)
     assert pairs == {"a": (recordings[0], hypnograms[0]), "b": (recordings[2], hypnograms[1])}
     assert problems == []
-    assert notes == ["Hypnograms without a recording (1): c-Hypnogram.edf"]
+    assert notes == ["Hypnograms without a recording: c-Hypnogram.edf"]
