@@ -56,7 +56,8 @@ def argument_parser(description: str, output_dir: str, channel: str | None = Non
     add = parser.add_argument
     add("--data_dir", type=Path, required=True, metavar="DIR", help="folder of the recordings")
     add("--output_dir", type=Path, default=Path(output_dir), metavar="DIR", help="for the npz files (%(default)s)")
-    add("--select_ch", nargs="+", default=channel and [channel], required=not channel, help="name of the EEG channel")
+    select = f"name of the EEG channel ({channel or 'required'})"
+    add("--select_ch", nargs="+", default=channel and [channel], required=not channel, metavar="CHANNEL", help=select)
     add("--jobs", type=positive, default=n_cores(), metavar="N", help="recordings at once (the cores: %(default)s)")
     add("--overwrite", action="store_true", help="prepare recordings again whose npz is there")
     add("--shard", type=_shard, default=(1, 1), metavar="K/N", help="only the K-th of N parts of the recordings")

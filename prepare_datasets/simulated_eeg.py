@@ -30,7 +30,7 @@ RHYTHMS = (
 BACKGROUND_UV = 6.0
 """Root mean square of noise with a spectrum of 1/f, the same in every stage."""
 
-UNEVENNESS = 0.65
+UNEVENNESS = 0.55
 """Standard deviation of the logarithm of a rhythm's strength among the sleep epochs of one stage."""
 
 

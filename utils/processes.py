@@ -35,8 +35,10 @@ def results(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
     with ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_end_with_parent) as pool:
         try:
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process alone
-            futures = [pool.submit(work, task) for task in tasks]
-            signal.signal(signal.SIGINT, handler)
+            try:
+                futures = [pool.submit(work, task) for task in tasks]
+            finally:
+                signal.signal(signal.SIGINT, handler)
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
