@@ -86,6 +86,9 @@ def download(
     there = [name for name in wanted if (output_dir / name).is_file()]
     verified = {name for name in there if pooch.file_hash(output_dir / name, alg="sha1") == wanted[name]}
     missing = [name for name in wanted if name not in verified]
+    for name in there:
+        if name not in verified:
+            tell(f"{name} is here, but not with the published checksum: it is replaced by one that has it.")
     tell(f"{len(wanted)} files of {len(here)} subjects; {len(verified)} are here and verified.")
     base_url = base_url.rstrip("/") + "/"
     if missing:
@@ -98,6 +101,7 @@ def download(
     for number, name in enumerate(missing, start=1):
         try:
             server.fetch(name, downloader=get)
+            (output_dir / name).chmod(0o644)  # pooch leaves it to be read by its owner alone
             result = "verified"
         except requests.RequestException as error:
             result = f"not downloaded ({_reason(error)})"

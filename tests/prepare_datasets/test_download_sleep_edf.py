@@ -127,6 +127,7 @@ def test_all_files_are_downloaded_and_their_size_is_told_before(get, server, fil
         f"8 files of {size:.1f} MB to download from {server.url}/",
     ]
     assert told.out.count("  verified  (") == 8
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "sleep edf").iterdir()} == {0o644}
     assert told.err == ""
 
 
@@ -157,6 +158,7 @@ def test_what_is_there_and_whole_is_kept_and_the_rest_is_got(get, server, files,
     assert {name for _, name in server.requests} == {"SC4002E0-PSG.edf", *names("SC4011", "SC4131")}
     told = capsys.readouterr().out
     assert "8 files of 3 subjects; 3 are here and verified.\n" in told
+    assert "SC4002E0-PSG.edf is here, but not with the published checksum: it is replaced" in told
     server.requests.clear()
     assert get() == 0
     assert server.requests == []
