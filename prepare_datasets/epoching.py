@@ -1,4 +1,4 @@
-"""From a night's signal and stages to the sleep epochs that are kept."""
+"""Cut a night into sleep epochs, and keep those that count."""
 
 import numpy as np
 
@@ -7,16 +7,16 @@ from utils.errors import UserError
 from utils.stages import SLEEP_EPOCH_S, W
 
 N_WAKE = 60
-"""Sleep epochs (30 min) that are kept before the first and after the last that is not W."""
+"""Sleep epochs of wake (30 min) that are kept before the first and after the last sleep epoch of sleep."""
 
 
 def samples_per_sleep_epoch(fs: float, source: str) -> int:
-    """Return the samples in 30 s at `fs` Hz.
+    """Return the number of samples in 30 s at `fs` Hz.
 
     Raises
     ------
     UserError
-        They are no whole number; `source` names the file.
+        It is not a whole number. The message names the file, `source`.
     """
     n_samples = round(fs * SLEEP_EPOCH_S)
     if n_samples < 1 or abs(fs * SLEEP_EPOCH_S - n_samples) > 1e-6:
@@ -32,8 +32,9 @@ def cut_sleep_epochs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut a night into sleep epochs and keep those that count.
 
-    What has no signal, or no stage, is dropped at the tail; then what is not scored, or has gaps in its signal; then,
-    of the rest, what is farther than 60 sleep epochs from sleep at either end.
+    These are dropped, in this order: sleep epochs without a signal or without a stage at the end of the night; those
+    that are not scored, or have gaps in their signal; of the rest, wake more than 60 sleep epochs before the first
+    sleep or after the last.
 
     Parameters
     ----------
@@ -44,19 +45,19 @@ def cut_sleep_epochs(
     n_samples : int
         Samples per sleep epoch.
     source : str
-        Name of the hypnogram, for messages.
+        Name of the hypnogram file, for messages.
 
     Returns
     -------
     signal : ndarray of shape (n_sleep_epochs, n_samples), float32
     stages : ndarray of shape (n_sleep_epochs,), int32
     sleep_epoch : ndarray of shape (n_sleep_epochs,), int32
-        Position of each in the night.
+        Position of each sleep epoch in the night.
 
     Raises
     ------
     UserError
-        There is no sleep in it.
+        There is no sleep where there is signal.
     """
     n_sleep_epochs = min(len(signal) // n_samples, len(stages))
     sleep_epochs = signal[: n_sleep_epochs * n_samples].reshape(n_sleep_epochs, n_samples)

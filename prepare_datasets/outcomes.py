@@ -1,4 +1,4 @@
-"""What became of the recordings, and how it is told: a row each, totals, remarks, problems."""
+"""The outcome of each recording, and how it is printed: a row each, then totals, remarks and problems."""
 
 import sys
 import textwrap
@@ -10,25 +10,28 @@ from tqdm import tqdm
 
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
+N_SHOWN = 3
+"""Number of recordings that are named where a line is about many."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one recording.
+    """The outcome of one recording.
 
     Attributes
     ----------
     name : str
-        Of the recording.
+        Name of the recording.
     state : str
-        "prepared" (or what else was done), "kept" (was there already), "left out" (by rule) or "problem".
+        "prepared" (or "scored"), "kept" (was there already), "left out" (by a rule), "problem", or "not done".
     counts : tuple of int
-        Sleep epochs of each stage, if done or kept.
+        Sleep epochs of each stage, if it was prepared or kept.
     seconds : float
-        That it took, if done.
+        Time that it took.
     text : str
-        What is wrong, or the rule, if a problem or left out.
+        The problem, or the rule that leaves it out.
     remarks : tuple of str
-        What was done to it that the user should know.
+        What the user should know of how it was prepared.
     """
 
     name: str
@@ -39,38 +42,29 @@ class Outcome:
     remarks: tuple[str, ...] = ()
 
 
-N_SHOWN = 3
-"""Recordings that are named with a remark that holds for many."""
-
-
 def tell(text: str) -> None:
-    """Print without disturbing the progress bar, and at once also into a pipe."""
+    """Print without disturbing the progress bar, and without delay into a pipe."""
     tqdm.write(text)
     sys.stdout.flush()
 
 
-def _row(name: str, cells: Sequence[object], width: int) -> str:
-    """Return a row of the table."""
-    return f"{name:<{width}}" + "".join(f"{cell:>8}" for cell in cells)
+def some_names(names: Sequence[str]) -> str:
+    """Name the first recordings, and count the others."""
+    return ", ".join(names[:N_SHOWN]) + (f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else "")
 
 
-def _count_cells(counts: Sequence[int]) -> list[object]:
-    """Return the cells of a row of counts: each stage, all of them, hours."""
-    return [*counts, sum(counts), f"{sum(counts) * SLEEP_EPOCH_S / 3600:.1f}"]
+def tell_head(title: str, width: int) -> None:
+    """Print the title and the head of the table. `width` is the width of the names."""
+    tell(f"{title}\n\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
 
 
 def tell_outcome(outcome: Outcome, width: int) -> None:
-    """Print what became of one recording."""
+    """Print the row of one recording."""
     if outcome.counts:
         remark = "kept" if outcome.state == "kept" else f"{outcome.seconds:.1f} s"
         tell(f"{_row(outcome.name, _count_cells(outcome.counts), width)}{remark:>9}")
     else:
         tell(f"{outcome.name:<{width}}   {outcome.state}: {outcome.text}")
-
-
-def tell_head(title: str, width: int) -> None:
-    """Print what is going to be done, and the head of the table, whose names are `width` wide."""
-    tell(f"{title}\n\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
 
 
 def tell_end(
@@ -81,34 +75,63 @@ def tell_end(
     notes: Sequence[str],
     done: str = "prepared",
 ) -> int:
-    """Print the totals, remarks, notes, what was left out and the problems; return the exit code."""
-    of = {state: [o for o in outcomes if o.state == state] for state in (done, "kept", "left out", "problem")}
+    """Print the totals, remarks, notes, what was left out and the problems; return the exit code.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+    where : str
+        Folder of the results.
+    width : int
+        Width of the names in the table.
+    problems, notes : sequence of str
+        Problems that were found before the recordings were read, and what else the user should know.
+    done : str
+        State of a recording that was worked on.
+    """
+    by_state: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_state[outcome.state].append(outcome)
+    problems = [*problems, *(outcome.text for outcome in by_state["problem"])]
     totals = [sum(counts) for counts in zip(*(o.counts for o in outcomes if o.counts), strict=True)]
-    problems = [*problems, *(o.text for o in of["problem"])]
     if totals:
-        shares = [f"{100 * total / sum(totals):.1f}%" for total in totals]
         tell(f"\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
         tell(_row("total", _count_cells(totals), width))
-        tell(_row("", shares, width))
+        tell(_row("", [f"{100 * total / sum(totals):.1f}%" for total in totals], width))
     for note in [*_remarks(outcomes), *notes]:
         tell("\n" + textwrap.fill(note, 110, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
-    if of["left out"]:
-        tell(f"\nLeft out ({len(of['left out'])}):")
-        for outcome in of["left out"]:
+    if by_state["left out"]:
+        tell(f"\nLeft out ({len(by_state['left out'])}):")
+        for outcome in by_state["left out"]:
             tell(f"  {outcome.name}: {outcome.text}")
-    tell(f"\n{len(of[done])} {done}, {len(of['kept'])} kept, {len(problems)} with problems: {where}")
+    not_done = [outcome.name for outcome in by_state["not done"]]
+    n_bad = len(problems) + len(not_done)
+    rest = f", {len(not_done)} not done" if not_done else ""
+    tell(f"\n{len(by_state[done])} {done}, {len(by_state['kept'])} kept, {len(problems)} with problems{rest}: {where}")
+    if not_done:
+        problems.append(
+            f"{some_names(not_done)}: not done, because a process was killed. Perhaps the memory was full. "
+            "Run the same command again, with fewer --jobs if need be; finished recordings are kept."
+        )
     if problems:
-        print(f"\nNot {done} ({len(problems)}):", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        print(f"\nNot {done} ({n_bad}):", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
     return 1 if problems else 0
 
 
+def _row(name: str, cells: Sequence[object], width: int) -> str:
+    """Return a row of the table."""
+    return f"{name:<{width}}" + "".join(f"{cell:>8}" for cell in cells)
+
+
+def _count_cells(counts: Sequence[int]) -> list[object]:
+    """Return the sleep epochs of each stage, of all stages, and their hours."""
+    return [*counts, sum(counts), f"{sum(counts) * SLEEP_EPOCH_S / 3600:.1f}"]
+
+
 def _remarks(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return each remark once, with the recordings that it holds for."""
+    """Return each remark once, with the names of its recordings."""
     names: dict[str, list[str]] = defaultdict(list)
     for outcome in outcomes:
         for remark in outcome.remarks:
             names[remark].append(outcome.name)
-    return [
-        f"{', '.join(of[:N_SHOWN])}{f' and {len(of) - N_SHOWN} more' if len(of) > N_SHOWN else ''}: {remark}"
-        for remark, of in names.items()
-    ]
+    return [f"{some_names(of)}: {remark}" for remark, of in names.items()]

@@ -1,21 +1,21 @@
-"""Recordings and the scorings beside them, told by their names."""
+"""Recordings and the hypnograms beside them, paired by their names."""
 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from prepare_datasets.outcomes import some_names
 from recordings.edf_header import ANNOTATIONS, read_header
 from recordings.reader import SUFFIXES
 from utils.errors import UserError
 
-SCORING_SUFFIXES = (".edf", ".bdf", ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")
-INSIDE = (".edf", ".bdf")
-"""Endings of recordings that may hold their scoring themselves."""
+EDF_SUFFIXES = (".edf", ".bdf")
+"""Endings of recordings that can hold their hypnogram themselves."""
 
-N_SHOWN = 10
+HYPNOGRAM_SUFFIXES = (*EDF_SUFFIXES, ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")
 
-_SCORING_WORD = re.compile(
+_HYPNOGRAM_WORD = re.compile(
     r"[-_ .]+(sleep)?(hypnogram|hypno|hyp|annotations?|annots?|events?|scorings?|scored|scores?|stages?|staging|"
     r"labels?|profusion|nsrr|base)$",
     re.IGNORECASE,
@@ -24,96 +24,93 @@ _RECORDING_WORD = re.compile(r"[-_ .]+(psg|eeg)$", re.IGNORECASE)
 
 
 def pair_files(
-    recording_files: Sequence[Path], scoring_files: Sequence[Path], scoring_end: str | None = None
+    recording_files: Sequence[Path], hypnogram_files: Sequence[Path], hypnogram_end: str | None = None
 ) -> tuple[dict[str, tuple[Path, Path]], list[str], list[str]]:
-    """Pair each recording with its scoring by name.
+    """Pair each recording with its hypnogram by name.
 
-    The scoring of `night1.edf` or `night1-PSG.edf` is `night1.csv`, `night1-Hypnogram.edf`, `night1_events.tsv`,
-    `night1-PSG_annotations.txt`, `night1-nsrr.xml`, and the like; or the annotations in the recording itself.
+    The hypnogram of `night1.edf` or `night1-PSG.edf` is `night1.csv`, `night1-Hypnogram.edf`, `night1_events.tsv`,
+    `night1-PSG_annotations.txt`, `night1-nsrr.xml` or the like; or the annotations in the recording itself.
 
     Parameters
     ----------
-    recording_files, scoring_files : sequence of Path
-        All files of the recordings' folder and of the scorings' folder, which may be the same. What is neither a
-        recording nor a scoring by its name is passed over.
-    scoring_end : str, optional
-        What follows the recording's name in that of its scoring. Only such files are scorings then.
+    recording_files, hypnogram_files : sequence of Path
+        All files of the folders of the recordings and of the hypnograms, which may be the same. Files whose names are
+        neither that of a recording nor that of a hypnogram are ignored.
+    hypnogram_end : str, optional
+        What follows the recording's name in that of its hypnogram. Then no other file is a hypnogram.
 
     Returns
     -------
     pairs : dict of str to tuple of Path
-        Recording and scoring by the name of the recording, `night1`.
+        Recording and hypnogram, by the name of the recording (`night1`).
     problems : list of str
-        One line for each recording that has not exactly one scoring.
+        One line for each recording that does not have exactly one hypnogram.
     notes : list of str
-        Scorings that no recording is there for.
+        Hypnograms without a recording.
     """
     recordings: dict[str, list[Path]] = defaultdict(list)
     for file in recording_files:
-        scoring = _scored_by_words(file) or (scoring_end and file.name.endswith(scoring_end))
-        if file.name.casefold().endswith(SUFFIXES) and not scoring:
-            recordings[_bare(file)].append(file)
-    scorings: dict[str, list[Path]] = defaultdict(list)
-    left = []
-    for file in scoring_files:
-        names = _scored_by_words(file) if scoring_end is None else _scored_by_end(file, scoring_end)
+        is_hypnogram = _recording_names(file) or (hypnogram_end and file.name.endswith(hypnogram_end))
+        suffixes = [suffix for suffix in SUFFIXES if file.name.casefold().endswith(suffix)]
+        if suffixes and not is_hypnogram:
+            recordings[_without_word(file.name[: -len(max(suffixes, key=len))])].append(file)
+    hypnograms: dict[str, list[Path]] = defaultdict(list)
+    alone = []
+    for file in hypnogram_files:
+        if hypnogram_end is None:
+            names = _recording_names(file)
+        else:
+            names = [_without_word(file.name.removesuffix(hypnogram_end))] if file.name.endswith(hypnogram_end) else []
         name = next((name for name in names if name in recordings), None)
         if name is not None:
-            scorings[name].append(file)
-        elif _SCORING_WORD.search(file.stem) and names:
-            left.append(file.name)
+            hypnograms[name].append(file)
+        elif names and _HYPNOGRAM_WORD.search(file.stem):
+            alone.append(file.name)
     pairs, problems = {}, []
-    for name, of in sorted(recordings.items()):
-        found = scorings[name]
-        listed = ", ".join(file.name for file in [*of, *found])
-        if len(of) > 1:
-            problems.append(f"{listed}: {len(of)} recordings of one name. Leave one of them.")
-        elif len(found) > 1:
-            problems.append(f"{listed}: {len(found)} scorings of one recording. Leave one, or say which by --scoring.")
-        elif not found and not _may_hold_annotations(of[0]):
-            problems.append(_without_scoring(of[0], name, scoring_end))
+    for name, files in sorted(recordings.items()):
+        recording, candidates = files[0], hypnograms[name]
+        listed = ", ".join(file.name for file in [*files, *candidates])
+        if len(files) > 1:
+            problems.append(f"{listed}: {len(files)} recordings of one name. Leave one of them.")
+        elif len(candidates) > 1:
+            problems.append(
+                f"{listed}: {len(candidates)} hypnograms of one recording. Leave one, or say which by --scoring."
+            )
+        elif candidates or _may_hold_annotations(recording):
+            pairs[name] = (recording, candidates[0] if candidates else recording)
         else:
-            pairs[name] = (of[0], found[0] if found else of[0])
-    shown = ", ".join(left[:N_SHOWN]) + (", ..." if len(left) > N_SHOWN else "")
-    return pairs, problems, [f"Scorings without a recording ({len(left)}): {shown}"] if left else []
+            examples = f"{name}.csv, {name}-Hypnogram.edf, {name}-nsrr.xml or the like"
+            problems.append(
+                f"{recording.name}: no hypnogram {f'{name}{hypnogram_end}' if hypnogram_end else examples}, and no "
+                "annotations in it. Add one, or say how its name ends by --scoring."
+            )
+    return pairs, problems, [f"Hypnograms without a recording: {some_names(alone)}"] if alone else []
 
 
-def _scored_by_words(file: Path) -> list[str]:
-    """Return the names of recordings that `file` may be the scoring of, the longest first; none if it is no scoring."""
+def _recording_names(file: Path) -> list[str]:
+    """Return the recordings of which `file` may be the hypnogram, the longest name first; none if it is no hypnogram.
+
+    An EDF or BDF file is a hypnogram only if a word of its name says so.
+    """
     suffix, name = file.suffix.casefold(), file.stem
-    names = [] if suffix in INSIDE else [name]
-    while suffix in SCORING_SUFFIXES and (shorter := _SCORING_WORD.sub("", name)) != name:
+    if suffix not in HYPNOGRAM_SUFFIXES:
+        return []
+    names = [] if suffix in EDF_SUFFIXES else [name]
+    while (shorter := _HYPNOGRAM_WORD.sub("", name)) != name:
         names.append(name := shorter)
-    return [_without_word(name) for name in names] if suffix in SCORING_SUFFIXES else []
-
-
-def _scored_by_end(file: Path, end: str) -> list[str]:
-    """Return the name of the recording that `file` is the scoring of; none if its own does not end in `end`."""
-    return [_without_word(file.name.removesuffix(end))] if file.name.endswith(end) else []
-
-
-def _bare(file: Path) -> str:
-    """Return the name of a recording, without its ending and what says that it is one."""
-    suffix = max((suffix for suffix in SUFFIXES if file.name.casefold().endswith(suffix)), key=len)
-    return _without_word(file.name[: -len(suffix)])
+    return [_without_word(name) for name in names]
 
 
 def _without_word(name: str) -> str:
-    """Take from a name what says that it is a recording."""
+    """Remove the word that marks a recording, as in `night1-PSG`."""
     return _RECORDING_WORD.sub("", name)
 
 
 def _may_hold_annotations(recording: Path) -> bool:
-    """Tell whether a recording has a place for annotations. What is wrong with its header is told when it is read."""
-    if recording.suffix.casefold() not in INSIDE:
+    """Tell whether a recording has a place for annotations. A damaged header is a problem later, when it is read."""
+    if recording.suffix.casefold() not in EDF_SUFFIXES:
         return False
     try:
         return any(signal.label in ANNOTATIONS for signal in read_header(recording).signals)
     except (UserError, OSError):
         return True
-
-
-def _without_scoring(recording: Path, name: str, scoring_end: str | None) -> str:
-    """Return what to say of a recording without a scoring."""
-    wanted = f"{name}{scoring_end}" if scoring_end else f"{name}.csv, {name}-Hypnogram.edf, {name}-nsrr.xml or the like"
-    return f"{recording.name}: no scoring {wanted}, and no annotations in it. Add one, or say how it ends by --scoring."

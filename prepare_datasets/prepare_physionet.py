@@ -24,8 +24,7 @@ PSG, HYPNOGRAM = "-PSG.edf", "-Hypnogram.edf"
 
 def main() -> int:
     """Prepare all recordings of a folder; return the exit code."""
-    parser = argument_parser("Prepare Sleep-EDF recordings.", output_dir="edf_20_npz", channel="EEG Fpz-Cz")
-    arguments = parser.parse_args()
+    arguments = argument_parser("Prepare Sleep-EDF recordings.", "edf_20_npz", channel="EEG Fpz-Cz").parse_args()
     pairs, problems = pair_files(list_files(arguments.data_dir, "*.edf"))
     if not pairs and not problems:
         raise UserError(f"{arguments.data_dir}: no file *{PSG} in it. Pass the folder that holds them.")
@@ -35,26 +34,27 @@ def main() -> int:
 
 
 def pair_files(files: list[Path]) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
-    """Pair each PSG with its hypnogram by the recording: the first seven characters, as in `SC4001E`.
+    """Pair each PSG with its hypnogram by the first seven characters of their names, as in `SC4001E`.
 
     Parameters
     ----------
     files : list of Path
-        Those that are neither a PSG nor a hypnogram by their names are passed over.
+        Files whose names are neither that of a PSG nor that of a hypnogram are ignored.
 
     Returns
     -------
     pairs : dict of str to tuple of Path
-        PSG and hypnogram by the name of the recording, such as `SC4001E0`.
+        PSG and hypnogram, by the name of the recording, such as `SC4001E0`.
     problems : list of str
-        One line for each recording that has not exactly one of both.
+        One line for each recording that does not have exactly one of each.
     """
     psgs: dict[str, list[Path]] = defaultdict(list)
     hypnograms: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        for suffix, found in ((PSG, psgs), (HYPNOGRAM, hypnograms)):
-            if file.name.endswith(suffix):
-                found[file.name.removesuffix(suffix)[:7]].append(file)
+        if file.name.endswith(PSG):
+            psgs[file.name.removesuffix(PSG)[:7]].append(file)
+        elif file.name.endswith(HYPNOGRAM):
+            hypnograms[file.name.removesuffix(HYPNOGRAM)[:7]].append(file)
     pairs, problems = {}, []
     for recording in sorted({*psgs, *hypnograms}):
         psg, hypnogram = psgs[recording], hypnograms[recording]
@@ -85,7 +85,7 @@ def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
     Raises
     ------
     UserError
-        Anything is wrong with one of the files, or with the two together.
+        One of the files is wrong, or they do not belong together.
     """
     header = read_header(psg)
     label = find_channel(header.labels, channel, psg.name)

@@ -5,7 +5,7 @@ python prepare_shhs.py --data_dir edfs/shhs1 --ann_dir annotations-events-profus
 
 import json
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 import numpy as np  # noqa: E402
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
+from prepare_datasets.outcomes import some_names  # noqa: E402
 from prepare_datasets.preparation import (  # noqa: E402
     LeftOut,
     Task,
@@ -32,10 +33,9 @@ from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 
 ALIASES = {"EEG C4-A1": ("EEG",), "EEG C3-A2": ("EEG(sec)", "EEG sec", "EEG2", "EEG 2")}
-"""Labels that the files give to a channel of the montage."""
+"""Labels under which the files store these channels."""
 
 ANNOTATION = "-profusion.xml"
-N_SHOWN = 10
 FOLDS = Path(__file__).resolve().parent.parent / "data_loader" / "published_folds.json"
 
 
@@ -51,33 +51,27 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     recordings = {path.stem: path for path in list_files(arguments.data_dir, "shhs1-*.edf")}
-    scored = {
-        path.name.removesuffix(ANNOTATION): path for path in list_files(arguments.ann_dir, f"shhs1-*{ANNOTATION}")
-    }
+    files = list_files(arguments.ann_dir, f"shhs1-*{ANNOTATION}")
+    hypnograms = {path.name.removesuffix(ANNOTATION): path for path in files}
     if not recordings:
         raise UserError(f"{arguments.data_dir}: no file shhs1-*.edf in it. Pass the folder that holds them.")
     if arguments.recordings == "published":
-        names, note = choose_published(recordings, arguments.data_dir)
+        names, note = _choose_published(recordings, arguments.data_dir)
     else:
-        names, note = list(recordings), told_of_annotations([name for name in scored if name not in recordings])
+        names, alone = list(recordings), [name for name in hypnograms if name not in recordings]
+        note = f"Annotations without a recording: {some_names(alone)}" if alone else ""
     channel = channel_name(arguments.select_ch)
-    tasks = [Task(n, partial(read_night, recordings[n], scored[n], channel)) for n in names if n in scored]
+    tasks = [Task(n, partial(read_night, recordings[n], hypnograms[n], channel)) for n in names if n in hypnograms]
     problems = [
         f"{recordings[name].name}: no {name}{ANNOTATION} in {arguments.ann_dir}. Add it, or move the recording away."
         for name in names
-        if name not in scored
+        if name not in hypnograms
     ]
     return run(tasks, arguments, problems, [note] if note else [])
 
 
-def choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list[str], str]:
-    """Choose the recordings that are among the published 329, and tell which of those are missing.
-
-    Raises
-    ------
-    UserError
-        There is none.
-    """
+def _choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list[str], str]:
+    """Return the recordings that are among the published 329, and a note on those of the 329 that are missing."""
     published = [f"shhs1-{number}" for number in json.loads(FOLDS.read_text(encoding="utf-8"))["shhs"]["recordings"]]
     names = [name for name in published if name in recordings]
     if not names:
@@ -90,36 +84,29 @@ def choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list[
     return names, note
 
 
-def told_of_annotations(names: Sequence[str]) -> str:
-    """Tell of annotations without a recording, which is usual: they are small and come all together."""
-    shown = ", ".join(names[:N_SHOWN]) + (", ..." if len(names) > N_SHOWN else "")
-    return f"Annotations without a recording ({len(names)}): {shown}" if names else ""
-
-
 def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
     """Read one night.
 
     Parameters
     ----------
     recording, annotation : Path
-        EDF file and Profusion XML file of the same recording.
+        EDF file and Profusion XML file of one night.
     channel : str
         Label of the channel, or a key of `ALIASES`.
 
     Raises
     ------
     LeftOut
-        Parts of the night are scored as movement, or not scored: the published rule.
+        Parts of the night are scored as movement, or not scored. This is the rule of the published experiment.
     UserError
-        Anything is wrong with one of the files, or with the two together.
+        One of the files is wrong, or they do not belong together.
     """
     header = read_header(recording)
     label = find_channel(header.labels, channel, header.path.name, ALIASES)
     codes = read_profusion_codes(annotation)
     stage_of, _ = resolve(codes, annotation.name, rk=True)
     night = np.array([stage_of[code] for code in codes], np.int32)
-    n_unscored = np.count_nonzero(night == UNSCORED)
-    if n_unscored:
+    if n_unscored := np.count_nonzero(night == UNSCORED):
         raise LeftOut(f"{n_unscored} of {len(night)} sleep epochs have a code above 5 (movement or unscored).")
     signal, fs = edf.read_channel(header, label), header.fs(label)
     n_samples = samples_per_sleep_epoch(fs, recording.name)

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import re
 import signal
 import subprocess
@@ -6,19 +7,18 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
+import pooch
 import pytest
 from edf_writer import ROOT, contents, run_script, write_hypnogram, write_psg
+from in_process import call_script
 
-from prepare_datasets import download_sleep_edf
-from prepare_datasets.download_sleep_edf import download
-from prepare_datasets.sleep_edf_files import read_records
+from prepare_datasets.download_sleep_edf import download, published_files
 from utils.errors import UserError
 
 SCRIPT = "download_sleep_edf.py"
-NIGHTS = ["SC4001E0", "SC4002E0", "SC4011E0", "SC4131E0"]  # subjects 0, 1, 13: there is no subject 2 to 12
-TABLE = "subject,night,record type,age,sex,lights off,sha,fname\n"
+NIGHTS = ["SC4001E0", "SC4002E0", "SC4011E0", "SC4131E0"]
+"""Of the subjects 0, 1 and 13."""
 
 
 class Server(ThreadingHTTPServer):
@@ -88,73 +88,67 @@ def server(files):
 
 
 @pytest.fixture
-def table(files, tmp_path):
-    """Table of the files in the form of MNE's."""
-    rows = "".join(
-        f"{int(name[3:5])},{name[5]},{name[9:-4]},33,female,00:38:00,{hashlib.sha1(content).hexdigest()},{name}\n"
-        for name, content in sorted(files.items())
-    )
-    path = tmp_path / "records.csv"
-    path.write_text(TABLE + rows)
-    return path
+def published(files):
+    """SHA-1 by subject and file name."""
+    table = {0: {}, 1: {}, 13: {}}
+    for name, content in sorted(files.items()):
+        table[int(name[3:5])][name] = hashlib.sha1(content).hexdigest()
+    return table
 
 
 @pytest.fixture
-def get(server, table, tmp_path, monkeypatch):
+def get(server, published, tmp_path, monkeypatch):
     """Download to a folder; returns the exit code."""
-    monkeypatch.setattr(download_sleep_edf.time, "sleep", lambda seconds: None)
-    return lambda subjects=None: download(read_records(table), subjects, tmp_path / "sleep edf", server.url)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    return lambda subjects=None: download(published, subjects, tmp_path / "sleep edf", server.url)
 
 
 def names(*nights):
     return sorted(name for night in nights for name in (f"{night}E0-PSG.edf", f"{night}EC-Hypnogram.edf"))
 
 
-def test_all_files_are_downloaded_and_prepared_from_their_folder(get, files, tmp_path, capsys):
+def test_the_published_files_are_those_of_mnes_table():
+    published = published_files()
+    assert set(range(83)) - published.keys() == {39, 68, 69, 78, 79}
+    files = {name: sha1 for of_subject in published.values() for name, sha1 in of_subject.items()}
+    assert len(files) == 306
+    assert sum(len(published[subject]) for subject in range(20)) == 2 * 39
+    assert files["SC4001E0-PSG.edf"] == "adabd3b01fc7bb75c523a974f38ee3ae4e57b40f"
+    assert all(re.fullmatch("[0-9a-f]{40}", sha1) for sha1 in files.values())
+
+
+def test_all_files_are_downloaded_and_their_size_is_told_before(get, server, files, tmp_path, capsys):
     assert get() == 0
     assert contents(tmp_path / "sleep edf") == files
     told = capsys.readouterr()
+    size = sum(map(len, files.values())) / 1e6
+    assert told.out.splitlines()[:2] == [
+        "8 files of 3 subjects; 0 are here and verified.",
+        f"8 files of {size:.1f} MB to download from {server.url}/",
+    ]
+    assert told.out.count("  verified  (") == 8
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "sleep edf").iterdir()} == {0o644}
     assert told.err == ""
-    code, _, err = run_script(
-        "prepare_physionet.py", "--data_dir", tmp_path / "sleep edf", "--output_dir", tmp_path / "npz"
-    )
-    assert (code, err) == (0, "")
-    assert sorted(contents(tmp_path / "npz")) == [f"{name}.npz" for name in NIGHTS]
-
-
-def test_sizes_and_time_are_told_before_it_starts(get, server, files, capsys):
-    server.files = files | {name: content + bytes(2_000_000) for name, content in files.items() if "PSG" in name}
-    get()
-    lines = capsys.readouterr().out.splitlines()
-    total = sum(map(len, server.files.values()))
-    at = next(number for number, line in enumerate(lines) if line.startswith("To get from"))
-    assert lines[at] == (
-        f"To get from {server.url}/: 8 files of {total / 1e6:.1f} MB together. "
-        f"That takes {total / 1e6:.0f} s at 1 MB/s, {total / 1e7:.0f} s at 10 MB/s."
-    )
-    assert not any("verified  (" in line for line in lines[:at])
 
 
 def test_only_the_subjects_that_are_asked_for_are_downloaded(get, server, tmp_path, capsys):
     assert get({1, 13}) == 0
     assert sorted(contents(tmp_path / "sleep edf")) == names("SC4011", "SC4131")
-    assert "The data set has no night 2 of subject 1, 2 of subject 13." in capsys.readouterr().out
+    assert "4 files of 2 subjects; 0 are here and verified." in capsys.readouterr().out
     assert {name for _, name in server.requests} == set(names("SC4011", "SC4131"))
 
 
 def test_subjects_that_do_not_exist_are_said(get, tmp_path, capsys):
     assert get({0, 5, 7}) == 0
-    assert "The data set has no subjects 5, 7.\n" in capsys.readouterr().out
-    for subjects in ({5}, {0, 14}):
-        with pytest.raises(UserError, match="the data set has the subjects 0 to 13 without 2, 3, .* 12. Pass some"):
-            get(subjects)
+    assert "The data set has no subject 5, 7.\n" in capsys.readouterr().out
+    with pytest.raises(UserError, match="the data set has none of these; it has 0 to 13. Pass others"):
+        get({5, 14})
 
 
 def test_what_is_there_and_whole_is_kept_and_the_rest_is_got(get, server, files, tmp_path, capsys):
     folder = tmp_path / "sleep edf"
     get({0})
     (folder / "SC4002E0-PSG.edf").write_bytes(files["SC4002E0-PSG.edf"][:-100])
-    (folder / ".writing-SC4011E0-PSG.edf").write_bytes(b"a part")
     before = (folder / "SC4001E0-PSG.edf").stat().st_mtime_ns
     server.requests.clear()
     capsys.readouterr()
@@ -163,12 +157,12 @@ def test_what_is_there_and_whole_is_kept_and_the_rest_is_got(get, server, files,
     assert (folder / "SC4001E0-PSG.edf").stat().st_mtime_ns == before
     assert {name for _, name in server.requests} == {"SC4002E0-PSG.edf", *names("SC4011", "SC4131")}
     told = capsys.readouterr().out
+    assert "8 files of 3 subjects; 3 are here and verified.\n" in told
     assert "SC4002E0-PSG.edf is here, but not with the published checksum: it is replaced" in told
-    assert "8 files of 3 subjects, 3 of them here and verified.\n" in told
     server.requests.clear()
     assert get() == 0
     assert server.requests == []
-    assert "8 of them here and verified.\nAll 8 files are in" in capsys.readouterr().out
+    assert "8 are here and verified.\nAll 8 files are in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", ["breaks off", "wrong bytes", "busy"])
@@ -183,9 +177,9 @@ def test_a_file_that_comes_whole_at_the_second_try_is_taken(get, server, files, 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("breaks off", r"broke off \(.*IncompleteRead.*\)"),
-        ("wrong bytes", "the server's file has another checksum than the published one, and was not kept"),
-        ("busy", "the server answers 503"),
+        ("breaks off", r"not downloaded \(.*IncompleteRead.*\)"),
+        ("wrong bytes", "the server's file does not have the published checksum, and was not kept"),
+        ("busy", r"not downloaded \(503 Server Error: .*\)"),
     ],
 )
 def test_a_file_that_never_comes_whole_is_named_and_costs_no_other(
@@ -205,32 +199,31 @@ def test_a_file_that_never_comes_whole_is_named_and_costs_no_other(
     assert contents(tmp_path / "sleep edf") == expected
 
 
-def test_a_file_that_the_server_does_not_have_is_named_at_once(get, server, tmp_path, capsys):
+def test_a_file_that_the_server_does_not_have_is_named(get, server, tmp_path, capsys):
     del server.files["SC4002EC-Hypnogram.edf"]
     assert get({0}) == 1
     told = capsys.readouterr()
-    assert "3 files of 0.2 MB together, and 1 files whose sizes it does not say." in told.out
-    assert "  SC4002EC-Hypnogram.edf: the server answers 404" in told.err
-    assert server.requests.count(("GET", "SC4002EC-Hypnogram.edf")) == 1
+    assert "3 files of 0.2 MB and 1 of unknown size to download from " in told.out
+    assert "  SC4002EC-Hypnogram.edf: not downloaded (404 Client Error: " in told.err
     assert sorted(contents(tmp_path / "sleep edf")) == [*names("SC4001"), "SC4002E0-PSG.edf"]
 
 
 COMMAND = """
-import sys
+import json, sys
 from pathlib import Path
 from prepare_datasets.download_sleep_edf import download
 from prepare_datasets.preparation import exit_code
-from prepare_datasets.sleep_edf_files import read_records
-table, folder, url = sys.argv[1:]
-sys.exit(exit_code(lambda: download(read_records(Path(table)), None, Path(folder), url)))
+published, folder, url = sys.argv[1:]
+files = {int(subject): names for subject, names in json.loads(published).items()}
+sys.exit(exit_code(lambda: download(files, None, Path(folder), url)))
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_download_that_is_ended_goes_on_where_it_was(server, table, files, tmp_path, number):
+def test_a_download_that_is_ended_keeps_what_is_finished(server, published, files, tmp_path, number, capsys):
     server.faults["SC4011E0-PSG.edf"] = ["stalls"]
     folder, first = tmp_path / "sleep edf", names("SC4001", "SC4002")
-    command = [sys.executable, "-c", COMMAND, table, folder, server.url]
+    command = [sys.executable, "-c", COMMAND, json.dumps(published), folder, server.url]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         end = time.monotonic() + 60
         while server.faults["SC4011E0-PSG.edf"]:  # until it stalls
@@ -241,27 +234,37 @@ def test_a_download_that_is_ended_goes_on_where_it_was(server, table, files, tmp
         _, err = process.communicate(timeout=60)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert "Traceback" not in err
-    assert {name for name in contents(folder) if not name.startswith(".")} == {*first}
+    assert {name for name in contents(folder) if name.endswith(".edf")} == {*first}
+    if number == signal.SIGINT:
+        assert len(contents(folder)) == len(first)
     server.requests.clear()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "8 files of 3 subjects, 4 of them here and verified." in done.stdout
-    assert contents(folder) == files
+    assert download(published, None, folder, server.url) == 0
+    assert "8 files of 3 subjects; 4 are here and verified." in capsys.readouterr().out
+    assert files.items() <= contents(folder).items()
     assert not set(first) & {name for _, name in server.requests}
 
 
-def test_the_script_asks_a_mirror_for_the_published_files(server, tmp_path):
-    arguments = ["--output_dir", tmp_path / "new" / "folder", "--base_url", f"{server.url}/", "--subjects", "12-13"]
-    code, out, err = run_script(SCRIPT, *arguments, cwd=tmp_path)
+def test_a_mirror_is_asked_for_the_published_files(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    arguments = ["--output_dir", tmp_path / "new" / "folder", "--base_url", f"{server.url}/", "--subjects", "13"]
+    code, out, err = call_script(SCRIPT, *arguments)
     assert code == 1  # they are not the published ones
-    assert "The data set has no night 2 of subject 13.\n6 files of 2 subjects, 0 of them here and verified.\n" in out
-    assert err.count("the server's file has another checksum than the published one") == 2
-    assert err.count("the server answers 404") == 4
+    assert "2 files of 1 subjects; 0 are here and verified.\n" in out
+    assert err.count("the server's file does not have the published checksum") == 2
     assert contents(tmp_path / "new" / "folder") == {}
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/nobody", "no url", "ftp://127.0.0.1/", "http://nowhere.invalid/"])
-def test_a_server_that_cannot_be_reached_is_one_line(tmp_path, url):
-    code, out, err = run_script(SCRIPT, "--output_dir", tmp_path / "a", "--base_url", url, "--subjects", "0")
+@pytest.mark.parametrize(
+    ("url", "call"),
+    [
+        ("http://127.0.0.1:9/nobody", run_script),
+        ("no url", call_script),
+        ("ftp://127.0.0.1/", call_script),
+        ("http://nowhere.invalid/", call_script),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_one_line(tmp_path, url, call):
+    code, out, err = call(SCRIPT, "--output_dir", tmp_path / "a", "--base_url", url, "--subjects", "0")
     assert code == 1
     assert err.startswith(f"{url.rstrip('/')}/: cannot be reached (")
     assert err.count("\n") == 1
@@ -269,7 +272,7 @@ def test_a_server_that_cannot_be_reached_is_one_line(tmp_path, url):
 
 @pytest.mark.parametrize("subjects", ["", "a", "3-1", "0-", "-5", "1,,2", "1.5", "0-9999"])
 def test_subjects_that_are_no_list_are_refused(tmp_path, subjects):
-    code, _, err = run_script(SCRIPT, "--output_dir", tmp_path / "a", f"--subjects={subjects}")
+    code, _, err = call_script(SCRIPT, "--output_dir", tmp_path / "a", f"--subjects={subjects}")
     assert code == 2
     assert f"{subjects!r} is no list of subjects such as 0-19 or 0,3,5-7" in err
     assert not (tmp_path / "a").exists()
@@ -277,20 +280,15 @@ def test_subjects_that_are_no_list_are_refused(tmp_path, subjects):
 
 def test_an_output_folder_that_cannot_be_is_one_line(server, tmp_path):
     (tmp_path / "a").touch()
-    code, _, err = run_script(SCRIPT, "--output_dir", tmp_path / "a", "--base_url", server.url)
+    code, _, err = call_script(SCRIPT, "--output_dir", tmp_path / "a", "--base_url", server.url)
     assert (code, err) == (1, f"{tmp_path / 'a'}: File exists. Pass another --output_dir.\n")
 
 
-def test_a_disk_without_room_is_told_before_it_starts(get, server, monkeypatch, tmp_path):
-    monkeypatch.setattr(download_sleep_edf.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match="sleep edf: 0.0 MB free, but 0.5 MB are needed. Make room."):
+def test_a_full_disk_is_one_line(get, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", full)
+    with pytest.raises(UserError, match="SC4001E0-PSG.edf: No space left on device. Mend that and run"):
         get()
-    assert {method for method, _ in server.requests} == {"HEAD"}
-
-
-def test_help_waits_for_no_heavy_import():
-    command = [sys.executable, "-X", "importtime", ROOT / "prepare_datasets" / SCRIPT, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
-    assert "argparse" in imported
-    assert not imported & {"mne", "torch", "pandas", "scipy", "requests", "pooch"}
+    assert contents(tmp_path / "sleep edf") == {}

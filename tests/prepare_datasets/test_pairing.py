@@ -15,7 +15,7 @@ def names_of(pairs):
 
 
 @pytest.mark.parametrize(
-    ("recording", "scoring", "name"),
+    ("recording", "hypnogram", "name"),
     [
         ("night1.edf", "night1.csv", "night1"),
         ("night1.edf", "night1-Hypnogram.edf", "night1"),
@@ -35,12 +35,12 @@ def names_of(pairs):
         ("stages.edf", "stages.csv", "stages"),
     ],
 )
-def test_a_scoring_is_known_by_its_name(recording, scoring, name):
-    pairs, problems, notes = pair_files(*[paths(recording, scoring)] * 2)
-    assert (names_of(pairs), problems, notes) == ({name: (recording, scoring)}, [], [])
+def test_a_hypnogram_is_known_by_its_name(recording, hypnogram, name):
+    pairs, problems, notes = pair_files(*[paths(recording, hypnogram)] * 2)
+    assert (names_of(pairs), problems, notes) == ({name: (recording, hypnogram)}, [], [])
 
 
-def test_no_scoring_goes_to_a_recording_of_another_name(tmp_path):
+def test_no_hypnogram_goes_to_a_recording_of_another_name(tmp_path):
     write_psg(tmp_path / "night1.edf")
     files = [
         *tmp_path.iterdir(),
@@ -49,13 +49,13 @@ def test_no_scoring_goes_to_a_recording_of_another_name(tmp_path):
     pairs, problems, notes = pair_files(files, files)
     assert pairs == {}
     assert problems == [
-        "night1.edf: no scoring night1.csv, night1-Hypnogram.edf, night1-nsrr.xml or the like, and no annotations in "
-        "it. Add one, or say how it ends by --scoring."
+        "night1.edf: no hypnogram night1.csv, night1-Hypnogram.edf, night1-nsrr.xml or the like, and no annotations in "
+        "it. Add one, or say how its name ends by --scoring."
     ]
-    assert notes == ["Scorings without a recording (1): night1b_hypnogram.csv"]
+    assert notes == ["Hypnograms without a recording: night1b_hypnogram.csv"]
 
 
-def test_annotations_in_the_recording_are_its_scoring_if_there_is_no_other(tmp_path):
+def test_annotations_in_the_recording_are_its_hypnogram_if_there_is_no_other(tmp_path):
     inside = write_psg(tmp_path / "a.edf", annotations=[(0, 30, "W")])
     damaged = write_psg(tmp_path / "b.edf")
     cut(damaged, 100)  # which is told when it is read
@@ -71,24 +71,24 @@ def test_ambiguous_pairs_are_named():
     pairs, problems, _ = pair_files(files, files)
     assert list(pairs) == ["d"]
     assert [problem.split(". ")[0] for problem in problems] == [
-        "a.edf, a.csv, a-nsrr.xml: 2 scorings of one recording",
+        "a.edf, a.csv, a-nsrr.xml: 2 hypnograms of one recording",
         "b.edf, b-PSG.edf, b.csv: 2 recordings of one name",
-        "c.vhdr: no scoring c.csv, c-Hypnogram.edf, c-nsrr.xml or the like, and no annotations in it",
+        "c.vhdr: no hypnogram c.csv, c-Hypnogram.edf, c-nsrr.xml or the like, and no annotations in it",
     ]
 
 
-def test_the_user_may_say_how_the_scorings_end():
+def test_the_user_may_say_how_the_hypnograms_end():
     files = paths("a.edf", "a_hypnogram.edf", "a_two.csv", "a.csv", "b-PSG.edf", "b-PSG_two.csv", "c.vhdr", "c.csv")
     pairs, problems, notes = pair_files(files, files, "_two.csv")
     assert names_of(pairs) == {"a": ("a.edf", "a_two.csv"), "b": ("b-PSG.edf", "b-PSG_two.csv")}
-    assert [problem.split(", ")[0] for problem in problems] == ["c.vhdr: no scoring c_two.csv"]
+    assert [problem.split(", ")[0] for problem in problems] == ["c.vhdr: no hypnogram c_two.csv"]
     assert notes == []
 
 
-def test_scorings_may_be_in_another_folder():
+def test_hypnograms_may_be_in_another_folder():
     recordings = paths("a.edf", "a_hypnogram.edf", "b.edf")
-    scorings = paths("a.csv", "b-Hypnogram.edf", "c-Hypnogram.edf", "d.edf", folder="scorings")
-    pairs, problems, notes = pair_files(recordings, scorings)
-    assert pairs == {"a": (recordings[0], scorings[0]), "b": (recordings[2], scorings[1])}
+    hypnograms = paths("a.csv", "b-Hypnogram.edf", "c-Hypnogram.edf", "d.edf", folder="hypnograms")
+    pairs, problems, notes = pair_files(recordings, hypnograms)
+    assert pairs == {"a": (recordings[0], hypnograms[0]), "b": (recordings[2], hypnograms[1])}
     assert problems == []
-    assert notes == ["Scorings without a recording (1): c-Hypnogram.edf"]
+    assert notes == ["Hypnograms without a recording: c-Hypnogram.edf"]

@@ -1,12 +1,13 @@
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
+from prepare_datasets import preparation
 from prepare_datasets.preparation import (
     LeftOut,
-    Shard,
     Task,
     argument_parser,
     channel_name,
@@ -65,14 +66,6 @@ def test_a_recording_is_prepared_once_and_then_kept(tmp_path, capsys):
     assert told.err == ""
 
 
-@pytest.mark.parametrize(("n_recordings", "of"), [(7, 3), (3, 3), (2, 3), (0, 2), (5, 1), (100, 16)])
-def test_shards_are_disjoint_and_together_complete(n_recordings, of):
-    everything = list(range(n_recordings))
-    parts = [Shard(number, of).part(everything) for number in range(1, of + 1)]
-    assert sorted(sum(parts, [])) == everything
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "3/0", "-1/3", "1/3/5", "a/b", "", "1.0/3", "1/-3", "/", "²/3"])
 def test_a_shard_that_is_none_is_refused(tmp_path, shard, capsys):
     with pytest.raises(SystemExit):
@@ -90,9 +83,16 @@ def test_a_shard_does_its_part_of_the_sorted_list_and_says_so(tmp_path, capsys):
     assert sorted(path.stem for path in (tmp_path / "npz").iterdir()) == ["b", "e"]
 
 
-def test_a_shard_in_which_there_is_nothing_to_prepare_is_no_problem(tmp_path, capsys):
-    assert run([Task("a", night)], arguments(tmp_path, "--shard", "3/3")) == 0
-    assert capsys.readouterr().out == "No recording is in shard 3/3 (recordings: 1).\n"
+@pytest.mark.parametrize(("n_recordings", "n_shards"), [(7, 3), (2, 3)])
+def test_shards_prepare_each_recording_once(tmp_path, n_recordings, n_shards, capsys):
+    tasks = [Task(f"night{number}", night) for number in range(n_recordings)]
+    for number in range(1, n_shards + 1):
+        assert run(tasks, arguments(tmp_path, "--shard", f"{number}/{n_shards}")) == 0
+        assert f"{len(tasks[number - 1 :: n_shards])} prepared, 0 kept" in capsys.readouterr().out
+    assert len(list((tmp_path / "npz").iterdir())) == n_recordings
+
+
+def test_a_shard_of_which_nothing_can_be_prepared_is_no_problem(tmp_path):
     assert run([Task("a", partial(failing, LeftOut("it snowed.")))], arguments(tmp_path, "--shard", "1/3")) == 0
 
 
@@ -100,7 +100,8 @@ def test_a_recording_that_is_there_at_another_rate_is_refused(tmp_path, capsys):
     run([Task("a", night)], arguments(tmp_path))
     assert run([Task("a", night, fs=10.0)], arguments(tmp_path)) == 0
     assert run([Task("a", night, fs=100.0)], arguments(tmp_path)) == 1
-    assert "a.npz: is there already, but at '10 Hz', not '100 Hz'. Pass --overwrite" in capsys.readouterr().err
+    message = "a.npz: is there already, with another channel or rate ('EEG Fpz-Cz', 10 Hz). Pass --overwrite"
+    assert message in capsys.readouterr().err
 
 
 def test_remarks_are_told_once_with_the_recordings_that_they_hold_for(tmp_path, capsys):
@@ -120,9 +121,8 @@ def test_what_was_made_from_another_channel_is_refused_and_left_as_it_is(tmp_pat
     run([Task("a", night)], arguments(tmp_path))
     before = (tmp_path / "npz" / "a.npz").read_bytes()
     assert run([Task("a", night)], arguments(tmp_path, "--select_ch", "EEG", "Pz-Oz")) == 1
-    assert "a.npz: is there already, but of channel 'EEG Fpz-Cz', not 'EEG Pz-Oz'. Pass --overwrite" in (
-        capsys.readouterr().err
-    )
+    message = "a.npz: is there already, with another channel or rate ('EEG Fpz-Cz', 10 Hz). Pass --overwrite"
+    assert message in capsys.readouterr().err
     assert (tmp_path / "npz" / "a.npz").read_bytes() == before
 
 
@@ -149,6 +149,24 @@ def test_whatever_goes_wrong_with_a_recording_is_told_in_one_line(tmp_path, erro
     outcome = prepare(Task("a", partial(failing, error)), tmp_path, CHANNEL, overwrite=False)
     assert outcome.state == "problem"
     pytest.raises(UserError, failing, UserError(outcome.text)).match(text)
+
+
+def test_recordings_without_a_result_are_named_when_a_process_was_killed(tmp_path, capsys, monkeypatch):
+    def one_and_then_killed(work, tasks, jobs):
+        yield work(tasks[0])
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(preparation, "results", one_and_then_killed)
+    assert run([Task(name, night) for name in "abcdef"], arguments(tmp_path), ["x.edf: wrong."]) == 1
+    told = capsys.readouterr()
+    assert "1 prepared, 0 kept, 1 with problems, 5 not done: " in told.out
+    assert told.err.splitlines() == [
+        "",
+        "Not prepared (6):",
+        "  x.edf: wrong.",
+        "  b, c, d and 2 more: not done, because a process was killed. Perhaps the memory was full. Run the same "
+        "command again, with fewer --jobs if need be; finished recordings are kept.",
+    ]
 
 
 def test_problems_are_listed_at_the_end_and_the_others_are_done(tmp_path, capsys):
@@ -182,9 +200,9 @@ def test_files_are_listed_by_name_without_hidden_ones(tmp_path):
     for name in ("b.edf", "a.edf", "._a.edf", "c.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in list_files(tmp_path, "*.edf")] == ["a.edf", "b.edf"]
-    with pytest.raises(UserError, match="nowhere: there is no such folder"):
+    with pytest.raises(UserError, match="nowhere: No such file or directory. Pass the folder that"):
         list_files(tmp_path / "nowhere", "*.edf")
-    with pytest.raises(UserError, match="c.txt: is not a folder"):
+    with pytest.raises(UserError, match="c.txt: Not a directory"):
         list_files(tmp_path / "c.txt", "*.edf")
 
 

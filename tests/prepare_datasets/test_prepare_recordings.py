@@ -21,6 +21,7 @@ from edf_writer import (
     write_psg,
 )
 from hypnogram_writer import FORMS, write_form, write_lines
+from in_process import call_script
 
 from recordings.edf import read_annotations
 
@@ -36,9 +37,9 @@ def data(tmp_path):
     return folder
 
 
-def prepare(data, *arguments, channel="EEG Fpz-Cz", **options):
+def prepare(data, *arguments, channel="EEG Fpz-Cz"):
     output = data.parent / "npz"
-    return run_script(SCRIPT, "--data_dir", data, "--output_dir", output, "--select_ch", channel, *arguments, **options)
+    return call_script(SCRIPT, "--data_dir", data, "--output_dir", output, "--select_ch", channel, *arguments)
 
 
 def read(path):
@@ -59,7 +60,7 @@ def compare_with_sleep_edf(folder, psg, hypnogram, letters):
     sleep_edf.mkdir()
     os.link(psg, sleep_edf / "SC4001E0-PSG.edf")
     os.link(hypnogram, sleep_edf / "SC4001EC-Hypnogram.edf")
-    code, _, err = run_script("prepare_physionet.py", "--data_dir", sleep_edf, "--output_dir", folder / "expected")
+    code, _, err = call_script("prepare_physionet.py", "--data_dir", sleep_edf, "--output_dir", folder / "expected")
     assert (code, err) == (0, "")
     expected = read(folder / "expected" / "SC4001E0.npz")
     for form in FORMS:
@@ -109,7 +110,7 @@ def test_annotations_in_the_recording_are_read(data):
 def test_a_channel_may_be_the_difference_of_two(data, labels, channel):
     write_night(data, labels=labels)
     output = data.parent / "npz"
-    code, _, err = run_script(SCRIPT, "--data_dir", data, "--output_dir", output, "--select_ch", *channel)
+    code, _, err = call_script(SCRIPT, "--data_dir", data, "--output_dir", output, "--select_ch", *channel)
     assert (code, err) == (0, "")
     found = read(output / "night.npz")
     signals = [microvolts(eeg_digits(15000, seed)) for seed in (0, 1)]
@@ -125,7 +126,7 @@ def test_another_rate_is_prepared_as_it_is_or_resampled_and_said(data):
     assert read(data.parent / "npz" / "night.npz")["x"].shape == (5, 7680, 1)
     code, out, err = prepare(data, "--fs", "100", channel="C4-M1")
     assert code == 1
-    assert "night.npz: is there already, but at '256 Hz', not '100 Hz'. Pass --overwrite" in err
+    assert "night.npz: is there already, with another channel or rate ('C4-M1', 256 Hz). Pass --overwrite" in err
     code, out, err = prepare(data, "--fs", "100", "--overwrite", channel="C4-M1")
     assert (code, err) == (0, "")
     assert "night: resampled from 256 to 100 Hz" in out
@@ -228,8 +229,8 @@ def other_start(data, name):
 
 
 BAD = [
-    (lambda data, name: (data / f"{name}.csv").unlink(), "edf: no scoring .*, and no annotations in it"),
-    (lambda data, name: write_lines(data / f"{name}.txt", ["W"]), "edf, .*csv, .*txt: 2 scorings of one recording"),
+    (lambda data, name: (data / f"{name}.csv").unlink(), "edf: no hypnogram .*, and no annotations in it"),
+    (lambda data, name: write_lines(data / f"{name}.txt", ["W"]), "edf, .*csv, .*txt: 2 hypnograms of one recording"),
     (lambda data, name: cut(data / f"{name}.edf", 100), "edf: cut off"),
     (lambda data, name: write_night(data, name, dimension="mmHg"), "edf: 'C4-M1' is in 'mmHg', which is no voltage"),
     (lambda data, name: write_night(data, name, labels=("C3-M2",)), "edf: no channel 'C4-M1'. The file has 'C3-M2', "),
@@ -260,7 +261,7 @@ def test_bad_recordings_cost_no_other_and_get_one_line_each(data):
     ("arguments", "message"),
     [
         ([], "no recording in it. Pass the folder that holds them."),
-        (["--ann_dir", "nowhere"], "nowhere: there is no such folder"),
+        (["--ann_dir", "nowhere"], "nowhere: No such file or directory"),
     ],
 )
 def test_a_folder_without_recordings_is_one_line(data, arguments, message):
@@ -278,7 +279,7 @@ def test_stage_names_that_cannot_be_read_are_one_line(data):
 
 
 def test_a_channel_must_be_named(data):
-    code, _, err = run_script(SCRIPT, "--data_dir", data)
+    code, _, err = call_script(SCRIPT, "--data_dir", data)
     assert code == 2
     assert "--select_ch" in err
 
@@ -290,7 +291,7 @@ def test_shards_prepare_all_recordings_once_side_by_side(data, tmp_path):
     write_psg(data / "unscored.edf")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     arguments = ["--data_dir", data, "--select_ch", "C4-M1", "--jobs", "1", "--output_dir"]
-    assert run_script(SCRIPT, *arguments, whole)[0] == 1
+    assert run_script(SCRIPT, *arguments, whole, cwd=ROOT / "prepare_datasets")[0] == 1
     running = [start_script(SCRIPT, *arguments, parts, "--shard", f"{k}/3") for k in (1, 2, 3)]
     told = [process.communicate(timeout=120) for process in running]
     assert contents(parts) == contents(whole)
@@ -300,12 +301,4 @@ def test_shards_prepare_all_recordings_once_side_by_side(data, tmp_path):
         assert f"C4-M1 of {len(mine)} of 7 recordings to {parts}, shard {k}/3\n" in out
         assert re.findall(r"^night \d\d", out, re.MULTILINE) == mine
         assert f"{len(mine)} prepared, 0 kept, {int('unscored' in err)} with problems: {parts}, shard {k}/3" in out
-    assert sum("unscored.edf: no scoring" in err for _, err in told) == 1
-
-
-def test_help_waits_for_no_heavy_import():
-    command = [sys.executable, "-X", "importtime", ROOT / "prepare_datasets" / SCRIPT, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
-    assert "numpy" in imported
-    assert not imported & {"mne", "torch", "pandas", "scipy", "sklearn"}
+    assert sum("unscored.edf: no hypnogram" in err for _, err in told) == 1

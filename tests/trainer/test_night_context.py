@@ -17,7 +17,6 @@ from trainer.configuration import read_config
 from trainer.night_context import make_night_trainer, summarise
 from trainer.trainer import Trainer
 from utils.checkpoint import BEST, LAST, load_checkpoint
-from utils.errors import UserError
 from utils.experiment import CONTEXT, is_finished, read_predictions
 from utils.recording import write_recording
 
@@ -193,7 +192,8 @@ def test_a_trained_fold_is_given_a_night_model_by_going_on_from_its_checkpoint(c
     assert read_predictions(directory_of(beside)).y_pred_context is not None
 
 
-def test_a_loss_that_is_no_number_is_told_with_its_recordings(configure, data, monkeypatch):
+def test_a_loss_that_is_no_number_is_told_with_its_recordings(configure, data, monkeypatch, log):
     monkeypatch.setattr("trainer.night_context.summarise", lambda *_: torch.full((len(data.stages), 35), torch.nan))
-    with pytest.raises(UserError, match=r"the loss is nan\. The batch is of a, b\."):
+    with pytest.raises(SystemExit):
         train_fold(configure(), FOLD, data, None)
+    assert "the loss is nan. The batch is of a, b." in log.text
