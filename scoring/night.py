@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from report.statistics import matrices_by_group, scores
+from model import metric
 from scoring.networks import UNSCORED, Scores
 from utils.errors import UserError
 from utils.files import replacing, write_text
@@ -247,14 +247,17 @@ def agreement(night: Night) -> dict[str, Any] | None:
     both = night.scored[night.truth[night.scored] != UNSCORED]
     if len(both) == 0:
         return None
-    _, matrices = matrices_by_group(np.zeros(len(both)), night.truth[both], night.scores.stages[both])
-    figures = scores(matrices[0])
-    f1 = [None if np.isnan(value) else float(value) for value in figures.pop("f1")]
+    y_true, y_pred = night.truth[both], night.scores.stages[both]
+    counts = metric.confusion_matrix(y_true, y_pred)
+    f1 = np.where(metric.occurs(counts), metric.per_class(counts)["f1"], None)
     return {
         "n": len(both),
-        **{name: float(value) for name, value in figures.items()},
-        "f1": dict(zip(STAGE_NAMES, f1, strict=True)),
-        "confusion_matrix": matrices[0].tolist(),
+        "accuracy": metric.accuracy(y_true, y_pred),
+        "macro_f1": metric.macro_f1(y_true, y_pred),
+        "kappa": metric.kappa(y_true, y_pred),
+        "mgm": metric.mgm(y_true, y_pred),
+        "f1": dict(zip(STAGE_NAMES, f1.tolist(), strict=True)),
+        "confusion_matrix": counts.tolist(),
     }
 
 

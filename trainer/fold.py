@@ -28,6 +28,7 @@ from utils.recording import Outline
 from utils.seed import seed_train_epoch
 from utils.stages import STAGE_NAMES
 from utils.stopping import Stopped
+from utils.subjects import subject_of
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
@@ -140,7 +141,7 @@ def train_fold(config: ConfigParser, fold: Fold, data: SleepEpochs, checkpoint: 
     trainer = make_trainer(config, fold, data, directory)
     trainer.resume(checkpoint)
     trainer.train()
-    predictions = predict_test_set(trainer, fold, data)
+    predictions = predict_test_set(trainer, fold, data, config["data_loader.args.subject_pattern"])
     ranks.on_first(lambda: _finish(config, fold, data, trainer, predictions))
 
 
@@ -195,21 +196,24 @@ def make_trainer(config: ConfigParser, fold: Fold, data: SleepEpochs, directory:
     )
 
 
-def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs) -> Predictions:
+def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs, subject_pattern: str | None) -> Predictions:
     """Predict with the weights after the last training epoch, and with those that the monitor selected."""
     batches = Batches(data, data.indices(fold.test), trainer.train_batches.batch_size, shuffle=False)
     last_epoch = trainer.logits(batches)
     trainer.load_best()
     selected = trainer.logits(batches)
     test = [data.outlines[name] for name in fold.test]
+    lengths = [len(outline.stages) for outline in test]
     return Predictions(
-        recording=np.repeat([outline.name for outline in test], [len(outline.stages) for outline in test]),
+        recording=np.repeat([outline.name for outline in test], lengths),
+        subject=np.repeat([subject_of(outline.name, subject_pattern) for outline in test], lengths),
         sleep_epoch=np.concatenate([outline.sleep_epoch for outline in test]),
         y_true=np.concatenate([outline.stages for outline in test]),
         y_pred=selected.argmax(dim=1).numpy(),
         probabilities=selected.softmax(dim=1).numpy(),
         y_pred_last_epoch=last_epoch.argmax(dim=1).numpy(),
         probabilities_last_epoch=last_epoch.softmax(dim=1).numpy(),
+        selected_train_epoch=trainer.best()["train_epoch"],
     )
 
 
