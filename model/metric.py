@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def number(metric: Metric, y_true: np.ndarray, y_pred: np.ndarray) -> float:
         It fails, or gives something that is no finite number.
     """
     try:
-        value = metric(y_true, y_pred)
+        value: Any = metric(y_true, y_pred)
         value = value.item() if getattr(value, "ndim", None) == 0 else value
     except Exception as error:  # a metric is the user's own and may raise anything
         raise UserError(f"Metric {metric.__name__} fails: {error!r}. Mend it in model/metric.py.") from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from model import metric
 from report import statistics
-from report.results import Results, is_experiment, read_results
+from report.results import Results, read_results
 from report.wording import title_of, with_interval, written
 from utils.errors import UserError
 from utils.experiment import Predictions, pooled
@@ -26,7 +26,7 @@ def read_experiments(folders: Sequence[Path]) -> list[Results]:
     """
     experiments = []
     for folder in folders:
-        if not is_experiment(folder):
+        if not any(folder.glob("fold_*/config.json")):
             LOG.warning(f"{folder}: passed over, no experiment there (no fold_*/config.json).")
         elif not any(folder.glob("fold_*/predictions.npz")):
             LOG.warning(f"{folder}: passed over, no fold is finished.")
@@ -59,7 +59,7 @@ def experiments_table(experiments: Sequence[Results]) -> str:
         for name, results, predictions in zip(names, experiments, everything, strict=True):
             protocol, y_pred = _choose(results, predictions, own)
             counts = statistics.counts_by_group(predictions.subject, predictions.y_true, y_pred)[1]
-            whole, resamples = counts.sum(0), statistics.resampled(counts)
+            whole, resamples = counts.sum(0), statistics.resample(counts)
             figures, limits = statistics.evaluated(metrics, whole), statistics.intervals(metrics, resamples)
             f1 = zip(metric.per_class(whole)["f1"].tolist(), metric.occurs(whole).tolist(), strict=True)
             rows.append(
@@ -145,9 +145,7 @@ def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
             f"{first.experiment} and {second.experiment} share no recording: there is nothing to compare. "
             f"The one has {one.recording[0]} and others, the other {other.recording[0]} and others."
         )
-    one, other = (
-        predictions.take(np.lexsort((predictions.sleep_epoch, predictions.recording))) for predictions in (one, other)
-    )
+    one, other = _in_order(one, recordings), _in_order(other, recordings)
     for recording in recordings.tolist():
         mine, theirs = one.take(one.recording == recording), other.take(other.recording == recording)
         for name, what in (("sleep_epoch", "sleep epochs"), ("y_true", "true stages"), ("subject", "subject")):
@@ -156,9 +154,13 @@ def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
                     f"{recording}: other {what} in {second.experiment} than in {first.experiment}. They were trained "
                     "on different preparations, or with different subject_pattern; train one of them again."
                 )
-    return tuple(
-        predictions.take(np.isin(predictions.recording, recordings)) for predictions in (one, other)
-    )
+    return one, other
+
+
+def _in_order(predictions: Predictions, recordings: np.ndarray) -> Predictions:
+    """Take the sleep epochs of `recordings`, sorted by recording and position."""
+    shared = predictions.take(np.isin(predictions.recording, recordings))
+    return shared.take(np.lexsort((shared.sleep_epoch, shared.recording)))
 
 
 def _comparison_table(compared: Mapping[str, Any]) -> str:

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from model import metric
 from model.metric import Metric
 from report import statistics
 from report.results import PROTOCOLS, Results, read_results
-from report.tables import fit_columns, summary, tables
+from report.tables import summary, write_workbook
 from utils.experiment import LOG_FILE, Predictions, fold_directory, is_finished, pooled
-from utils.files import replacing, write_text
+from utils.files import write_text
 from utils.lock import locked
 from utils.logs import LOG, SUMMARY, log_to_file
 from utils.sleep_statistics import sleep_statistics, transitions
@@ -39,10 +38,7 @@ def write_report(results: Results) -> dict[str, Any]:
     directory = fold_directory(results.experiment, max(results.folds))
     workbook = directory / f"{results.name}_classification_report.xlsx"
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
-    with replacing(workbook) as temporary, pd.ExcelWriter(temporary, engine="openpyxl") as writer:
-        for sheet, table in tables(report).items():
-            table.to_excel(writer, sheet_name=sheet)
-            fit_columns(writer.sheets[sheet])
+    write_workbook(workbook, report)
     figures = write_figures(directory / "figures", report, predictions, results)
     page = write_page(directory, report, predictions, figures, results.config)
     LOG.log(SUMMARY, summary(report))
@@ -60,10 +56,10 @@ def make_report(results: Results) -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain values; the published metrics are fractions from 0 to 1, and None stands where a metric gives no number:
-        `folds` (`finished`, `missing`), `protocols`, `per_fold`, `per_recording`, `transitions` (of the true
-        hypnograms and by protocol), `context_difference` (what the night context adds to the single sleep epochs,
-        over subjects; None without it), `timing`.
+        Plain values; the published metrics are fractions from 0 to 1, and a metric that gives no number is None:
+        `folds` (`finished`, `missing`), `metrics` (names), `protocols`, `per_fold`, `per_recording`, `transitions` (of
+        the true hypnograms and by protocol), `context_difference` (what the night context adds to the single sleep
+        epochs, over subjects; None without it), `timing`.
     """
     predictions = pooled(list(results.folds.values()))
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
@@ -101,6 +97,7 @@ def make_report(results: Results) -> dict[str, Any]:
         difference = statistics.differences_by_subject(results.metrics, counts[results.protocol], counts["context"])
     return {
         "folds": {"finished": list(results.folds), "missing": results.missing},
+        "metrics": list(results.metrics),
         "protocols": protocols,
         "per_fold": per_fold,
         "per_recording": per_recording,
@@ -128,7 +125,8 @@ def _rows(
     rows: list[dict[str, Any]] = []
     for protocol, stages in y_pred.items():
         names, counts = statistics.counts_by_group(groups, predictions.y_true, stages)
-        rows = rows or [{column: name, "n": of_group.sum().item()} for name, of_group in zip(names.tolist(), counts)]
+        n = counts.sum((-2, -1)).tolist()
+        rows = rows or [{column: name, "n": n[number]} for number, name in enumerate(names.tolist())]
         figures = statistics.evaluated(metrics, counts)
         for number, row in enumerate(rows):
             row[protocol] = {name: values[number] for name, values in figures.items()}
@@ -137,7 +135,7 @@ def _rows(
 
 def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """Evaluate one protocol on everything pooled, with intervals over subjects."""
-    counts, resamples = by_subject.sum(0), statistics.resampled(by_subject)
+    counts, resamples = by_subject.sum(0), statistics.resample(by_subject)
     by_class = {name: values.tolist() for name, values in metric.per_class(counts).items()}
     by_class["f1_interval"] = statistics.f1_intervals(resamples)
     return {

@@ -73,11 +73,6 @@ class Results:
         return sorted(set(range(self.num_folds)) - set(self.folds))
 
 
-def is_experiment(folder: Path) -> bool:
-    """Tell whether a folder contains a fold."""
-    return any(folder.glob(f"fold_*/{CONFIG}"))
-
-
 def read_results(experiment: Path) -> Results:
     """Read the finished folds of an experiment.
 
@@ -93,10 +88,10 @@ def read_results(experiment: Path) -> Results:
     if not directories:
         raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
     histories = {fold: _read_history(directory / METRICS) for fold, directory in directories.items()}
-    seconds = {fold: history["seconds"].sum().item() for fold, history in histories.items()}
+    seconds = {fold: float(history["seconds"].sum()) for fold, history in histories.items()}
     for fold, directory in directories.items():
         of_context = directory / CONTEXT / METRICS
-        seconds[fold] += _read_history(of_context)["seconds"].sum().item() if of_context.is_file() else 0
+        seconds[fold] += float(_read_history(of_context)["seconds"].sum()) if of_context.is_file() else 0
     folds = {fold: read_predictions(directory) for fold, directory in directories.items()}
     return Results(experiment, config, metrics, folds, histories, seconds)
 
@@ -126,7 +121,7 @@ def folds_note(report: Mapping[str, Any]) -> str | None:
 
 def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
     """Read the configuration of one fold, which all folds share, and look up its metrics."""
-    path = next(iter(sorted(experiment.glob(f"fold_*/{CONFIG}"))), None)
+    path = min(experiment.glob(f"fold_*/{CONFIG}"), default=None)
     if path is None:
         raise UserError(f"{experiment}: no experiment here (no fold_*/{CONFIG}). Pass a folder such as saved/Exp1.")
     try:

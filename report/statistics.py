@@ -1,4 +1,4 @@
-"""Figures and how certain they are: confusion matrices, bootstrap over subjects, paired differences, calibration, agreement.
+"""Figures and how certain they are: bootstrap over subjects, paired differences, calibration, agreement.
 
 The sleep epochs of a subject depend on each other, so whole subjects are resampled, with all their nights. A resample
 needs only the confusion matrix of each subject, because confusion matrices add up.
@@ -53,7 +53,7 @@ def counts_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) 
 def evaluated(metrics: Mapping[str, Metric], counts: np.ndarray) -> dict[str, Any]:
     """Evaluate each metric on confusion matrices (..., 5, 5): plain numbers of shape (...), None instead of NaN."""
     values = {name: evaluate(metric, counts) for name, metric in metrics.items()}
-    return {name: np.where(np.isnan(of_metric), None, of_metric).tolist() for name, of_metric in values.items()}
+    return {name: np.where(np.isnan(numbers), np.array(None), numbers).tolist() for name, numbers in values.items()}
 
 
 def warn_of_failures(metrics: Mapping[str, Metric], matrices: Sequence[np.ndarray]) -> None:
@@ -67,30 +67,27 @@ def warn_of_failures(metrics: Mapping[str, Metric], matrices: Sequence[np.ndarra
 
 
 def draw(n: int) -> np.ndarray:
-    """Draw positions of `n` subjects with replacement, shape (2000, n): a resample in each row."""
+    """Draw 2000 times `n` of `n` subjects with replacement: their positions, shape (2000, n)."""
     return np.random.default_rng(SEED).integers(0, n, (N_RESAMPLES, n))
 
 
-def resampled(counts: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
-    """Sum the confusion matrices of the subjects in each resample.
+def resample(counts: np.ndarray) -> np.ndarray:
+    """Draw subjects with replacement and sum their confusion matrices.
 
     Parameters
     ----------
     counts : ndarray of shape (n_subjects, 5, 5)
         Confusion matrix of each subject, all nights together.
-    draws : ndarray of shape (n_resamples, n_subjects) or None
-        Positions of the subjects in each resample; None: 2000 seeded ones.
 
     Returns
     -------
     ndarray of shape (n_resamples, 5, 5)
-        No resamples if there are fewer than two subjects.
+        2000 resamples, always the same; none if there are fewer than two subjects.
     """
     n_subjects = len(counts)
     if n_subjects < 2:
         return counts[:0]
-    draws = draw(n_subjects) if draws is None else draws
-    times_drawn = np.stack([np.bincount(positions, minlength=n_subjects) for positions in draws])
+    times_drawn = np.stack([np.bincount(positions, minlength=n_subjects) for positions in draw(n_subjects)])
     return np.tensordot(times_drawn, counts, axes=1)
 
 
@@ -152,7 +149,9 @@ def differences_by_subject(
     before, after : ndarray of shape (n_subjects, 5, 5)
         Confusion matrices of the same subjects.
     """
-    return {name: paired_difference(evaluate(metric, before), evaluate(metric, after)) for name, metric in metrics.items()}
+    return {
+        name: paired_difference(evaluate(metric, before), evaluate(metric, after)) for name, metric in metrics.items()
+    }
 
 
 def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:

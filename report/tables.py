@@ -1,13 +1,15 @@
 """The tables of a report: the sheets of the workbook and the lines of the log."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from report.results import folds_note, main_protocol
 from report.statistics import LEVEL
-from report.wording import CLASS_FIGURES, scaled, title_of, with_interval, written
+from report.wording import CLASS_FIGURES, scaled, title_of, with_interval
+from utils.files import replacing
 from utils.stages import STAGE_NAMES
 
 FEW_SUBJECTS = 10
@@ -25,10 +27,18 @@ AGREEMENT = {
 """Rows below those of the recordings, in the sheet of sleep statistics."""
 
 
+def write_workbook(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the tables of a report into an Excel file, a sheet for each."""
+    with replacing(path) as temporary, pd.ExcelWriter(temporary, engine="openpyxl") as writer:
+        for sheet, table in tables(report).items():
+            table.to_excel(writer, sheet_name=sheet)
+            fit_columns(writer.sheets[sheet])
+
+
 def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Make the sheets of the workbook, by title; the published metrics in percent but for kappa."""
     protocols = {_label(name, figures): figures for name, figures in report["protocols"].items()}
-    metrics = list(next(iter(protocols.values()))["intervals"])
+    metrics = report["metrics"]
     overall = pd.DataFrame({label: _overall(figures, metrics) for label, figures in protocols.items()}).T
     overall["folds"] = folds_note(report) or f"all {len(report['per_fold'])}"
     per_fold = _rows_table(report["per_fold"], "fold", report["protocols"], metrics)
@@ -62,7 +72,7 @@ def summary(report: Mapping[str, Any]) -> str:
     lines = [f"{partial}."] if partial else []
     for name, figures in report["protocols"].items():
         lines.append(f"Protocol {_label(name, figures)}: {figures['n']} sleep epochs")
-        lines.append("  " + "   ".join(_in_words(figures, metric) for metric in figures["intervals"]))
+        lines.append("  " + "   ".join(_in_words(figures, metric) for metric in report["metrics"]))
         f1 = (f"{stage} {100 * figures['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
         lines.append(f"  F1 in percent: {'   '.join(f1)}")
     if report["context_difference"] is not None:

@@ -249,7 +249,7 @@ def agreement(night: Night) -> dict[str, Any] | None:
         return None
     y_true, y_pred = night.truth[both], night.scores.stages[both]
     counts = metric.confusion_matrix(y_true, y_pred)
-    f1 = np.where(metric.occurs(counts), metric.per_class(counts)["f1"], None)
+    f1 = np.where(metric.occurs(counts), metric.per_class(counts)["f1"], np.array(None))
     return {
         "n": len(both),
         "accuracy": metric.accuracy(y_true, y_pred),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Predictions:
     probabilities_context: np.ndarray | None = None
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """Arrays with a value for each sleep epoch, by name."""
         return {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
 
@@ -64,7 +65,8 @@ class Predictions:
 
 def pooled(folds: Sequence[Predictions]) -> Predictions:
     """Concatenate the predictions of several folds."""
-    return Predictions(**{name: np.concatenate([fold.arrays[name] for fold in folds]) for name in folds[0].arrays})
+    arrays: dict[str, Any] = {name: np.concatenate([fold.arrays[name] for fold in folds]) for name in folds[0].arrays}
+    return Predictions(**arrays)
 
 
 def fold_directory(experiment: Path, fold: int) -> Path:
@@ -80,7 +82,7 @@ def is_finished(directory: Path) -> bool:
 def write_predictions(directory: Path, predictions: Predictions) -> None:
     """Write `predictions.npz` of a fold; an earlier one is replaced only once the new one is complete."""
     with replacing(directory / PREDICTIONS) as temporary, temporary.open("wb") as file:
-        np.savez(file, selected_train_epoch=predictions.selected_train_epoch, **predictions.arrays)
+        np.savez(file, **predictions.arrays | {"selected_train_epoch": predictions.selected_train_epoch})
 
 
 def read_predictions(directory: Path) -> Predictions:
