@@ -101,21 +101,19 @@ def write_page(
 
 def _nights(predictions: Predictions) -> dict[str, Any]:
     """Pack the nights for the script of the page: a character for each sleep epoch, a dot where one is missing."""
-    tracks = {"true": predictions.y_true, "predicted": predictions.y_pred}
     levels = np.array(list(LEVELS))
     by_name = {}
     for name in np.unique(predictions.recording).tolist():
-        of = predictions.recording == name
-        position = predictions.sleep_epoch[of].astype(np.int64)
-        begin = position.min()
+        night = predictions.take(predictions.recording == name)
+        begin = night.sleep_epoch.min()
         packed: dict[str, Any] = {"begin": begin.item()}
-        for track, stages in tracks.items():
-            letters = np.full(position.max() - begin + 1, ".")
-            letters[position - begin] = stages[of].astype(str)
+        position, length = night.sleep_epoch - begin, night.sleep_epoch.max() - begin + 1
+        for track, stages in (("true", night.y_true), ("predicted", night.y_pred)):
+            letters = np.full(length, ".")
+            letters[position] = stages.astype(str)
             packed[track] = "".join(letters)
-        probabilities = np.nan_to_num(predictions.probabilities[of]).clip(0, 1)
-        letters = np.full((position.max() - begin + 1, len(STAGE_NAMES)), ".")
-        letters[position - begin] = levels[np.rint(probabilities * (len(LEVELS) - 1)).astype(int)]
+        letters = np.full((length, len(STAGE_NAMES)), ".")
+        letters[position] = levels[np.rint(night.probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)]
         packed["probabilities"] = "".join(letters.ravel())
         by_name[name] = packed
     return {

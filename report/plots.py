@@ -106,7 +106,7 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
     evaluated_set = "valid" if "valid_loss" in columns else "test"
     titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
     titles = {name: title for name, title in titles.items() if f"train_{name}" in columns}
-    alpha = 1 if len(histories) == 1 else 0.75
+    style: dict[str, Any] = {"lw": 1, "alpha": 1 if len(histories) == 1 else 0.75}
     figure = new_figure(1.2 + 2.6 * len(titles), 3.2)
     row = figure.subplots(1, len(titles), squeeze=False)[0]
     for axes, (name, title) in zip(row, titles.items(), strict=True):
@@ -114,7 +114,11 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
         for fold, history in histories.items():
             train_epoch = history["train_epoch"]
             train, evaluated = (factor * history[f"{part}_{name}"] for part in ("train", evaluated_set))
-            _draw_fold(axes, train_epoch, train, evaluated, train_epoch == selected[fold], alpha)
+            chosen = train_epoch == selected[fold]
+            style["marker"] = "." if len(train_epoch) == 1 else None
+            axes.plot(train_epoch, train, ":", color=GREY, **style)
+            axes.plot(train_epoch, evaluated, "-", color=BLUE, **style)
+            axes.plot(train_epoch[chosen], evaluated[chosen], "o", mfc="white", mec=VERMILION, mew=1.4, ms=6, zorder=3)
         axes.set(xlabel="Training epoch", title=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
@@ -123,17 +127,6 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
     labels = ["training subjects", evaluated_on, "selected training epoch"]
     figure.legend(lines, labels, loc="outside lower left", ncols=3)
     return figure
-
-
-def _draw_fold(
-    axes: Axes, train_epoch: pd.Series, train: pd.Series, evaluated: pd.Series, selected: pd.Series, alpha: float
-) -> None:
-    """Draw the curves of one fold on its training set and on its monitored set."""
-    lone = "." if len(train_epoch) == 1 else None
-    axes.plot(train_epoch, train, ":", marker=lone, color=GREY, lw=1, alpha=alpha)
-    axes.plot(train_epoch, evaluated, "-", marker=lone, color=BLUE, lw=1, alpha=alpha)
-    style: dict[str, Any] = {"mfc": "white", "mec": VERMILION, "mew": 1.4, "ms": 6, "zorder": 3}
-    axes.plot(train_epoch[selected], evaluated[selected], "o", ls="none", **style)
 
 
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
@@ -165,18 +158,15 @@ def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
 
 def hypnogram(predictions: Predictions, recording: str) -> Figure:
     """Draw the true and the predicted stages of a recording over the stacked probabilities; gaps stay blank."""
-    of = predictions.recording == recording
-    order = np.argsort(predictions.sleep_epoch[of], kind="stable")
-    position = predictions.sleep_epoch[of][order].astype(np.int64)
-    y_true, y_pred = predictions.y_true[of][order], predictions.y_pred[of][order]
+    night = predictions.take(predictions.recording == recording)
+    n, accuracy = len(night.y_true), 100 * (night.y_true == night.y_pred).mean()
     figure = new_figure(7.2, 4.8)
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.1])
-    accuracy = 100 * (y_true == y_pred).mean()
-    draw_hypnogram(top, position, y_true, INK)
-    draw_hypnogram(middle, position, y_pred, BLUE)
-    draw_hypnodensity(bottom, position, predictions.probabilities[of][order])
+    draw_hypnogram(top, night.sleep_epoch, night.y_true, INK)
+    draw_hypnogram(middle, night.sleep_epoch, night.y_pred, BLUE)
+    draw_hypnodensity(bottom, night.sleep_epoch, night.probabilities)
     top.set_title(f"Recording {recording}: true stages")
-    middle.set_title(f"Predicted stages (as the true ones in {accuracy:.1f} % of {len(position):,} sleep epochs)")
+    middle.set_title(f"Predicted stages (as the true ones in {accuracy:.1f} % of {n:,} sleep epochs)")
     bottom.set_title("Hypnodensity: probability of each stage")
     return figure
 

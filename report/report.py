@@ -12,7 +12,7 @@ from model.metric import Metric
 from report import statistics
 from report.results import PROTOCOLS, Results, read_results
 from report.tables import summary, write_workbook
-from utils.experiment import LOG_FILE, Predictions, fold_directory, is_finished, pooled
+from utils.experiment import LOG_FILE, fold_directory, is_finished, pooled
 from utils.files import write_text
 from utils.lock import locked
 from utils.logs import LOG, SUMMARY, log_to_file
@@ -68,17 +68,18 @@ def make_report(results: Results) -> dict[str, Any]:
     if predictions.y_pred_context is not None and predictions.probabilities_context is not None:
         y_pred["context"] = predictions.y_pred_context
         probabilities.append(predictions.probabilities_context)
+    hypnograms = {"true": y_true, **y_pred}
     counts = {name: statistics.counts_by_group(subject, y_true, stages)[1] for name, stages in y_pred.items()}
     statistics.warn_of_failures(results.metrics, [by_subject.sum(0) for by_subject in counts.values()])
     fold = np.repeat(list(results.folds), [len(of_fold.y_true) for of_fold in results.folds.values()])
-    per_fold = _rows("fold", fold, predictions, y_pred, results.metrics)
-    per_recording = _rows("recording", recording, predictions, y_pred, results.metrics)
+    per_fold = _rows("fold", fold, y_true, y_pred, results.metrics)
+    per_recording = _rows("recording", recording, y_true, y_pred, results.metrics)
     for row in per_recording:
         inside = recording == row["recording"]
         row["subject"] = subject[inside][0].item()
         row["sleep"] = {
             name: sleep_statistics(predictions.sleep_epoch[inside], stages[inside])
-            for name, stages in {"true": y_true, **y_pred}.items()
+            for name, stages in hypnograms.items()
         }
     protocols = {
         name: {
@@ -102,8 +103,7 @@ def make_report(results: Results) -> dict[str, Any]:
         "per_fold": per_fold,
         "per_recording": per_recording,
         "transitions": {
-            name: transitions(recording, predictions.sleep_epoch, stages)
-            for name, stages in {"true": y_true, **y_pred}.items()
+            name: transitions(recording, predictions.sleep_epoch, stages) for name, stages in hypnograms.items()
         },
         "context_difference": difference,
         "timing": {
@@ -115,16 +115,12 @@ def make_report(results: Results) -> dict[str, Any]:
 
 
 def _rows(
-    column: str,
-    groups: np.ndarray,
-    predictions: Predictions,
-    y_pred: Mapping[str, np.ndarray],
-    metrics: Mapping[str, Metric],
+    column: str, groups: np.ndarray, y_true: np.ndarray, y_pred: Mapping[str, np.ndarray], metrics: Mapping[str, Metric]
 ) -> list[dict[str, Any]]:
     """Evaluate each group, such as each fold: one row for each, sorted."""
     rows: list[dict[str, Any]] = []
     for protocol, stages in y_pred.items():
-        names, counts = statistics.counts_by_group(groups, predictions.y_true, stages)
+        names, counts = statistics.counts_by_group(groups, y_true, stages)
         n = counts.sum((-2, -1)).tolist()
         rows = rows or [{column: name, "n": n[number]} for number, name in enumerate(names.tolist())]
         figures = statistics.evaluated(metrics, counts)

@@ -82,18 +82,19 @@ def read_results(experiment: Path) -> Results:
         The folder is no experiment, no fold is finished, or a file is damaged.
     """
     config, metrics = _read_config(experiment)
-    num_folds = config["data_loader"]["args"]["num_folds"]
-    directories = {fold: fold_directory(experiment, fold) for fold in range(num_folds)}
-    directories = {fold: directory for fold, directory in directories.items() if is_finished(directory)}
-    if not directories:
+    results = Results(experiment, config, metrics, {}, {}, {})
+    for fold in range(results.num_folds):
+        directory = fold_directory(experiment, fold)
+        if not is_finished(directory):
+            continue
+        results.folds[fold] = read_predictions(directory)
+        results.histories[fold] = _read_history(directory / METRICS)
+        results.seconds[fold] = float(results.histories[fold]["seconds"].sum())
+        if (directory / CONTEXT / METRICS).is_file():
+            results.seconds[fold] += float(_read_history(directory / CONTEXT / METRICS)["seconds"].sum())
+    if not results.folds:
         raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
-    histories = {fold: _read_history(directory / METRICS) for fold, directory in directories.items()}
-    seconds = {fold: float(history["seconds"].sum()) for fold, history in histories.items()}
-    for fold, directory in directories.items():
-        of_context = directory / CONTEXT / METRICS
-        seconds[fold] += float(_read_history(of_context)["seconds"].sum()) if of_context.is_file() else 0
-    folds = {fold: read_predictions(directory) for fold, directory in directories.items()}
-    return Results(experiment, config, metrics, folds, histories, seconds)
+    return results
 
 
 def main_protocol(report: Mapping[str, Any]) -> str:

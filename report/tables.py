@@ -1,6 +1,6 @@
 """The tables of a report: the sheets of the workbook and the lines of the log."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +37,25 @@ def write_workbook(path: Path, report: Mapping[str, Any]) -> None:
 
 def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Make the sheets of the workbook, by title; the published metrics in percent but for kappa."""
-    protocols = {_label(name, figures): figures for name, figures in report["protocols"].items()}
-    metrics = report["metrics"]
-    overall = pd.DataFrame({label: _overall(figures, metrics) for label, figures in protocols.items()}).T
+    protocols, metrics = report["protocols"], report["metrics"]
+    overall = pd.DataFrame({_label(name, figures): _overall(figures, metrics) for name, figures in protocols.items()}).T
     overall["folds"] = folds_note(report) or f"all {len(report['per_fold'])}"
-    per_fold = _rows_table(report["per_fold"], "fold", report["protocols"], metrics)
+
+    def by_protocol(make_table: Callable[[Any], pd.DataFrame], key: str, index: str) -> pd.DataFrame:
+        """Make the table of each protocol's figures at `key`, one below the other."""
+        made = {_label(name, figures): make_table(figures[key]) for name, figures in protocols.items()}
+        return pd.concat(made, names=["protocol", index])
+
+    transitions = {name: _transition_table(of_hypnogram) for name, of_hypnogram in report["transitions"].items()}
     return {
         "overall": overall.rename_axis("protocol"),
-        "per class": pd.concat(
-            {label: _class_table(figures["per_class"]) for label, figures in protocols.items()},
-            names=["protocol", "stage"],
-        ),
-        "confusion matrix": pd.concat(
-            {label: _confusion_table(figures["confusion_matrix"]) for label, figures in protocols.items()},
-            names=["protocol", "true stage"],
-        ),
-        "per fold": pd.concat([per_fold, _fold_rows(report["protocols"])]).rename_axis("fold"),
-        "per recording": _rows_table(report["per_recording"], "recording", report["protocols"], metrics),
+        "per class": by_protocol(_class_table, "per_class", "stage"),
+        "confusion matrix": by_protocol(_confusion_table, "confusion_matrix", "true stage"),
+        "per fold": pd.concat([_rows_table(report, "fold"), _fold_rows(protocols)]).rename_axis("fold"),
+        "per recording": _rows_table(report, "recording"),
         "sleep statistics": _sleep_table(report),
-        "calibration": pd.concat(
-            {label: _calibration_table(figures["calibration"]) for label, figures in protocols.items()},
-            names=["protocol", "bin"],
-        ),
-        "transitions": pd.concat(
-            {name: _transition_table(of_hypnogram) for name, of_hypnogram in report["transitions"].items()},
-            names=["hypnogram", "stage"],
-        ),
+        "calibration": by_protocol(_calibration_table, "calibration", "bin"),
+        "transitions": pd.concat(transitions, names=["hypnogram", "stage"]),
     }
 
 
@@ -148,15 +141,11 @@ def _overall(figures: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, An
 
 def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row per stage, F1 with its interval."""
-    rows: dict[str, dict[str, Any]] = {stage: {} for stage in per_class}
-    for stage, row in rows.items():
-        figures = per_class[stage]
-        for name, title in CLASS_FIGURES.items():
-            if name == "f1":
-                row |= _with_limits(title, figures["f1"], figures["f1_interval"])
-            else:
-                row[title] = scaled(figures[name], title)
-        row["support"] = figures["support"]
+    rows = {}
+    for stage, figures in per_class.items():
+        row: dict[str, Any] = {title: scaled(figures[name], title) for name, title in CLASS_FIGURES.items()}
+        row |= _with_limits(CLASS_FIGURES["f1"], figures["f1"], figures["f1_interval"])
+        rows[stage] = row | {"support": figures["support"]}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -175,16 +164,14 @@ def _transition_table(of_hypnogram: Mapping[str, Any]) -> pd.DataFrame:
     return table.assign(**{"changes per night": of_hypnogram["changes_per_night"]})
 
 
-def _rows_table(
-    rows: Iterable[Mapping[str, Any]], key: str, protocols: Iterable[str], metrics: Iterable[str]
-) -> pd.DataFrame:
-    """One row per fold or recording, the metrics of each protocol side by side."""
-    columns = [(protocol, name, title_of(name)) for protocol in protocols for name in metrics]
+def _rows_table(report: Mapping[str, Any], key: str) -> pd.DataFrame:
+    """One row per fold or recording (`key`), the metrics of each protocol side by side."""
+    columns = [(protocol, name, title_of(name)) for protocol in report["protocols"] for name in report["metrics"]]
     table = pd.DataFrame(
         [
             {key: row[key], "n": row["n"]}
             | {f"{protocol}: {title}": scaled(row[protocol][name], title) for protocol, name, title in columns}
-            for row in rows
+            for row in report[f"per_{key}"]
         ]
     )
     return table.astype({key: object, "n": "Int64"}).set_index(key)
