@@ -2,9 +2,10 @@
 
 A metric takes `y_true` and `y_pred`, int arrays of shape (n_sleep_epochs,) with stages 0 to 4, of all sleep epochs
 pooled, and returns a number. It must not depend on their order: the report evaluates it on counts of each pair of a
-true and a predicted stage. Any function of this kind will do, such as one that calls scikit-learn.
+true and a predicted stage. Any function of this kind will do, such as one that calls scikit-learn. The report calls
+it some thousand times, for its interval over subjects.
 
-Those of the paper are formulas on confusion matrices (`from_counts`), so that thousands are evaluated at once.
+The published metrics are formulas on confusion matrices (`from_counts`), which NumPy evaluates all at once.
 """
 
 import math
@@ -104,7 +105,7 @@ def evaluate(metric: Metric, counts: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     metric : function
-        Evaluated by its formula where it is made by `from_counts`; otherwise called once for each matrix.
+        Evaluated by its formula if `from_counts` made it; otherwise called once for each distinct matrix.
     counts : ndarray of shape (..., 5, 5), int
 
     Returns
@@ -116,14 +117,14 @@ def evaluate(metric: Metric, counts: np.ndarray) -> np.ndarray:
         with suppress(Exception):  # a formula for one matrix only: it is called once for each below
             values = np.asarray(metric.of_counts(counts), np.float64)
             if values.shape == counts.shape[:-2]:
-                return values
-    values = np.full(counts.shape[:-2], np.nan)
-    for position in np.ndindex(values.shape):
-        try:
-            values[position] = number(metric, *labels(counts[position]))
-        except UserError:
-            continue
-    return values
+                return np.where(np.isfinite(values), values, np.nan)
+    # Resamples of a few subjects are often the same.
+    distinct, position = np.unique(counts.reshape(-1, N_STAGES**2), axis=0, return_inverse=True)
+    values = np.full(len(distinct), np.nan)
+    for row, of_row in enumerate(distinct):
+        with suppress(UserError):
+            values[row] = number(metric, *labels(of_row))
+    return values[position].reshape(counts.shape[:-2])
 
 
 def number(metric: Metric, y_true: np.ndarray, y_pred: np.ndarray) -> float:
@@ -146,7 +147,7 @@ def number(metric: Metric, y_true: np.ndarray, y_pred: np.ndarray) -> float:
 
 
 def labels(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Make `y_true` and `y_pred` that have this confusion matrix of shape (5, 5)."""
+    """Make `y_true` and `y_pred` that have these counts, a confusion matrix of 25 cells."""
     y_true, y_pred = np.divmod(np.arange(N_STAGES**2), N_STAGES)
     return np.repeat(y_true, counts.ravel()), np.repeat(y_pred, counts.ravel())
 
