@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -73,7 +72,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
     """Draw counts of shape (5, 5), true stages down and predicted ones across, with the percent of each row."""
     matrix = np.asarray(counts)
     percent = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
-    figure, axes = _figure(4.6, 4.3)
+    figure = new_figure(4.6, 4.3)
+    axes = figure.subplots()
     blues = LinearSegmentedColormap.from_list("blues", ["#ffffff", "#8dbbd6", "#22608c", "#0b2343"])
     edges = np.arange(N_STAGES + 1) - 0.5
     axes.pcolormesh(edges, edges, percent, cmap=blues, vmin=0, vmax=100, edgecolors="white", linewidth=1)
@@ -131,7 +131,8 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
 
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     """Draw each stage's F1 with its interval, the protocols side by side."""
-    figure, axes = _figure(5.2, 3.4)
+    figure = new_figure(5.2, 3.4)
+    axes = figure.subplots()
     styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
     for number, (name, figures) in enumerate(protocols.items()):
         marker, colour, face = styles[number]
@@ -212,8 +213,3 @@ def reliability(calibration: Mapping[str, Any]) -> Figure:
     bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
     bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
     return figure
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = new_figure(width, height)
-    return figure, figure.subplots()

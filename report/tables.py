@@ -15,8 +15,6 @@ from utils.stages import STAGE_NAMES
 FEW_SUBJECTS = 10
 """With fewer subjects than this, percentile intervals are much too narrow."""
 
-SLEEP_EFFICIENCY = "sleep_efficiency"
-
 AGREEMENT = {
     "mean": "mean difference (predicted - true)",
     "sd": "its standard deviation",
@@ -198,13 +196,13 @@ def _sleep_table(report: Mapping[str, Any]) -> pd.DataFrame:
     table = pd.DataFrame(list(rows.values()), dtype=float)
     table.index = pd.MultiIndex.from_tuples(rows, names=["recording", "hypnogram"])
     counts = table.index.get_level_values("recording") == AGREEMENT["n"]
-    table.loc[~counts, SLEEP_EFFICIENCY] *= 100
+    table.loc[~counts, "sleep_efficiency"] *= 100
     return table.rename(columns=_sleep_title)
 
 
 def _sleep_title(statistic: str) -> str:
     """Title of a sleep statistic, with its unit."""
-    if statistic == SLEEP_EFFICIENCY:
+    if statistic == "sleep_efficiency":
         return "sleep efficiency %"
     kind, _, stage = statistic.partition("_")
     if stage in STAGE_NAMES:
