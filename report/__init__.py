@@ -1,1 +1,1 @@
-"""What an experiment gave: figures, tables, pages, comparison."""
+"""The report of an experiment: figures, tables, page, and the comparison of experiments."""

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from report.comparison import comparison, experiments_table, read_experiments
-from report.report import write
+from report.report import write_report
 from report.results import read_results
 from utils.errors import UserError
 from utils.logs import log_to_console, print_any_name
@@ -34,7 +34,7 @@ def main() -> int:
     print_any_name()
     try:
         if len(paths) == 1:
-            write(read_results(paths[0]))
+            write_report(read_results(paths[0]))
         else:
             experiments = read_experiments(paths)
             print(experiments_table(experiments))

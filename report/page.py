@@ -1,12 +1,12 @@
-"""The report as one web page: a template filled with tables, pictures and the nights, nothing outside the file."""
+"""The report as one web page: tables, pictures and nights fill a template; the page needs no other file."""
 
 import base64
 import json
 import os
 import platform
 import string
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from report.results import folds_note, main_protocol, typical_recording
+from report.wording import CLASS_FIGURES, METRICS, written
 from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS
 from utils.experiment import Predictions
 from utils.files import write_text
@@ -25,10 +26,6 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
 
 LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 """A probability as one character: 64 levels from 0 to 1."""
-
-METRICS = {"accuracy": "Accuracy %", "macro_f1": "Macro F1 %", "kappa": "Kappa", "mgm": "MGm %"}
-
-CLASS_METRICS = {"precision": "Precision %", "recall": "Recall %", "f1": "F1 %", "g_mean": "G-mean %"}
 
 SLEEP_STATISTICS = {
     "total_sleep_time_min": "Total sleep time, min",
@@ -54,7 +51,7 @@ def write_page(
     directory : Path
         Folder of the last fold.
     report : mapping
-        What `report.json` holds.
+        Content of `report.json`.
     predictions : Predictions
         Of all folds, pooled.
     figures : mapping of str to Path
@@ -79,42 +76,44 @@ def write_page(
     )
     text = environment.get_template("report.html.jinja").render(
         report=report,
-        seconds=_seconds(report),
+        seconds={row["fold"]: row["seconds"] for row in report["timing"]["per_fold"]},
         main=main_protocol(report),
         typical=typical_recording(report),
         partial=folds_note(report),
-        figures={name: _data_uri(path) for name, path in figures.items()},
+        pictures={name: _data_uri(path) for name, path in figures.items()},
         config=config,
         nights=_nights(predictions),
-        subjects={row.get("subject") for row in report["per_recording"]} - {None},
+        subjects={row["subject"] for row in report["per_recording"]},
         stages=STAGE_NAMES,
-        metrics=METRICS,
-        class_metrics=CLASS_METRICS,
+        metrics={name: _heading(METRICS[name]) if name in METRICS else name for name in report["metrics"]},
+        class_figures={name: _heading(title) for name, title in CLASS_FIGURES.items()},
         sleep_statistics=SLEEP_STATISTICS,
-        versions=_versions(),
-        machine=_machine(),
+        versions={"Python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
+        machine={
+            "System": platform.platform(),
+            "Processor": platform.processor() or platform.machine(),
+            "Cores": str(os.cpu_count()),
+        },
     )
     write_text(directory / PAGE, text)
     return directory / PAGE
 
 
 def _nights(predictions: Predictions) -> dict[str, Any]:
-    """Pack the nights for the page's script: a character per sleep epoch and track, a dot where one is missing."""
-    tracks = {"true": predictions.y_true, "predicted": predictions.y_pred}
+    """Pack the nights for the script of the page: a character for each sleep epoch, a dot where one is missing."""
     levels = np.array(list(LEVELS))
     by_name = {}
     for name in np.unique(predictions.recording).tolist():
-        of = predictions.recording == name
-        position = predictions.sleep_epoch[of].astype(np.int64)
-        begin = position.min()
+        night = predictions.take(predictions.recording == name)
+        begin = night.sleep_epoch.min()
         packed: dict[str, Any] = {"begin": begin.item()}
-        for track, stages in tracks.items():
-            letters = np.full(position.max() - begin + 1, ".")
-            letters[position - begin] = stages[of].astype(str)
+        position, length = night.sleep_epoch - begin, night.sleep_epoch.max() - begin + 1
+        for track, stages in (("true", night.y_true), ("predicted", night.y_pred)):
+            letters = np.full(length, ".")
+            letters[position] = stages.astype(str)
             packed[track] = "".join(letters)
-        probabilities = np.nan_to_num(predictions.probabilities[of]).clip(0, 1)
-        letters = np.full((position.max() - begin + 1, len(STAGE_NAMES)), ".")
-        letters[position - begin] = levels[np.rint(probabilities * (len(LEVELS) - 1)).astype(int)]
+        letters = np.full((length, len(STAGE_NAMES)), ".")
+        letters[position] = levels[np.rint(night.probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)]
         packed["probabilities"] = "".join(letters.ravel())
         by_name[name] = packed
     return {
@@ -127,46 +126,32 @@ def _nights(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _seconds(report: Mapping[str, Any]) -> dict[int, float | None]:
-    """Look up how long each fold trained."""
-    return {row["fold"]: row["seconds"] for row in (report.get("timing") or {}).get("per_fold") or []}
-
-
 def _data_uri(path: Path) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def _figure(value: float | None, name: str, signed: bool = False) -> str:
-    """Write a figure as people read it: fractions in percent, but for kappa; a dash for none."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    sign = "+" if signed else ""
-    if name == "kappa":
-        return f"{value:{sign}.3f}"
-    if name.endswith("_min") or name.startswith("minutes_"):
-        return f"{value:{sign}.1f}"
-    return f"{100 * value:{sign}.1f}"
+def _heading(title: str) -> str:
+    """Begin a title with a capital letter."""
+    return title[0].upper() + title[1:]
 
 
-def _interval(limits: tuple[float, float] | None, name: str, signed: bool = False) -> str:
-    """Write a pair of limits, or nothing."""
-    if limits is None or None in limits:
-        return ""
-    return f"{_figure(limits[0], name, signed)} to {_figure(limits[1], name, signed)}"
+def _figure(value: float | None, title: str, signed: bool = False) -> str:
+    return written(value, title, signed, missing="–")
 
 
-def _plus_minus(spread: Mapping[str, float | None] | None, name: str) -> str:
-    """Write mean and standard deviation, or nothing."""
-    if not spread or spread.get("mean") is None:
-        return ""
-    sd = spread.get("sd")
-    return _figure(spread["mean"], name) + (f" ± {_figure(sd, name)}" if sd is not None else "")
+def _interval(limits: Sequence[float] | None, title: str, signed: bool = False) -> str:
+    """Write the two ends of an interval, or nothing."""
+    return " to ".join(written(limit, title, signed) for limit in limits or ())
 
 
-def _duration(seconds: float | None) -> str:
-    """Write seconds as people read them."""
-    if seconds is None:
-        return "–"
+def _plus_minus(spread: Mapping[str, float | None], title: str, signed: bool = False) -> str:
+    """Write a mean and, if there is one, its standard deviation."""
+    mean, sd = _figure(spread["mean"], title, signed), spread["sd"]
+    return mean if sd is None else f"{mean} ± {_figure(sd, title)}"
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds as hours, minutes and seconds."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     parts = [f"{hours} h" if hours else "", f"{minutes} min" if whole >= 60 else "", f"{whole % 60} s"]
@@ -175,22 +160,3 @@ def _duration(seconds: float | None) -> str:
 
 def _pretty(config: Mapping[str, Any]) -> str:
     return json.dumps(config, indent=2, ensure_ascii=False)
-
-
-def _versions() -> dict[str, str]:
-    """Name the version of Python and of the libraries that are installed."""
-    found = {"Python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:  # this figure needs no such library
-            continue
-    return found
-
-
-def _machine() -> dict[str, str]:
-    return {
-        "System": platform.platform(),
-        "Processor": platform.processor() or platform.machine(),
-        "Cores": str(os.cpu_count() or "unknown"),
-    }

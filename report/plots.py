@@ -1,21 +1,20 @@
 """The figures of a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from report.results import folds_note, main_protocol, typical_recording
+from report.results import Results, folds_note, main_protocol, typical_recording
 from utils.drawing import (
     BLUE,
     GREY,
     INK,
     VERMILION,
+    confusion_matrix,
     draw_hypnodensity,
     draw_hypnogram,
     new_figure,
@@ -26,139 +25,100 @@ from utils.experiment import Predictions
 from utils.stages import N_STAGES, STAGE_NAMES
 
 AGREEMENT = {"total_sleep_time_min": ("Total sleep time", "min", 1), "sleep_efficiency": ("Sleep efficiency", "%", 100)}
-"""Title, unit, and the factor that gives this unit, of the statistics that are compared as Bland and Altman do."""
+"""Title, unit, and factor to this unit, of the statistics in the Bland-Altman plots."""
 
 
 def write_figures(
-    directory: Path,
-    report: Mapping[str, Any],
-    predictions: Predictions,
-    metrics: Mapping[int, Path],
-    selected: Mapping[int, int],
+    directory: Path, report: Mapping[str, Any], predictions: Predictions, results: Results
 ) -> dict[str, Path]:
     """Write every figure as SVG, PDF and PNG (300 dpi).
 
     Parameters
     ----------
     directory : Path
-        `<last fold>/figures`; is made if it is missing.
+        `<last fold>/figures`; made if it is missing.
     report : mapping
-        What `report.json` holds.
+        Content of `report.json`.
     predictions : Predictions
         Of all folds, pooled.
-    metrics : mapping of int to Path
-        The metrics.csv of each fold.
-    selected : mapping of int to int
-        The training epoch (1-based) that was selected in each fold.
+    results : Results
 
     Returns
     -------
     dict of str to Path
-        The SVG file of each figure: `confusion_matrix`, `learning_curves`, `f1`, `hypnogram`, `bland_altman` (only
-        where the report has sleep statistics), `reliability` (only where it has a calibration).
+        The SVG file of each figure: `confusion_matrix`, `learning_curves`, `f1`, `hypnogram`, `bland_altman`,
+        `reliability`.
     """
     protocol = main_protocol(report)
-    scores = report["protocols"][protocol]
-    note = " | ".join(filter(None, [f"Protocol {protocol}: {scores['label']}", folds_note(report)]))
+    figures = report["protocols"][protocol]
+    note = " | ".join(filter(None, [f"Protocol {protocol}: {figures['label']}", folds_note(report)]))
+    selected = {fold: of_fold.selected_train_epoch for fold, of_fold in results.folds.items()}
     with styled():
-        figures = {
-            "confusion_matrix": confusion_matrix(scores["confusion_matrix"]),
-            "learning_curves": learning_curves(metrics, selected),
+        drawn = {
+            "confusion_matrix": confusion_matrix(figures["confusion_matrix"]),
+            "learning_curves": learning_curves(results.histories, selected),
             "f1": f1_by_stage(report["protocols"]),
             "hypnogram": hypnogram(predictions, typical_recording(report)),
             "bland_altman": bland_altman(report, protocol),
-            "reliability": reliability(scores.get("calibration")),
+            "reliability": reliability(figures["calibration"]),
         }
         return {
             name: write_figure(directory, name, figure, note if name != "f1" else folds_note(report))
-            for name, figure in figures.items()
-            if figure is not None
+            for name, figure in drawn.items()
         }
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
-    """Draw counts of shape (5, 5), true stages down and predicted ones across, with the percent of each row."""
-    matrix = np.asarray(counts)
-    percent = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
-    figure, axes = _figure(4.6, 4.3)
-    blues = LinearSegmentedColormap.from_list("blues", ["#ffffff", "#8dbbd6", "#22608c", "#0b2343"])
-    edges = np.arange(N_STAGES + 1) - 0.5
-    axes.pcolormesh(edges, edges, percent, cmap=blues, vmin=0, vmax=100, edgecolors="white", linewidth=1)
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
-    axes.spines[:].set_visible(False)
-    for (row, column), n in np.ndenumerate(matrix):
-        colour = "white" if percent[row, column] > 52 else INK
-        position: dict[str, Any] = {"ha": "center", "color": colour}
-        axes.text(column, row - 0.04, f"{percent[row, column]:.1f} %", va="bottom", weight="bold", **position)
-        axes.text(column, row + 0.06, f"{n:,}", va="top", size=8, **position)
-    axes.set(xlabel="Predicted stage", ylabel="True stage", title="Confusion matrix (percent of the true stage, count)")
-    axes.set_xticks(range(N_STAGES), STAGE_NAMES)
-    axes.set_yticks(range(N_STAGES), STAGE_NAMES)
-    axes.tick_params(length=0)
-    return figure
+def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int, int | None]) -> Figure:
+    """Draw loss, accuracy and macro F1 (those in the configuration) over training epochs, the selected one marked.
 
-
-def learning_curves(metrics: Mapping[int, Path], selected: Mapping[int, int]) -> Figure:
-    """Draw loss, accuracy and macro F1 over training epochs, a line per fold, the selected epoch marked."""
-    histories = {fold: pd.read_csv(path) for fold, path in metrics.items()}
-    columns = {column for history in histories.values() for column in history}
-    scored_on = "valid" if "valid_loss" in columns else "test"
-    shown = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
-    titles = {name: title for name, title in shown.items() if f"train_{name}" in columns}
+    Parameters
+    ----------
+    histories : mapping of int to DataFrame
+        `metrics.csv` of each fold; a line is drawn for each.
+    selected : mapping of int to int
+        Training epoch (1-based) that was selected in each fold.
+    """
+    columns = next(iter(histories.values())).columns
+    evaluated_set = "valid" if "valid_loss" in columns else "test"
+    titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
+    titles = {name: title for name, title in titles.items() if f"train_{name}" in columns}
+    style: dict[str, Any] = {"lw": 1, "alpha": 1 if len(histories) == 1 else 0.75}
     figure = new_figure(1.2 + 2.6 * len(titles), 3.2)
-    row = figure.subplots(1, len(titles), squeeze=False)[0] if titles else []
+    row = figure.subplots(1, len(titles), squeeze=False)[0]
     for axes, (name, title) in zip(row, titles.items(), strict=True):
         factor = 1 if name == "loss" else 100
         for fold, history in histories.items():
-            _draw_fold(axes, history, name, scored_on, factor, selected.get(fold), 1 if len(histories) == 1 else 0.75)
+            train_epoch = history["train_epoch"]
+            train, evaluated = (factor * history[f"{part}_{name}"] for part in ("train", evaluated_set))
+            chosen = train_epoch == selected[fold]
+            style["marker"] = "." if len(train_epoch) == 1 else None
+            axes.plot(train_epoch, train, ":", color=GREY, **style)
+            axes.plot(train_epoch, evaluated, "-", color=BLUE, **style)
+            axes.plot(train_epoch[chosen], evaluated[chosen], "o", mfc="white", mec=VERMILION, mew=1.4, ms=6, zorder=3)
         axes.set(xlabel="Training epoch", title=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
-    if titles:
-        handles, labels = row[0].get_legend_handles_labels()
-        by_label = dict(zip(labels, handles, strict=True))
-        figure.legend(by_label.values(), by_label.keys(), loc="outside lower left", ncols=3)
+    lines = row[0].get_lines()[:3]
+    evaluated_on = {"valid": "validation subjects", "test": "test subjects"}[evaluated_set]
+    labels = ["training subjects", evaluated_on, "selected training epoch"]
+    figure.legend(lines, labels, loc="outside lower left", ncols=3)
     return figure
-
-
-def _draw_fold(
-    axes: Axes,
-    history: pd.DataFrame,
-    name: str,
-    scored_on: str,
-    factor: float,
-    selected: int | None,
-    alpha: float,
-) -> None:
-    """Draw one fold's curve on the training set and on the set it is scored on."""
-    train_epoch = history["train_epoch"]
-    lone = "." if len(train_epoch) == 1 else None
-    words = {"valid": "validation", "test": "test"}
-    train, score = (
-        factor * history.get(f"{part}_{name}", np.full(len(train_epoch), np.nan)) for part in ("train", scored_on)
-    )
-    axes.plot(train_epoch, train, ":", marker=lone, color=GREY, lw=1, alpha=alpha, label="training subjects")
-    axes.plot(train_epoch, score, "-", marker=lone, color=BLUE, lw=1, alpha=alpha, label=f"{words[scored_on]} subjects")
-    at = train_epoch == selected
-    style: dict[str, Any] = {"mfc": "white", "mec": VERMILION, "mew": 1.4, "ms": 6, "zorder": 3}
-    axes.plot(train_epoch[at], score[at], "o", ls="none", label="selected training epoch", **style)
 
 
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     """Draw each stage's F1 with its interval, the protocols side by side."""
-    figure, axes = _figure(5.2, 3.4)
+    figure = new_figure(5.2, 3.4)
+    axes = figure.subplots()
     styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
-    for number, (name, scores) in enumerate(protocols.items()):
-        marker, colour, face = styles[number % len(styles)]
+    for number, (name, figures) in enumerate(protocols.items()):
+        marker, colour, face = styles[number]
         for position, stage in enumerate(STAGE_NAMES):
-            row = scores["per_class"].get(stage) or {}
-            if row.get("f1") is None:
-                continue
+            row = figures["per_class"][stage]
             x, f1 = position + 0.24 * (number - (len(protocols) - 1) / 2), 100 * row["f1"]
-            low, high = 100 * np.asarray(row.get("f1_interval") or [row["f1"], row["f1"]], float)
-            axes.plot([x, x], [low, high], color=colour, lw=1.6)
-            label = f"{name}: {scores['label']}" if position == 0 else None
+            if row["f1_interval"] is not None:
+                low, high = row["f1_interval"]
+                axes.plot([x, x], [100 * low, 100 * high], color=colour, lw=1.6)
+            label = f"{name}: {figures['label']}" if position == 0 else None
             axes.plot(x, f1, marker, color=colour, mfc=face, mew=1.4, ms=6, ls="none", label=label)
             side = -1 if number == 0 and len(protocols) > 1 else 1
             axes.annotate(
@@ -175,36 +135,30 @@ def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
 
 def hypnogram(predictions: Predictions, recording: str) -> Figure:
     """Draw the true and the predicted stages of a recording over the stacked probabilities; gaps stay blank."""
-    of = predictions.recording == recording
-    order = np.argsort(predictions.sleep_epoch[of], kind="stable")
-    position = predictions.sleep_epoch[of][order].astype(np.int64)
-    y_true, y_pred = predictions.y_true[of][order], predictions.y_pred[of][order]
+    night = predictions.take(predictions.recording == recording)
+    n, accuracy = len(night.y_true), 100 * (night.y_true == night.y_pred).mean()
     figure = new_figure(7.2, 4.8)
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.1])
-    accuracy = 100 * (y_true == y_pred).mean()
-    draw_hypnogram(top, position, y_true, INK)
-    draw_hypnogram(middle, position, y_pred, BLUE)
-    draw_hypnodensity(bottom, position, predictions.probabilities[of][order])
+    draw_hypnogram(top, night.sleep_epoch, night.y_true, INK)
+    draw_hypnogram(middle, night.sleep_epoch, night.y_pred, BLUE)
+    draw_hypnodensity(bottom, night.sleep_epoch, night.probabilities)
     top.set_title(f"Recording {recording}: true stages")
-    middle.set_title(f"Predicted stages (as the true ones in {accuracy:.1f} % of {len(position):,} sleep epochs)")
+    middle.set_title(f"Predicted stages (as the true ones in {accuracy:.1f} % of {n:,} sleep epochs)")
     bottom.set_title("Hypnodensity: probability of each stage")
     return figure
 
 
-def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure | None:
-    """Draw predicted minus true against their mean for each recording; None where there are no sleep statistics."""
-    agreement = report["protocols"][protocol].get("sleep_agreement") or {}
-    points = {name: _sleep_pairs(report["per_recording"], protocol, name) for name in AGREEMENT}
-    if not any(len(pairs) for pairs in points.values()):
-        return None
+def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure:
+    """Draw predicted minus true against their mean for each recording (Bland and Altman, Lancet 1986)."""
+    agreement = report["protocols"][protocol]["sleep_agreement"]
+    nights = [row["sleep"] for row in report["per_recording"]]
     figure = new_figure(7.2, 3.3)
     for axes, (name, (title, unit, factor)) in zip(figure.subplots(1, 2), AGREEMENT.items(), strict=True):
-        pairs = factor * points[name]
+        pairs = factor * np.array([[night["true"][name], night[protocol][name]] for night in nights])
         axes.axhline(0, color=GREY, lw=0.8)
         axes.plot(pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0], "o", mfc="none", mec=BLUE, mew=1.2, ms=5, alpha=0.8)
         for key, words, style in (("mean", "mean", "-"), ("low", "−1.96 SD", "--"), ("high", "+1.96 SD", "--")):
-            value = (agreement.get(name) or {}).get(key)
-            if value is not None:
+            if (value := agreement[name][key]) is not None:
                 value *= factor
                 axes.axhline(value, color=VERMILION, ls=style, lw=1.2)
                 text = f"{words}\n{value:+.1f}".replace("-", "−")
@@ -216,27 +170,17 @@ def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure | None:
     return figure
 
 
-def _sleep_pairs(rows: Sequence[Mapping[str, Any]], protocol: str, name: str) -> np.ndarray:
-    """Collect a statistic of each recording, true and predicted, shape (n, 2), where both are known."""
-    pairs = [[((row.get("sleep") or {}).get(kind) or {}).get(name) for kind in ("true", protocol)] for row in rows]
-    return np.asarray([pair for pair in pairs if None not in pair], float).reshape(-1, 2)
-
-
-def reliability(calibration: Mapping[str, Any] | None) -> Figure | None:
-    """Draw accuracy against confidence, and how many sleep epochs have which confidence; None where not known."""
-    bins = [bin_ for bin_ in (calibration or {}).get("bins") or [] if bin_["n"]]
-    if not bins or calibration is None:
-        return None
+def reliability(calibration: Mapping[str, Any]) -> Figure:
+    """Draw accuracy against confidence, and how many sleep epochs have which confidence."""
+    bins = [bin_ for bin_ in calibration["bins"] if bin_["n"]]
     figure = new_figure(4.2, 4.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="perfect calibration")
     confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))
     top.vlines(confidence, confidence, accuracy, color=VERMILION, lw=1.4, label="gap")
     top.plot(confidence, accuracy, "o-", color=BLUE, lw=1.2, ms=5, clip_on=False, label="accuracy")
-    ece = calibration.get("ece")
-    top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100), title="Reliability")
-    if ece is not None:
-        top.set_title(f"Reliability (expected calibration error {100 * ece:.1f} %)")
+    top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100))
+    top.set_title(f"Reliability (expected calibration error {100 * calibration['ece']:.1f} %)")
     top.legend(loc="upper left")
     top.grid()
     total = sum(bin_["n"] for bin_ in bins)
@@ -245,8 +189,3 @@ def reliability(calibration: Mapping[str, Any] | None) -> Figure | None:
     bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
     bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
     return figure
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = new_figure(width, height)
-    return figure, figure.subplots()

@@ -1,17 +1,19 @@
-"""What an experiment gave: the predictions of its finished folds and what is needed to report on them."""
+"""The results of an experiment: predictions and training histories of its finished folds."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from model import metric
+from model.metric import Metric
+from report.wording import METRICS as PUBLISHED
 from utils.errors import UserError
 from utils.experiment import CONFIG, CONTEXT, METRICS, Predictions, fold_directory, is_finished, read_predictions
-from utils.subjects import subject_of
+from utils.logs import LOG
 
 PROTOCOLS = {
     "released": "selected on the test fold, optimistic",
@@ -19,8 +21,8 @@ PROTOCOLS = {
     "last_epoch": "the last training epoch, which selects nothing",
     "context": "by the same selection, with the night around each sleep epoch",
 }
-"""What each protocol's figures are. An experiment has those of its own protocol, those of the last epoch, and those of
-its model of the night, if it has one."""
+"""How the weights of each protocol are selected. An experiment has its own protocol (`released` or `holdout`), the last
+training epoch, and `context` if it has a model of the night context."""
 
 
 @dataclass(frozen=True)
@@ -31,113 +33,84 @@ class Results:
     ----------
     experiment : Path
         `<save_dir>/<name>`.
-    num_folds : int
-        How many folds the configuration asks for.
-    protocol : str
-        `released` or `holdout`.
-    subject_pattern : str or None
-        See `utils.subjects.subject_of`.
-    folds : dict of int to Predictions
-        By number of the fold, ascending.
-    seconds : dict of int to float
-        How long each fold trained; a fold whose `metrics.csv` does not tell is left out.
-    selected : dict of int to int
-        Training epoch (1-based) that the monitor selected in each fold; left out as with `seconds`.
     config : dict
         Resolved configuration.
+    metrics : dict of str to function
+        The published metrics, then the others of the configuration.
+    folds : dict of int to Predictions
+        By number of the fold, ascending.
+    histories : dict of int to DataFrame
+        `metrics.csv` of each fold: a row for each training epoch.
+    seconds : dict of int to float
+        How long each fold trained, its model of the night context included.
     """
 
     experiment: Path
-    num_folds: int
-    protocol: str
-    subject_pattern: str | None
-    folds: dict[int, Predictions]
-    seconds: dict[int, float]
-    selected: dict[int, int]
     config: dict[str, Any]
+    metrics: dict[str, Metric]
+    folds: dict[int, Predictions]
+    histories: dict[int, pd.DataFrame]
+    seconds: dict[int, float]
 
     @property
     def name(self) -> str:
-        """Name of the experiment."""
+        """Name of the experiment's folder."""
         return self.experiment.resolve().name
 
     @property
+    def protocol(self) -> str:
+        """`released` or `holdout`."""
+        return self.config["evaluation"]["protocol"]
+
+    @property
+    def num_folds(self) -> int:
+        """Number of folds in the configuration, finished or not."""
+        return self.config["data_loader"]["args"]["num_folds"]
+
+    @property
     def missing(self) -> list[int]:
-        """Folds that are not here."""
+        """Folds that are not finished."""
         return sorted(set(range(self.num_folds)) - set(self.folds))
 
 
-def is_experiment(folder: Path) -> bool:
-    """Tell whether a folder has a fold in it."""
-    return any(folder.glob(f"fold_*/{CONFIG}"))
-
-
-def read_results(experiment: Path, folds: Sequence[int] | None = None) -> Results:
-    """Read the folds of an experiment.
-
-    Parameters
-    ----------
-    experiment : Path
-        `<save_dir>/<name>`.
-    folds : sequence of int or None
-        Which; None: all that are finished.
+def read_results(experiment: Path) -> Results:
+    """Read the finished folds of an experiment.
 
     Raises
     ------
     UserError
-        The folder is no experiment, none of its folds is finished, or a file is damaged.
+        The folder is no experiment, no fold is finished, or a file is damaged.
     """
-    config, num_folds, protocol, pattern = _settings(experiment)
-    if folds is None:
-        folds = [fold for fold in range(num_folds) if is_finished(fold_directory(experiment, fold))]
-    if not folds:
+    config, metrics = _read_config(experiment)
+    results = Results(experiment, config, metrics, {}, {}, {})
+    for fold in range(results.num_folds):
+        directory = fold_directory(experiment, fold)
+        if not is_finished(directory):
+            continue
+        results.folds[fold] = read_predictions(directory)
+        results.histories[fold] = _read_history(directory / METRICS)
+        results.seconds[fold] = float(results.histories[fold]["seconds"].sum())
+        if (directory / CONTEXT / METRICS).is_file():
+            results.seconds[fold] += float(_read_history(directory / CONTEXT / METRICS)["seconds"].sum())
+    if not results.folds:
         raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
-    seconds = {fold: _seconds(fold_directory(experiment, fold)) for fold in sorted(folds)}
-    selected = {fold: _selected(fold_directory(experiment, fold), protocol, config) for fold in seconds}
-    return Results(
-        experiment,
-        num_folds,
-        protocol,
-        pattern,
-        {fold: read_predictions(fold_directory(experiment, fold)) for fold in sorted(folds)},
-        {fold: value for fold, value in seconds.items() if value is not None},
-        {fold: value for fold, value in selected.items() if value is not None},
-        config,
-    )
-
-
-def pooled(results: Sequence[Predictions]) -> Predictions:
-    """Lay the predictions of several folds one after the other."""
-    return Predictions(**{name: np.concatenate([fold.arrays[name] for fold in results]) for name in results[0].arrays})
-
-
-def subjects_of(recording: np.ndarray, pattern: str | None) -> np.ndarray:
-    """Name the subject of each sleep epoch.
-
-    Parameters
-    ----------
-    recording : ndarray of shape (n,), str
-    pattern : str or None
-        See `utils.subjects.subject_of`.
-    """
-    names, position = np.unique(recording, return_inverse=True)
-    return np.array([subject_of(name, pattern) for name in names.tolist()])[position]
+    return results
 
 
 def main_protocol(report: Mapping[str, Any]) -> str:
-    """Name the protocol of a report that selected the training epoch: `released` or `holdout`."""
-    return next((name for name in report["protocols"] if name != "last_epoch"), "last_epoch")
+    """Name of the experiment's own protocol: `released` or `holdout`."""
+    return next(iter(report["protocols"]))
 
 
 def typical_recording(report: Mapping[str, Any]) -> str:
-    """Name the recording of median accuracy (the lower of two) in a report."""
+    """Name of the recording of median accuracy (the lower of two) in a report."""
     protocol = main_protocol(report)
     rows = sorted(report["per_recording"], key=lambda row: (row[protocol]["accuracy"], row["recording"]))
     return rows[(len(rows) - 1) // 2]["recording"]
 
 
 def folds_note(report: Mapping[str, Any]) -> str | None:
-    """Say of which folds a report is, if not of all of the experiment."""
+    """Note which folds a report includes; None if it includes all."""
     finished, missing = report["folds"]["finished"], report["folds"]["missing"]
     if not missing:
         return None
@@ -147,42 +120,31 @@ def folds_note(report: Mapping[str, Any]) -> str | None:
     )
 
 
-def _settings(experiment: Path) -> tuple[dict[str, Any], int, str, str | None]:
-    """Read the configuration of a fold, and from it number of folds, protocol and subject pattern: all folds agree."""
-    path = next(iter(sorted(experiment.glob(f"fold_*/{CONFIG}"))), None)
+def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
+    """Read the configuration of one fold, which all folds share, and look up its metrics."""
+    path = min(experiment.glob(f"fold_*/{CONFIG}"), default=None)
     if path is None:
         raise UserError(f"{experiment}: no experiment here (no fold_*/{CONFIG}). Pass a folder such as saved/Exp1.")
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        arguments = config["data_loader"]["args"]
-        num_folds, pattern = int(arguments["num_folds"]), arguments.get("subject_pattern")
-        protocol = config.get("evaluation", {}).get("protocol", "released")
+        int(config["data_loader"]["args"]["num_folds"])
+        names = [*PUBLISHED, *(name for name in config["metrics"] if name not in PUBLISHED)]
+        protocol = config["evaluation"]["protocol"]
         if protocol not in ("released", "holdout"):
             raise ValueError(f"evaluation.protocol is {protocol!r}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be read as a fold's configuration ({error!r}). Train the fold again."
         ) from error
-    return config, num_folds, protocol, pattern
+    unknown = [name for name in names if name not in metric.__all__]
+    if unknown:
+        LOG.warning(f"{path}: no metric {', '.join(unknown)} in model/metric.py any more; the report leaves it out.")
+    return config, {name: getattr(metric, name) for name in names if name not in unknown}
 
 
-def _seconds(directory: Path) -> float | None:
-    """Add up how long the training epochs of a fold took, also of its model of the night; None if not written."""
-    of_night = directory / CONTEXT / METRICS
+def _read_history(path: Path) -> pd.DataFrame:
+    """Read a `metrics.csv`."""
     try:
-        paths = [directory / METRICS, *([of_night] if of_night.is_file() else [])]
-        return float(sum(pd.read_csv(path)["seconds"].sum() for path in paths))
-    except (OSError, ValueError, KeyError, TypeError):  # a report is worth having without it
-        return None
-
-
-def _selected(directory: Path, protocol: str, config: dict[str, Any]) -> int | None:
-    """Look up the training epoch that the monitor selected, the first one on a tie; None if that is not written."""
-    try:
-        direction, monitored = config["trainer"]["monitor"].split()
-        rows = pd.read_csv(directory / METRICS)
-        scores = rows[f"{'valid' if protocol == 'holdout' else 'test'}_{monitored}"]
-        best = scores.to_numpy().argmax() if direction == "max" else scores.to_numpy().argmin()
-        return int(rows["train_epoch"].to_numpy()[best])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a report is worth having without it
-        return None
+        return pd.read_csv(path).astype({"seconds": float})
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Train the fold again.") from error

@@ -1,7 +1,7 @@
-"""How sure the figures are: intervals by bootstrap over subjects, paired differences, calibration, agreement.
+"""Figures and how certain they are: bootstrap over subjects, paired differences, calibration, agreement.
 
-The sleep epochs of a subject are not independent of each other, so whole subjects are resampled, with all their nights.
-What a resample needs of a subject is its confusion matrix alone, and matrices add up.
+The sleep epochs of a subject depend on each other, so whole subjects are resampled, with all their nights. A resample
+needs only the confusion matrix of each subject, because confusion matrices add up.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
+from model.metric import Metric, evaluate, labels, number, occurs, per_class
+from utils.errors import UserError
+from utils.logs import LOG
 from utils.stages import N_STAGES
-
-HEADLINE = ("accuracy", "macro_f1", "kappa", "mgm")
-"""The metrics that are reported with an interval, beside each stage's F1."""
 
 N_RESAMPLES = 2000
 
 SEED = 0
-"""Of the resamples, so that a report made again is the same."""
+"""Seed of the resamples, so that the same predictions give the same report."""
 
 LEVEL = 95
-"""Percent of the resamples that an interval holds."""
+"""Percent of the resamples within an interval."""
 
 N_BINS = 15
 """Bins of the highest probability, as in Guo et al., On Calibration of Modern Neural Networks (ICML 2017)."""
 
 
-def matrices_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count true against predicted stages for each group, such as each subject.
+def counts_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the confusion matrix of each group of sleep epochs, such as each subject.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def matrices_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray
     -------
     names : ndarray of shape (n_groups,)
         Sorted.
-    matrices : ndarray of shape (n_groups, 5, 5), int64
+    counts : ndarray of shape (n_groups, 5, 5), int64
         Rows are true stages.
     """
     names, position = np.unique(groups, return_inverse=True)
@@ -50,41 +50,45 @@ def matrices_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray
     return names, counts.reshape(len(names), N_STAGES, N_STAGES)
 
 
-def scores(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute the metrics of `model.metric` from confusion matrices, many at once.
+def evaluated(metrics: Mapping[str, Metric], counts: np.ndarray) -> dict[str, Any]:
+    """Evaluate each metric on confusion matrices (..., 5, 5): plain numbers of shape (...), None instead of NaN."""
+    values = {name: evaluate(metric, counts) for name, metric in metrics.items()}
+    return {name: np.where(np.isnan(numbers), np.array(None), numbers).tolist() for name, numbers in values.items()}
+
+
+def warn_of_failures(metrics: Mapping[str, Metric], matrices: Sequence[np.ndarray]) -> None:
+    """Log a warning for each metric that gives no number for one of several whole confusion matrices (5, 5)."""
+    for metric in metrics.values():
+        try:
+            for counts in matrices:
+                number(metric, *labels(counts))
+        except UserError as error:
+            LOG.warning(f"{error} The report has no figure where it gives none.")
+
+
+def draw(n: int) -> np.ndarray:
+    """Draw 2000 times `n` of `n` subjects with replacement: their positions, shape (2000, n)."""
+    return np.random.default_rng(SEED).integers(0, n, (N_RESAMPLES, n))
+
+
+def resample(counts: np.ndarray) -> np.ndarray:
+    """Draw subjects with replacement and sum their confusion matrices.
 
     Parameters
     ----------
-    matrices : ndarray of shape (..., 5, 5)
-        Counts; rows are true stages.
+    counts : ndarray of shape (n_subjects, 5, 5)
+        Confusion matrix of each subject, all nights together.
 
     Returns
     -------
-    dict of str to ndarray
-        `accuracy`, `macro_f1`, `kappa`, `mgm` of shape (...), and `f1` of shape (..., 5), which is NaN for a stage
-        that is neither true nor predicted.
+    ndarray of shape (n_resamples, 5, 5)
+        2000 resamples, always the same; none if there are fewer than two subjects.
     """
-    matrices = np.asarray(matrices, np.float64)
-    n, right = matrices.sum((-2, -1)), np.diagonal(matrices, axis1=-2, axis2=-1)
-    true, predicted = matrices.sum(-1), matrices.sum(-2)
-    accuracy = right.sum(-1) / n
-    f1 = _ratio(2 * right, true + predicted, np.nan)
-    negatives = n[..., None] - true
-    specificity = _ratio(negatives - (predicted - right), negatives, 1)
-    g_mean = np.where(np.isnan(f1), np.nan, np.sqrt(_ratio(right, true, 0) * specificity))
-    by_chance = (true * predicted).sum(-1) / n**2
-    return {
-        "accuracy": accuracy,
-        "macro_f1": np.nanmean(f1, axis=-1),
-        "kappa": _ratio(accuracy - by_chance, 1 - by_chance, 0),
-        "mgm": np.nanmean(g_mean, axis=-1),
-        "f1": f1,
-    }
-
-
-def resample(n: int) -> np.ndarray:
-    """Draw positions with replacement, shape (2000, n): each row is a resample of `n` subjects."""
-    return np.random.default_rng(SEED).integers(0, n, (N_RESAMPLES, n))
+    n_subjects = len(counts)
+    if n_subjects < 2:
+        return counts[:0]
+    times_drawn = np.stack([np.bincount(positions, minlength=n_subjects) for positions in draw(n_subjects)])
+    return np.tensordot(times_drawn, counts, axes=1)
 
 
 def interval(values: np.ndarray) -> list[float] | None:
@@ -95,103 +99,92 @@ def interval(values: np.ndarray) -> list[float] | None:
     return np.percentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2]).tolist()
 
 
-def intervals(matrices: np.ndarray, resamples: np.ndarray | None = None) -> dict[str, Any] | None:
-    """Estimate 95 % intervals of the metrics by bootstrap over subjects.
+def intervals(metrics: Mapping[str, Metric], resamples: np.ndarray) -> dict[str, list[float] | None]:
+    """95 % interval of each metric over resamples of shape (n_resamples, 5, 5)."""
+    return {name: interval(evaluate(metric, resamples)) for name, metric in metrics.items()}
 
-    Parameters
-    ----------
-    matrices : ndarray of shape (n_subjects, 5, 5)
-        Confusion matrix of each subject, all nights together.
-    resamples : ndarray of shape (n_resamples, n_subjects) or None
-        Positions of the subjects in each resample; None: 2000 seeded ones.
 
-    Returns
-    -------
-    dict or None
-        [low, high] by name of the metric, and under `f1` one for each stage (None for a stage that does not occur;
-        the resamples that it does not occur in do not count). None if there are fewer than two subjects.
-    """
-    n_subjects = len(matrices)
-    if n_subjects < 2:
-        return None
-    resamples = resample(n_subjects) if resamples is None else resamples
-    # How often each subject is in each resample: a weight, so that a resample's matrix is a weighted sum.
-    times = np.stack([np.bincount(drawn, minlength=n_subjects) for drawn in resamples])
-    resampled = scores((times @ matrices.reshape(n_subjects, -1)).reshape(-1, N_STAGES, N_STAGES))
-    return {name: interval(resampled[name]) for name in HEADLINE} | {"f1": [interval(f1) for f1 in resampled["f1"].T]}
+def f1_intervals(resamples: np.ndarray) -> list[list[float] | None]:
+    """95 % interval of each stage's F1, over those of the resamples (n_resamples, 5, 5) in which it occurs."""
+    f1 = np.where(occurs(resamples), per_class(resamples)["f1"], np.nan)
+    return [interval(of_stage) for of_stage in f1.T]
 
 
 def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Compare one figure of the same subjects in two experiments.
+    """Compare a figure of the same subjects in two experiments.
 
     Parameters
     ----------
     before, after : ndarray of shape (n_subjects,)
-        Each subject's figure.
+        Each subject's figure; a subject with NaN does not count.
 
     Returns
     -------
     dict
         `n` subjects, `mean` of after - before, its 95 % `interval` by bootstrap over the subjects, and `p_value` of
         the two-sided Wilcoxon signed-rank test, which is 1 if no subject differs. The last two are None with fewer
-        than two subjects.
+        than two subjects, and the mean is None without any.
     """
     # Rounded so that differences which are equal but for the last bit are ties, as the test ranks them.
     differences = np.round(np.asarray(after, np.float64) - before, 12)
+    differences = differences[~np.isnan(differences)]
     n = len(differences)
-    result: dict[str, Any] = {"n": n, "mean": differences.mean().item(), "interval": None, "p_value": None}
+    result: dict[str, Any] = {"n": n, "mean": None, "interval": None, "p_value": None}
+    if n >= 1:
+        result["mean"] = differences.mean().item()
     if n >= 2:
-        result["interval"] = interval(differences[resample(n)].mean(axis=1))
+        result["interval"] = interval(differences[draw(n)].mean(axis=1))
         result["p_value"] = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return result
 
 
 def differences_by_subject(
-    subjects: np.ndarray, y_true: np.ndarray, before: np.ndarray, after: np.ndarray
+    metrics: Mapping[str, Metric], before: np.ndarray, after: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Compare two predictions of the same sleep epochs: the `paired_difference` of each metric over the subjects.
+    """Compare two predictions by the `paired_difference` of each metric.
 
     Parameters
     ----------
-    subjects : ndarray of shape (n,)
-        Name of each sleep epoch's subject.
-    y_true, before, after : ndarray of shape (n,)
-        Stages 0 to 4.
+    metrics : mapping of str to function
+    before, after : ndarray of shape (n_subjects, 5, 5)
+        Confusion matrices of the same subjects.
     """
-    one, other = (scores(matrices_by_group(subjects, y_true, y_pred)[1]) for y_pred in (before, after))
-    return {name: paired_difference(one[name], other[name]) for name in HEADLINE}
+    return {
+        name: paired_difference(evaluate(metric, before), evaluate(metric, after)) for name, metric in metrics.items()
+    }
 
 
-def mean_and_sd(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and standard deviation (n - 1 in the denominator) of a sample; the latter None for a single value."""
-    sd = np.std(values, ddof=1).item() if len(values) > 1 else None
-    return {"mean": np.mean(values).item(), "sd": sd}
+def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and standard deviation (n - 1 in the denominator) of the values that are not None."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": np.mean(known).item() if known else None,
+        "sd": np.std(known, ddof=1).item() if len(known) > 1 else None,
+    }
 
 
 def agreement(true: Sequence[float | None], predicted: Sequence[float | None]) -> dict[str, Any]:
-    """Say how well a measurement of the same nights agrees, as Bland and Altman do (Lancet 1986).
+    """Compare a measurement of the same nights as Bland and Altman do (Lancet 1986).
 
     Parameters
     ----------
     true, predicted : sequence of float or None
-        One for each night; a night counts if both are there.
+        One for each night; a night counts if it has both.
 
     Returns
     -------
     dict
         `n` nights, the `mean` of predicted - true, its `sd`, and the limits of agreement `low` and `high`,
-        mean - 1.96 sd and mean + 1.96 sd. None where there are too few nights: none for the mean, one for the others.
+        mean - 1.96 sd and mean + 1.96 sd. The mean is None without a night, the others with fewer than two.
     """
     differences = [b - a for a, b in zip(true, predicted, strict=True) if a is not None and b is not None]
-    if not differences:
-        return {"n": 0, "mean": None, "sd": None, "low": None, "high": None}
-    mean, sd = np.mean(differences).item(), mean_and_sd(differences)["sd"]
-    low, high = (None, None) if sd is None else (mean - 1.96 * sd, mean + 1.96 * sd)
+    mean, sd = mean_and_sd(differences).values()
+    low, high = (None, None) if mean is None or sd is None else (mean - 1.96 * sd, mean + 1.96 * sd)
     return {"n": len(differences), "mean": mean, "sd": sd, "low": low, "high": high}
 
 
 def calibration(y_true: np.ndarray, y_pred: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Compare how sure the predictions are with how often they are right.
+    """Compare the confidence of predictions with how often they are right.
 
     Parameters
     ----------
@@ -212,17 +205,12 @@ def calibration(y_true: np.ndarray, y_pred: np.ndarray, probabilities: np.ndarra
     position = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, N_BINS - 1)
     bins: list[dict[str, Any]] = []
     error = 0.0
-    for number in range(N_BINS):
-        inside = position == number
-        row: Mapping[str, Any] = {"confidence": None, "accuracy": None}
-        if inside.any():
-            row = {"confidence": confidence[inside].mean().item(), "accuracy": right[inside].mean().item()}
-            error += inside.sum().item() * abs(row["confidence"] - row["accuracy"])
-        bins.append({"low": edges[number].item(), "high": edges[number + 1].item(), "n": inside.sum().item(), **row})
+    for bin_ in range(N_BINS):
+        inside = position == bin_
+        row: dict[str, Any] = {"low": edges[bin_].item(), "high": edges[bin_ + 1].item(), "n": inside.sum().item()}
+        row |= {"confidence": None, "accuracy": None}
+        if row["n"]:
+            row |= {"confidence": confidence[inside].mean().item(), "accuracy": right[inside].mean().item()}
+            error += row["n"] * abs(row["confidence"] - row["accuracy"])
+        bins.append(row)
     return {"ece": error / len(y_true), "bins": bins}
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float) -> np.ndarray:
-    """Divide; `otherwise` where the denominator is 0."""
-    result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), otherwise, np.float64)
-    return np.divide(numerator, denominator, out=result, where=denominator > 0)

@@ -1,18 +1,19 @@
-"""A report laid out for people: the sheets of the workbook and the lines of the log."""
+"""The tables of a report: the sheets of the workbook and the lines of the log."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from report.results import folds_note
-from report.statistics import HEADLINE, LEVEL
+from report.results import folds_note, main_protocol
+from report.statistics import LEVEL
+from report.wording import CLASS_FIGURES, scaled, title_of, with_interval
+from utils.files import replacing
 from utils.stages import STAGE_NAMES
 
 FEW_SUBJECTS = 10
-"""With fewer, percentile intervals fall well short of their level."""
-
-SLEEP_EFFICIENCY = "sleep_efficiency"
+"""With fewer subjects than this, percentile intervals are much too narrow."""
 
 AGREEMENT = {
     "mean": "mean difference (predicted - true)",
@@ -21,55 +22,49 @@ AGREEMENT = {
     "high": "upper limit of agreement",
     "n": "recordings that have it",
 }
-"""What the rows below those of the recordings hold."""
+"""Rows below those of the recordings, in the sheet of sleep statistics."""
+
+
+def write_workbook(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the tables of a report into an Excel file, a sheet for each."""
+    with replacing(path) as temporary, pd.ExcelWriter(temporary, engine="openpyxl") as writer:
+        for sheet, table in tables(report).items():
+            table.to_excel(writer, sheet_name=sheet)
+            fit_columns(writer.sheets[sheet])
 
 
 def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Turn a report into the sheets of the workbook, by title; metrics in percent but for kappa."""
-    protocols = report["protocols"]
-    labels = {name: _label(name, scores) for name, scores in protocols.items()}
-    overall = pd.DataFrame({labels[name]: _overall(scores) for name, scores in protocols.items()}).T
+    """Make the sheets of the workbook, by title; the published metrics in percent but for kappa."""
+    protocols, metrics = report["protocols"], report["metrics"]
+    overall = pd.DataFrame({_label(name, figures): _overall(figures, metrics) for name, figures in protocols.items()}).T
     overall["folds"] = folds_note(report) or f"all {len(report['per_fold'])}"
+
+    def by_protocol(make_table: Callable[[Any], pd.DataFrame], key: str, index: str) -> pd.DataFrame:
+        """Make the table of each protocol's figures at `key`, one below the other."""
+        made = {_label(name, figures): make_table(figures[key]) for name, figures in protocols.items()}
+        return pd.concat(made, names=["protocol", index])
+
+    transitions = {name: _transition_table(of_hypnogram) for name, of_hypnogram in report["transitions"].items()}
     return {
         "overall": overall.rename_axis("protocol"),
-        "per class": pd.concat(
-            {labels[name]: _class_table(scores["per_class"]) for name, scores in protocols.items()},
-            names=["protocol", "stage"],
-        ),
-        "confusion matrix": pd.concat(
-            {labels[name]: _confusion_table(scores["confusion_matrix"]) for name, scores in protocols.items()},
-            names=["protocol", "true stage"],
-        ),
-        "per fold": pd.concat([_rows_table(report["per_fold"], "fold", protocols), _fold_rows(protocols)]).rename_axis(
-            "fold"
-        ),
-        "per recording": _rows_table(report["per_recording"], "recording", protocols),
+        "per class": by_protocol(_class_table, "per_class", "stage"),
+        "confusion matrix": by_protocol(_confusion_table, "confusion_matrix", "true stage"),
+        "per fold": pd.concat([_rows_table(report, "fold"), _fold_rows(protocols)]).rename_axis("fold"),
+        "per recording": _rows_table(report, "recording"),
         "sleep statistics": _sleep_table(report),
-        "calibration": pd.concat(
-            {labels[name]: _calibration_table(scores["calibration"]) for name, scores in protocols.items()},
-            names=["protocol", "bin"],
-        ),
-        "transitions": pd.concat(
-            {name: _transition_table(found) for name, found in report["transitions"].items()},
-            names=["hypnogram", "stage"],
-        ),
+        "calibration": by_protocol(_calibration_table, "calibration", "bin"),
+        "transitions": pd.concat(transitions, names=["hypnogram", "stage"]),
     }
 
 
 def summary(report: Mapping[str, Any]) -> str:
-    """Say the headline of a report in a few lines of text."""
+    """Sum a report up in a few lines of text."""
     partial = folds_note(report)
     lines = [f"{partial}."] if partial else []
-    for name, scores in report["protocols"].items():
-        lines.append(f"Protocol {_label(name, scores)}: {scores['n']} sleep epochs")
-        between = scores["intervals"] or {}
-        lines.append(
-            f"  accuracy {in_percent(scores['accuracy'], between.get('accuracy'), ' %')}   "
-            f"macro F1 {in_percent(scores['macro_f1'], between.get('macro_f1'), ' %')}   "
-            f"kappa {with_interval(scores['kappa'], between.get('kappa'), '.3f')}   "
-            f"MGm {in_percent(scores['mgm'], None, ' %')}"
-        )
-        f1 = (f"{stage} {100 * scores['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
+    for name, figures in report["protocols"].items():
+        lines.append(f"Protocol {_label(name, figures)}: {figures['n']} sleep epochs")
+        lines.append("  " + "   ".join(_in_words(figures, metric) for metric in report["metrics"]))
+        f1 = (f"{stage} {100 * figures['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
         lines.append(f"  F1 in percent: {'   '.join(f1)}")
     if report["context_difference"] is not None:
         lines.append(_context_line(report))
@@ -80,33 +75,30 @@ def summary(report: Mapping[str, Any]) -> str:
     else:
         lines.append("No intervals: they come from resampling subjects, and there is only one.")
     timing = report["timing"]
-    if timing["mean"] is not None:
-        lines.append(f"Training took {timing['mean']:.0f} s per fold, {timing['total']:.0f} s in all.")
+    lines.append(f"Training took {timing['mean']:.0f} s per fold, {timing['total']:.0f} s in all.")
     return "\n".join(lines)
 
 
+def _in_words(figures: Mapping[str, Any], metric: str) -> str:
+    """Write a metric as `accuracy 79.0 % [77.1, 80.8]`."""
+    title = title_of(metric)
+    name = title.removesuffix(" %")
+    value = with_interval(figures[metric], figures["intervals"][metric], title, unit=title.removeprefix(name))
+    return f"{name} {value}"
+
+
 def _context_line(report: Mapping[str, Any]) -> str:
-    """Say what the model of the night adds to the single sleep epochs."""
+    """Compare the figures with and without the night context."""
     difference = report["context_difference"]["macro_f1"]
-    between = difference["interval"] and [100 * end for end in difference["interval"]]
-    changes = {name: f"{found['changes_per_night']:.0f}" for name, found in report["transitions"].items()}
-    errors = {name: in_percent(scores["calibration"]["ece"]) for name, scores in report["protocols"].items()}
-    single = next(iter(report["protocols"]))
+    gain = with_interval(difference["mean"], difference["interval"], title_of("macro_f1"), signed=True)
+    changes = {name: f"{counted['changes_per_night']:.0f}" for name, counted in report["transitions"].items()}
+    errors = {name: f"{100 * figures['calibration']['ece']:.1f}" for name, figures in report["protocols"].items()}
+    single = main_protocol(report)
     return (
-        f"Night context: macro F1 {with_interval(100 * difference['mean'], between, '+.1f')} points by subject; "
+        f"Night context: macro F1 {gain} points by subject; "
         f"changes of stage a night: {changes['true']} true, {changes[single]} without it, {changes['context']} with it"
         f"; expected calibration error: {errors[single]} % without it, {errors['context']} % with it."
     )
-
-
-def with_interval(value: float, between: Sequence[float] | None, form: str, unit: str = "") -> str:
-    """Write a figure with its interval, if there is one: `0.790 [0.771, 0.808]`."""
-    return f"{value:{form}}{unit}" + (f" [{between[0]:{form}}, {between[1]:{form}}]" if between else "")
-
-
-def in_percent(value: float, between: Sequence[float] | None = None, unit: str = "") -> str:
-    """Write a fraction in percent, with its interval if there is one."""
-    return with_interval(100 * value, between and [100 * end for end in between], ".1f", unit)
 
 
 def fit_columns(sheet: Any) -> None:
@@ -126,52 +118,33 @@ def fit_columns(sheet: Any) -> None:
     sheet.freeze_panes = "B2"
 
 
-def _label(protocol: str, scores: Mapping[str, Any]) -> str:
-    return f"{protocol} ({scores['label']})"
+def _label(protocol: str, figures: Mapping[str, Any]) -> str:
+    return f"{protocol} ({figures['label']})"
 
 
-def _title(column: str) -> str:
-    """Name a column for people."""
-    titles = {"f1": "F1 %", "macro_f1": "macro F1 %", "mgm": "MGm %", "g_mean": "G-mean %"}
-    plain = {"n", "kappa", "support"}
-    return column if column in plain else titles.get(column, f"{column} %")
+def _with_limits(title: str, value: float | None, limits: Sequence[float] | None) -> dict[str, float | None]:
+    """Columns of a figure and of the two ends of its interval."""
+    low, high = limits or (None, None)
+    columns = {title: value, f"{title} low": low, f"{title} high": high}
+    return {column: scaled(number, title) for column, number in columns.items()}
 
 
-def _scaled(column: str, value: float) -> float:
-    """Put a metric in percent; kappa and counts stay."""
-    return value if column in {"kappa", "n", "support"} else 100 * value
-
-
-def _ends(column: str, between: Sequence[float] | None) -> dict[str, float | None]:
-    """Lay the interval of a metric into two columns."""
-    low, high = (None, None) if between is None else (_scaled(column, end) for end in between)
-    return {f"{_title(column)} low": low, f"{_title(column)} high": high}
-
-
-def _headline(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Headline figures under their titles."""
-    return {_title(name): _scaled(name, scores[name]) for name in HEADLINE}
-
-
-def _overall(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Headline figures, each followed by its interval, and the number of sleep epochs."""
+def _overall(figures: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
+    """Metrics with their intervals, and the number of sleep epochs."""
     row: dict[str, Any] = {}
-    for name in HEADLINE:
-        between = scores["intervals"][name] if scores["intervals"] else None
-        row |= {_title(name): _scaled(name, scores[name])} | _ends(name, between)
-    return row | {"n": scores["n"]}
+    for name in metrics:
+        row |= _with_limits(title_of(name), figures[name], figures["intervals"][name])
+    return row | {"n": figures["n"]}
 
 
 def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per stage, F1 followed by its interval."""
+    """One row per stage, F1 with its interval."""
     rows = {}
     for stage, figures in per_class.items():
-        row: dict[str, Any] = {}
-        for name, value in figures.items():
-            row |= _ends("f1", value) if name == "f1_interval" else {_title(name): _scaled(name, value)}
-        rows[stage] = row
-    columns = ["precision %", "recall %", "F1 %", "F1 % low", "F1 % high", "G-mean %", "support"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        row: dict[str, Any] = {title: scaled(figures[name], title) for name, title in CLASS_FIGURES.items()}
+        row |= _with_limits(CLASS_FIGURES["f1"], figures["f1"], figures["f1_interval"])
+        rows[stage] = row | {"support": figures["support"]}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _confusion_table(matrix: Sequence[Sequence[int]]) -> pd.DataFrame:
@@ -182,21 +155,21 @@ def _confusion_table(matrix: Sequence[Sequence[int]]) -> pd.DataFrame:
     return counts.join(percent)
 
 
-def _transition_table(found: Mapping[str, Any]) -> pd.DataFrame:
+def _transition_table(of_hypnogram: Mapping[str, Any]) -> pd.DataFrame:
     """Lay the transitions out as a confusion matrix is, and beside them how often the stage changes in a night."""
-    table = _confusion_table(found["counts"])
+    table = _confusion_table(of_hypnogram["counts"])
     table.columns = pd.Index([f"then {column}" for column in table.columns])
-    return table.assign(**{"changes per night": found["changes_per_night"]})
+    return table.assign(**{"changes per night": of_hypnogram["changes_per_night"]})
 
 
-def _rows_table(rows: Iterable[Mapping[str, Any]], key: str, protocols: Iterable[str]) -> pd.DataFrame:
-    """One row per fold or recording, the figures of each protocol side by side."""
-    names = list(protocols)
+def _rows_table(report: Mapping[str, Any], key: str) -> pd.DataFrame:
+    """One row per fold or recording (`key`), the metrics of each protocol side by side."""
+    columns = [(protocol, name, title_of(name)) for protocol in report["protocols"] for name in report["metrics"]]
     table = pd.DataFrame(
         [
             {key: row[key], "n": row["n"]}
-            | {f"{name}: {title}": value for name in names for title, value in _headline(row[name]).items()}
-            for row in rows
+            | {f"{protocol}: {title}": scaled(row[protocol][name], title) for protocol, name, title in columns}
+            for row in report[f"per_{key}"]
         ]
     )
     return table.astype({key: object, "n": "Int64"}).set_index(key)
@@ -204,37 +177,32 @@ def _rows_table(rows: Iterable[Mapping[str, Any]], key: str, protocols: Iterable
 
 def _fold_rows(protocols: Mapping[str, Any]) -> pd.DataFrame:
     """Two rows below those of the folds: mean and standard deviation over them."""
-    return pd.DataFrame(
-        {
-            row: {
-                f"{name}: {_title(figure)}": None if value[key] is None else _scaled(figure, value[key])
-                for name, scores in protocols.items()
-                for figure, value in scores["folds"].items()
-            }
-            for row, key in (("mean", "mean"), ("standard deviation", "sd"))
-        },
-        dtype=float,
-    ).T
+    columns = {
+        f"{protocol}: {title_of(name)}": [scaled(spread[key], title_of(name)) for key in ("mean", "sd")]
+        for protocol, figures in protocols.items()
+        for name, spread in figures["folds"].items()
+    }
+    return pd.DataFrame(columns, index=pd.Index(["mean", "standard deviation"]), dtype=float)
 
 
 def _sleep_table(report: Mapping[str, Any]) -> pd.DataFrame:
-    """Sleep statistics of each recording's hypnograms, and below them how well the predicted ones agree."""
+    """Sleep statistics of each recording's hypnograms, and below them how well true and predicted ones agree."""
     rows: dict[tuple[str, str], dict[str, Any]] = {
         (row["recording"], name): values for row in report["per_recording"] for name, values in row["sleep"].items()
     }
-    for name, scores in report["protocols"].items():
+    for name, figures in report["protocols"].items():
         for key, title in AGREEMENT.items():
-            rows[title, name] = {statistic: figures[key] for statistic, figures in scores["sleep_agreement"].items()}
+            rows[title, name] = {statistic: nights[key] for statistic, nights in figures["sleep_agreement"].items()}
     table = pd.DataFrame(list(rows.values()), dtype=float)
     table.index = pd.MultiIndex.from_tuples(rows, names=["recording", "hypnogram"])
     counts = table.index.get_level_values("recording") == AGREEMENT["n"]
-    table.loc[~counts, SLEEP_EFFICIENCY] *= 100
+    table.loc[~counts, "sleep_efficiency"] *= 100
     return table.rename(columns=_sleep_title)
 
 
 def _sleep_title(statistic: str) -> str:
-    """Name a sleep statistic for people, with its unit."""
-    if statistic == SLEEP_EFFICIENCY:
+    """Title of a sleep statistic, with its unit."""
+    if statistic == "sleep_efficiency":
         return "sleep efficiency %"
     kind, _, stage = statistic.partition("_")
     if stage in STAGE_NAMES:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from model.metric import accuracy, confusion_matrix, kappa, macro_f1, mgm, per_class
 from recordings.stage_names import UNSCORED
 from utils.errors import UserError
 from utils.files import replacing, write_text
@@ -92,16 +91,16 @@ class Night:
         if len(both) == 0:
             return None
         y_true, y_pred = self.hypnogram[both], self.scoring.stages[both]
-        matrix = confusion_matrix(y_true, y_pred)
-        occurs = matrix.sum(axis=0) + matrix.sum(axis=1) > 0
-        f1 = [
-            float(value) if here else None for value, here in zip(per_class(y_true, y_pred)["f1"], occurs, strict=True)
-        ]
+        counts = metric.confusion_matrix(y_true, y_pred)
+        f1 = np.where(metric.occurs(counts), metric.per_class(counts)["f1"], np.array(None))
         return {
             "n": len(both),
-            **{metric.__name__: metric(y_true, y_pred) for metric in (accuracy, macro_f1, kappa, mgm)},
-            "f1": dict(zip(STAGE_NAMES, f1, strict=True)),
-            "confusion_matrix": matrix.tolist(),
+            "accuracy": metric.accuracy(y_true, y_pred),
+            "macro_f1": metric.macro_f1(y_true, y_pred),
+            "kappa": metric.kappa(y_true, y_pred),
+            "mgm": metric.mgm(y_true, y_pred),
+            "f1": dict(zip(STAGE_NAMES, f1.tolist(), strict=True)),
+            "confusion_matrix": counts.tolist(),
         }
 
 

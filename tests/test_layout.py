@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data_loader": {"utils"},
     "recordings": {"utils"},
     "prepare_datasets": {"utils", "recordings"},
-    "trainer": {"utils", "parse_config", "model", "base", "data_loader", "report"},
+    "trainer": {"utils", "parse_config", "model", "base", "data_loader"},
     "report": {"utils", "model"},
     "scoring": {"utils", "model", "data_loader", "recordings"},
 }

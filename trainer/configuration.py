@@ -18,7 +18,9 @@ import model.loss
 import model.metric
 import model.model
 import model.night_context
+from model.metric import Metric, number
 from parse_config import ConfigParser, Problem
+from utils.errors import UserError
 from utils.stages import N_STAGES, SLEEP_EPOCH_S
 
 MODULES: dict[str, list[ModuleType]] = {
@@ -65,9 +67,9 @@ def try_out(config: ConfigParser, faulty: Collection[str]) -> Iterator[Problem]:
     problem : str
     """
     if "metrics" not in faulty:
-        for name, metric in config.functions("metrics").items():
+        for metric in config.functions("metrics").values():
             if problem := metric_problem(metric):
-                yield "metrics", f"{name} {problem}."
+                yield "metrics", problem
     if "trainer" not in faulty and config["trainer.tensorboard"] and find_spec("tensorboard") is None:
         yield "trainer.tensorboard", "the package tensorboard is not installed. Run: pip install tensorboard."
     made: dict[str, Any] = {}
@@ -94,17 +96,18 @@ def try_out(config: ConfigParser, faulty: Collection[str]) -> Iterator[Problem]:
             yield key, " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."
 
 
-def metric_problem(metric: Callable[[np.ndarray, np.ndarray], float]) -> str:
+def metric_problem(metric: Metric) -> str:
     """Say why a function cannot be a metric; empty if it can."""
     y_true, y_pred = np.arange(4 * N_STAGES) % N_STAGES, np.arange(4 * N_STAGES) // 4
     try:
-        value, backwards = float(metric(y_true, y_pred)), float(metric(y_true[::-1], y_pred[::-1]))
-    except Exception as error:  # a user's function raises whatever it likes
-        return f"fails on y_true and y_pred of {len(y_true)} sleep epochs ({type(error).__name__}: {error})"
-    if not np.isfinite(value):
-        return f"gives {value}, which is no number, for {len(y_true)} sleep epochs of all stages"
+        value, backwards = number(metric, y_true, y_pred), number(metric, y_true[::-1], y_pred[::-1])
+    except UserError as error:
+        return str(error)
     if not np.isclose(value, backwards, rtol=1e-9, atol=1e-12):
-        return f"depends on the order of the sleep epochs ({value:g}, backwards {backwards:g}), which a metric must not"
+        return (
+            f"Metric {metric.__name__} depends on the order of the sleep epochs ({value:g}, backwards {backwards:g}), "
+            "which a metric must not."
+        )
     return ""
 
 

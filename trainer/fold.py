@@ -108,7 +108,7 @@ def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs, subject_pa
         probabilities=selected.softmax(dim=1).numpy(),
         y_pred_last_epoch=last_epoch.argmax(dim=1).numpy(),
         probabilities_last_epoch=last_epoch.softmax(dim=1).numpy(),
-        selected_train_epoch=np.array(selected_train_epoch),
+        selected_train_epoch=selected_train_epoch,
     )
 
 

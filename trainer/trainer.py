@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
 from data_loader.windows import Windows
-from model.metric import confusion_matrix
+from model.metric import Metric, confusion_matrix, number
 from utils import ranks
 from utils.errors import UserError
 from utils.logs import LOG
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _Batch = tuple[Tensor | PackedSequence, Tensor]
-
-Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 class Trainer(BaseTrainer):
@@ -138,16 +135,12 @@ class Trainer(BaseTrainer):
         self.confusion_matrix = confusion_matrix(*labels)
         for metric, function in self.metrics.items():
             try:
-                row[f"{name}_{metric}"] = float(function(*labels))
-            except Exception as error:  # a user's function raises whatever it likes
-                raise UserError(
-                    f"The metric {metric} fails on the {name} set ({type(error).__name__}: {error}). Correct it in "
-                    "model/metric.py, or leave it out of metrics."
-                ) from error
-            if math.isnan(row[f"{name}_{metric}"]):
+                row[f"{name}_{metric}"] = number(function, *labels)
+            except UserError as error:
                 if (name, metric) == (self.evaluated_set, self.monitored):
-                    raise UserError(f"The monitored metric {metric} is no number (nan) on the {name} set.")
-                LOG.warning("The metric %s is no number (nan) on the %s set.", metric, name)
+                    raise UserError(f"{error} It is the monitor, and this is the {name} set.") from error
+                LOG.warning("%s set: %s", name, error)
+                row[f"{name}_{metric}"] = math.nan
         return row
 
     def _finite(self, train_epoch: int, *passed: Rows) -> list[Tensor]:

@@ -1,7 +1,7 @@
-"""How figures look and are written: style, colours, hypnograms, files for papers (PDF, PNG) and for pages (SVG).
+"""Style, colours and files of figures, and how hypnograms are drawn: PDF and PNG for papers, SVG for pages.
 
-The same input gives the same bytes. Nothing hangs on colour alone: what differs in colour differs in lightness too,
-and in marker or line style.
+The same input gives the same bytes. Figures can be read in grey: colours also differ in lightness, and lines in style
+or marker.
 """
 
 import re
@@ -24,7 +24,7 @@ HYPNOGRAM_ORDER = (W, REM, N1, N2, N3)
 """Stages from top to bottom."""
 
 STAGE_COLOURS = {W: "#f9edbe", REM: "#efa33a", N1: "#5596ba", N2: "#22608c", N3: "#0b2343"}
-"""Darker from stage to stage in the order of hypnograms, so that they differ in grey too."""
+"""Darker from stage to stage, in the order of hypnograms."""
 
 INK, BLUE, VERMILION, GREY = "#1b2733", "#005a8c", "#c04a00", "#6b7680"
 
@@ -60,23 +60,23 @@ _STYLE: list[Any] = [
 
 
 def styled() -> AbstractContextManager[None]:
-    """Within it figures are drawn and written in the style of this project, whatever the user's own is."""
+    """Context in which figures get the style of this project, whatever the user's own settings are."""
     return matplotlib.style.context(_STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Make a figure (inches) that no global state knows of."""
+    """Make a figure outside matplotlib's global state; width and height in inches."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
 def write_figure(directory: Path, name: str, figure: Figure, note: str | None = None) -> Path:
-    """Write a figure as SVG, PDF and PNG (300 dpi), a note above it, and return the SVG's path."""
+    """Write a figure as SVG, PDF and PNG (300 dpi), with a note above it, and return the path of the SVG."""
     if note is not None:
         figure.suptitle(note, x=0.01, ha="left", size=7.5, color=GREY)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out now, once for all formats
+    figure.set_layout_engine("none")  # the layout is final now and the same in all formats
     for suffix, metadata in _METADATA.items():
         with replacing(directory / f"{name}.{suffix}") as temporary:
             figure.savefig(temporary, format=suffix, dpi=300, metadata=metadata)
@@ -86,7 +86,7 @@ def write_figure(directory: Path, name: str, figure: Figure, note: str | None = 
 
 
 def draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour: str) -> None:
-    """Draw stages over hours as a staircase that breaks where sleep epochs are missing, REM as a thick bar.
+    """Draw stages over hours as a staircase with gaps where sleep epochs are missing, and REM as a thick bar.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour:
 
 
 def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarray) -> None:
-    """Draw the probabilities of the stages over hours, stacked, with a legend to the right; gaps stay blank.
+    """Draw the probabilities of the stages over hours, stacked, with a legend on the right; gaps stay blank.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """The folders of an experiment, `<save_dir>/<name>/fold_<k>/`, the files in them, and the predictions of a fold."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,10 @@ class Predictions:
         By the weights that the protocol selected, and by those after the last training epoch.
     probabilities, probabilities_last_epoch : ndarray of shape (n, 5), float32
         Of W, N1, N2, N3, REM.
-    selected_train_epoch : ndarray of shape (), int64
-        That the protocol selected, 1-based.
+    selected_train_epoch : int or None
+        1-based number of the training epoch that the protocol selected; None for several folds.
     y_pred_context, probabilities_context : ndarray or None
-        The same with the night around each sleep epoch, by the weights that the protocol selected, where the
-        experiment has such a model.
+        The same as `y_pred` and `probabilities`, by the model of the night context, where the experiment has one.
     """
 
     recording: np.ndarray
@@ -49,14 +49,24 @@ class Predictions:
     probabilities: np.ndarray
     y_pred_last_epoch: np.ndarray
     probabilities_last_epoch: np.ndarray
-    selected_train_epoch: np.ndarray
+    selected_train_epoch: int | None = None
     y_pred_context: np.ndarray | None = None
     probabilities_context: np.ndarray | None = None
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """Those that there are, by name."""
-        return {name: values for name, values in vars(self).items() if values is not None}
+        """Arrays with a value for each sleep epoch, by name."""
+        return {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
+
+    def take(self, chosen: np.ndarray) -> "Predictions":
+        """Take some sleep epochs: a mask, or positions in a new order."""
+        return replace(self, **{name: values[chosen] for name, values in self.arrays.items()})
+
+
+def pooled(folds: Sequence[Predictions]) -> Predictions:
+    """Concatenate the predictions of several folds."""
+    arrays: dict[str, Any] = {name: np.concatenate([fold.arrays[name] for fold in folds]) for name in folds[0].arrays}
+    return Predictions(**arrays)
 
 
 def fold_directory(experiment: Path, fold: int) -> Path:
@@ -65,27 +75,30 @@ def fold_directory(experiment: Path, fold: int) -> Path:
 
 
 def is_finished(directory: Path) -> bool:
-    """Tell whether a fold is done: its predictions are the last thing that is written."""
+    """Tell whether a fold is finished: its predictions are written last."""
     return (directory / PREDICTIONS).is_file()
 
 
 def write_predictions(directory: Path, predictions: Predictions) -> None:
-    """Write `predictions.npz`, without pickles, in one move."""
+    """Write `predictions.npz` of a fold; an earlier one is replaced only once the new one is complete."""
     with replacing(directory / PREDICTIONS) as temporary, temporary.open("wb") as file:
-        np.savez(file, **predictions.arrays)
+        np.savez(file, **predictions.arrays | {"selected_train_epoch": predictions.selected_train_epoch})
 
 
 def read_predictions(directory: Path) -> Predictions:
-    """Read the `predictions.npz` of a fold.
+    """Read `predictions.npz` of a fold.
 
     Raises
     ------
     UserError
-        The file is missing or damaged.
+        The file is missing or damaged, or an earlier version of this project wrote it.
     """
     path = directory / PREDICTIONS
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-            return Predictions(**npz)
+            values = dict(npz)
+        if "subject" in values:
+            return Predictions(selected_train_epoch=int(values.pop("selected_train_epoch")), **values)
     except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
         raise UserError(f"{path}: cannot be read ({error}). Remove it and train the fold again.") from error
+    raise UserError(f"{path}: an earlier version wrote it, without subjects. Remove it and train the fold again.")

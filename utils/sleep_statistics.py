@@ -1,4 +1,4 @@
-"""Sleep statistics of a night from its hypnogram, as the AASM manual defines them, and its changes of stage."""
+"""Sleep statistics of a night, as the AASM manual defines them, and transitions between stages."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ def sleep_statistics(
 ) -> dict[str, Any]:
     """Compute the sleep statistics of one night.
 
-    Where lights off and lights on are not known, time in bed is the scored span: from the beginning of the first
-    sleep epoch to the end of the last. Prepared recordings are cut 30 min before sleep and 30 min after it, so the true
-    sleep latency of most is 30 min by construction, and the wake after the last sleep counts for WASO, as in the AASM
-    manual. The figures compare a predicted hypnogram with the true one of the same night; they are no clinical
-    measures. Latencies begin or end at one sleep epoch, so a single wrong one can move them far.
+    Without lights off and lights on, time in bed is the scored span: from the beginning of the first sleep epoch to the
+    end of the last. Prepared recordings are cut 30 min before and after sleep. The true sleep latency of most is
+    therefore 30 min, and the wake after the last sleep counts as WASO, as in the AASM manual. So the statistics serve
+    to compare a predicted hypnogram with the true one of the same night; they are no clinical measures. A latency
+    begins or ends at a single sleep epoch: one wrong stage can change it a lot.
 
-    Sleep epochs that are missing within the span (movement, not scored) are neither sleep nor wake: they count for
-    time in bed and as time that passes in a latency, and for nothing else.
+    Sleep epochs that are missing within the span (movement, not scored) are neither sleep nor wake. They count only as
+    time in bed and as time that passes in a latency.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def sleep_statistics(
         In minutes: `time_in_bed_min`; `total_sleep_time_min`, all but W; `sleep_latency_min`, from the beginning to
         the first sleep; `waso_min`, all W after that, up to the end; `rem_latency_min`, from the first sleep to the
         first REM; `minutes_<stage>`. As fractions: `sleep_efficiency`, of time in bed, and `percent_<stage>`, in
-        percent of total sleep time, for all stages but W. None for what a night without sleep, or without REM, has
-        not.
+        percent of total sleep time, for all stages but W. None where a night without sleep, or without REM, has no
+        such value.
     """
     asleep = stages != W
     begin, end = in_bed or (sleep_epoch.min(), sleep_epoch.max() + 1)
@@ -71,21 +71,21 @@ def sleep_statistics(
 
 
 def transitions(recording: np.ndarray, sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, Any]:
-    """Count how often each stage follows each other one.
+    """Count how often each stage follows each stage.
 
     Parameters
     ----------
     recording : ndarray of shape (n,), str
     sleep_epoch : ndarray of shape (n,), int
-        Position in the night, ascending within a recording. Two sleep epochs with a gap between do not count.
+        Position in the night, ascending within a recording. A pair with a gap between does not count.
     stages : ndarray of shape (n,)
         0 to 4.
 
     Returns
     -------
     dict
-        `counts` of shape (5, 5), rows by the stage that goes before; `changes_per_night`, the mean over recordings of
-        the number of times that the stage changes.
+        `counts` of shape (5, 5), the earlier stage by row; `changes_per_night`, how often the stage changes, as a mean
+        over recordings.
     """
     adjacent = (recording[1:] == recording[:-1]) & (np.diff(sleep_epoch) == 1)
     pairs = N_STAGES * stages[:-1][adjacent] + stages[1:][adjacent]

@@ -1,16 +1,17 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from written_experiments import predictions, write_experiment
+from report_inputs import predictions, results, write_experiment
 
 from model import metric
 from report import statistics
+from report.__main__ import main
 from report.comparison import compare, comparison, experiments_table, read_experiments
 from report.results import read_results
+from report.wording import METRICS
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,16 +43,12 @@ def saved(tmp_path):
     return tmp_path
 
 
-def results(folder, **others):
-    return read_results(write_experiment(folder, **others))
-
-
 def test_subjects_of_the_shared_recordings_are_paired(saved):
-    found = compare(read_results(saved / "A"), read_results(saved / "B"))
-    assert (found["n_recordings"], found["n_subjects"]) == (4, 3)
-    assert found["own"]["protocols"] == ["released", "holdout"]
-    assert found["last_epoch"]["protocols"] == ["last_epoch", "last_epoch"]
-    difference = found["own"]["difference"]["accuracy"]
+    compared = compare(read_results(saved / "A"), read_results(saved / "B"))
+    assert (compared["n_recordings"], compared["n_subjects"]) == (4, 3)
+    assert compared["own"]["protocols"] == ["released", "holdout"]
+    assert compared["last_epoch"]["protocols"] == ["last_epoch", "last_epoch"]
+    difference = compared["own"]["difference"]["accuracy"]
     assert difference["n"] == 3
     assert difference["mean"] == pytest.approx((5 / 20 - 1 / 10 + 0) / 3)
     plain = statistics.paired_difference(np.array([0.7, 0.9, 1]), np.array([0.95, 0.8, 1]))
@@ -60,16 +57,16 @@ def test_subjects_of_the_shared_recordings_are_paired(saved):
 
 
 def test_each_experiment_is_pooled_over_the_shared_recordings_alone(saved):
-    found = compare(read_results(saved / "A"), read_results(saved / "B"))["own"]
-    assert found["first"]["accuracy"] == pytest.approx(33 / 40)
-    assert found["second"]["accuracy"] == pytest.approx(37 / 40)
+    compared = compare(read_results(saved / "A"), read_results(saved / "B"))["own"]
+    assert compared["first"]["accuracy"] == pytest.approx(33 / 40)
+    assert compared["second"]["accuracy"] == pytest.approx(37 / 40)
     y_pred = np.concatenate([wrong(0), wrong(), wrong(5, 6), wrong()])
-    for name in statistics.HEADLINE:
-        assert found["second"][name] == pytest.approx(getattr(metric, name)(np.tile(TRUE, 4), y_pred)), name
+    for name in METRICS:
+        assert compared["second"][name] == pytest.approx(getattr(metric, name)(np.tile(TRUE, 4), y_pred)), name
 
 
 def test_a_metric_of_a_subject_is_that_of_its_nights_pooled(saved):
-    found = compare(read_results(saved / "A"), read_results(saved / "B"))["own"]["difference"]["macro_f1"]
+    compared = compare(read_results(saved / "A"), read_results(saved / "B"))["own"]["difference"]["macro_f1"]
     two = np.tile(TRUE, 2)
     by_subject = [
         metric.macro_f1(two, np.array(wrong(0) + wrong()))
@@ -77,56 +74,52 @@ def test_a_metric_of_a_subject_is_that_of_its_nights_pooled(saved):
         metric.macro_f1(np.array(TRUE), np.array(wrong(5, 6))) - metric.macro_f1(np.array(TRUE), np.array(wrong(5))),
         0,
     ]
-    assert found["mean"] == pytest.approx(np.mean(by_subject))
+    assert compared["mean"] == pytest.approx(np.mean(by_subject))
 
 
 def test_the_last_training_epoch_is_compared_by_its_own_predictions(tmp_path):
     night = {"a": (TRUE, wrong())}
-    first = results(tmp_path / "A", folds={0: predictions(night)})
-    second = results(tmp_path / "B", folds={0: predictions(night, y_pred_last_epoch=wrong(0, 1, 2))})
-    found = compare(first, second)
-    assert found["own"]["difference"]["accuracy"]["mean"] == 0
-    assert found["last_epoch"]["difference"]["accuracy"]["mean"] == pytest.approx(-0.3)
+    first = results(name="A", folds={0: predictions(night)})
+    second = results(name="B", folds={0: predictions(night, y_pred_last_epoch=wrong(0, 1, 2))})
+    compared = compare(first, second)
+    assert compared["own"]["difference"]["accuracy"]["mean"] == 0
+    assert compared["last_epoch"]["difference"]["accuracy"]["mean"] == pytest.approx(-0.3)
 
 
 def test_one_shared_subject_has_neither_interval_nor_p(tmp_path):
-    first = results(tmp_path / "A", folds={0: predictions({"a": (TRUE, wrong())})})
-    found = compare(first, first)["own"]["difference"]["accuracy"]
-    assert (found["interval"], found["p_value"]) == (None, None)
+    first = results(name="A", folds={0: predictions({"a": (TRUE, wrong())})})
+    compared = compare(first, first)["own"]["difference"]["accuracy"]
+    assert (compared["interval"], compared["p_value"]) == (None, None)
     assert "With one subject there is neither interval nor p." in comparison(first, first)
 
 
 def test_experiments_without_a_shared_recording_are_refused(tmp_path):
-    first = results(tmp_path / "A", folds={0: predictions({"a": (TRUE, TRUE)})})
-    second = results(tmp_path / "B", folds={0: predictions({"b": (TRUE, TRUE)})})
+    first = results(name="A", folds={0: predictions({"a": (TRUE, TRUE)})})
+    second = results(name="B", folds={0: predictions({"b": (TRUE, TRUE)})})
     with pytest.raises(UserError, match=r"A and .*B share no recording.* one has a and others, the other b"):
         compare(first, second)
 
 
 @pytest.mark.parametrize("other", [[4, *TRUE[1:]], TRUE[:-1]])
 def test_a_recording_with_other_stages_or_of_another_length_is_refused_by_name(tmp_path, other):
-    first = results(tmp_path / "A", folds={0: predictions({"a": (TRUE, TRUE), "b": (TRUE, TRUE)})})
-    second = results(tmp_path / "B", folds={0: predictions({"a": (TRUE, TRUE), "b": (other, other)})})
+    first = results(name="A", folds={0: predictions({"a": (TRUE, TRUE), "b": (TRUE, TRUE)})})
+    second = results(name="B", folds={0: predictions({"a": (TRUE, TRUE), "b": (other, other)})})
     with pytest.raises(UserError, match="^b: other (true stages|sleep epochs) in .*B than in .*A"):
         compare(first, second)
 
 
 def test_a_recording_with_other_positions_is_refused(tmp_path):
-    first = results(tmp_path / "A", folds={0: predictions({"a": (TRUE, TRUE)})})
+    first = results(name="A", folds={0: predictions({"a": (TRUE, TRUE)})})
     moved = predictions({"a": (TRUE, TRUE)})
     moved.sleep_epoch[-1] += 1
     with pytest.raises(UserError, match="^a: other sleep epochs"):
-        compare(first, results(tmp_path / "B", folds={0: moved}))
+        compare(first, results(name="B", folds={0: moved}))
 
 
-def test_other_subjects_by_another_pattern_are_refused_and_other_names_are_not(tmp_path):
-    first, second, third = (
-        results(tmp_path / name, folds=A, pattern=pattern)
-        for name, pattern in (("A", None), ("B", r"SC4\d(\d)"), ("C", "(.*)"))
-    )
-    assert compare(first, second)["n_subjects"] == 3
-    with pytest.raises(UserError, match="subject_pattern"):
-        compare(first, third)
+def test_a_recording_of_another_subject_is_refused():
+    first, second = (results({0: predictions({"a1": (TRUE, TRUE)}, pattern=pattern)}) for pattern in (None, "(a)"))
+    with pytest.raises(UserError, match="^a1: other subject in .* subject_pattern"):
+        compare(first, second)
 
 
 def test_the_table_has_each_experiment_by_its_protocol_and_then_by_its_last_epoch(saved):
@@ -138,7 +131,7 @@ def test_the_table_has_each_experiment_by_its_protocol_and_then_by_its_last_epoc
         ["A", "last_epoch", "2/2", "40"],
         ["B", "last_epoch", "2/3", "50"],
     ]
-    assert [line.split()[-1] for line in lines] == ["4", "-", "4", "-"]
+    assert [line.split()[-1] for line in lines] == ["4", "1", "4", "1"]
     assert "by bootstrap over subjects" in note
     assert len({len(line) for line in (header, *lines)}) == 1
 
@@ -148,27 +141,25 @@ def test_the_table_has_the_pooled_figures_with_intervals_over_subjects(saved):
     y_true = np.tile(TRUE, 4)
     y_pred = np.concatenate([wrong(0, 1), wrong(0, 1, 2, 3), wrong(5), wrong()])
     subjects = np.repeat(["00", "01", "02"], [20, 10, 10])
-    between = statistics.intervals(statistics.matrices_by_group(subjects, y_true, y_pred)[1])
-    low, high = (100 * end for end in between["accuracy"])
-    assert f"  82.5 [{low:.1f}, {high:.1f}]  " in line
-    low, high = (100 * end for end in between["macro_f1"])
-    assert f"  {100 * metric.macro_f1(y_true, y_pred):.1f} [{low:.1f}, {high:.1f}]  " in line
-    f1 = metric.per_class(y_true, y_pred)["f1"]
-    assert line.split()[10:-1] == [
-        f"{metric.kappa(y_true, y_pred):.3f}",
-        *(f"{100 * value:.1f}" for value in (metric.mgm(y_true, y_pred), *f1)),
-    ]
+    counts = statistics.counts_by_group(subjects, y_true, y_pred)[1]
+    functions = {name: getattr(metric, name) for name in METRICS}
+    between = statistics.intervals(functions, statistics.resample(counts))
+    for name, scale, form in (("accuracy", 100, ".1f"), ("macro_f1", 100, ".1f"), ("kappa", 1, ".3f")):
+        low, high = (scale * end for end in between[name])
+        assert f"  {scale * functions[name](y_true, y_pred):{form}} [{low:{form}}, {high:{form}}]  " in line
+    f1 = metric.per_class(counts.sum(0))["f1"]
+    assert line.split()[-6:-1] == [f"{100 * value:.1f}" for value in f1]
 
 
-def test_a_stage_that_does_not_occur_has_no_f1(tmp_path):
-    line = experiments_table([results(tmp_path / "A", folds={0: predictions({"a": ([0, 1, 2], [0, 1, 2])})})])
-    assert line.splitlines()[1].split()[-6:] == ["100.0", "100.0", "100.0", "-", "-", "-"]
+def test_a_stage_that_does_not_occur_has_no_f1():
+    line = experiments_table([results(name="A", folds={0: predictions({"a": ([0, 1, 2], [0, 1, 2])})})])
+    assert line.splitlines()[1].split()[-6:] == ["100.0", "100.0", "100.0", "-", "-", "1"]
 
 
-def test_experiments_of_the_same_name_are_told_apart_by_their_folders(tmp_path):
-    both = [results(tmp_path / folder / "Exp1", folds=A) for folder in ("x", "y")]
+def test_experiments_of_the_same_name_are_told_apart_by_their_folders():
+    both = [results(A, name=f"{folder}/Exp1") for folder in ("x", "y")]
     lines = experiments_table(both).splitlines()
-    assert [line.split()[0] for line in lines[1:3]] == [str(found.experiment) for found in both]
+    assert [line.split()[0] for line in lines[1:3]] == [str(compared.experiment) for compared in both]
 
 
 def test_folders_that_are_no_experiments_are_passed_over_and_said(saved, log):
@@ -177,7 +168,7 @@ def test_folders_that_are_no_experiments_are_passed_over_and_said(saved, log):
     write_experiment(saved / "Begun", A)
     for path in (saved / "Begun").glob("fold_*/predictions.npz"):
         path.unlink()
-    assert [found.name for found in read_experiments(sorted(saved.iterdir()))] == ["A", "B"]
+    assert [compared.name for compared in read_experiments(sorted(saved.iterdir()))] == ["A", "B"]
     assert f"{saved / 'notes'}: passed over, no experiment there" in log.text
     assert f"{saved / 'file.txt'}: passed over, no experiment there" in log.text
     assert f"{saved / 'Begun'}: passed over, no fold is finished" in log.text
@@ -189,35 +180,28 @@ def test_folders_without_any_experiment_are_refused(tmp_path):
 
 
 @pytest.fixture
-def command():
-    """Run python -m report.report in a process of its own."""
+def command(monkeypatch, capsys):
+    """Run python -m report in this process and return exit code, standard output and standard error."""
 
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "report", *map(str, arguments)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
+        return main(), *capsys.readouterr()
 
     return run
 
 
 def test_two_experiments_give_the_table_and_the_paired_comparison(saved, command):
     before = sorted(saved.rglob("*"))
-    done = command(saved / "A", saved / "B")
-    assert (done.returncode, done.stderr) == (0, "")
-    table, paired = done.stdout.split("\n\n", 1)
+    code, out, err = command(saved / "A", saved / "B")
+    assert (code, err) == (0, "")
+    table, paired = out.split("\n\n", 1)
     assert len(table.splitlines()) == 6
     assert paired.startswith("A = A, B = B: 4 shared recordings of 3 subjects.")
     assert "Protocol released of A, holdout of B\nThese select in different ways" in paired
     accuracy = next(line for line in paired.splitlines() if line.startswith("accuracy %"))
     assert accuracy.split()[2:5] == ["82.5", "92.5", "+5.0"]
-    low, high = compare(read_results(saved / "A"), read_results(saved / "B"))["own"]["difference"]["accuracy"][
-        "interval"
-    ]
+    compared = compare(read_results(saved / "A"), read_results(saved / "B"))
+    low, high = compared["own"]["difference"]["accuracy"]["interval"]
     assert f"[{100 * low:+.1f}, {100 * high:+.1f}]" in accuracy
     assert accuracy.split()[-1] == "1"  # ranks +2 and -1, and one subject that does not differ
     assert "Protocol last_epoch\n" in paired
@@ -226,25 +210,28 @@ def test_two_experiments_give_the_table_and_the_paired_comparison(saved, command
 
 def test_three_experiments_give_the_table_alone(saved, command):
     write_experiment(saved / "C", A)
-    done = command(*sorted(saved.iterdir()))
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 8
-    assert "B - A" not in done.stdout
+    code, out, _ = command(*sorted(saved.iterdir()))
+    assert code == 0
+    assert len(out.splitlines()) == 8
+    assert "B - A" not in out
 
 
 def test_two_that_share_nothing_give_the_table_and_a_refusal(saved, command):
     write_experiment(saved / "C", {0: predictions({"night": (TRUE, TRUE)})})
-    done = command(saved / "A", saved / "C")
-    assert done.returncode == 1
-    assert len(done.stdout.splitlines()) == 6
-    assert done.stderr.startswith(f"{saved / 'A'} and {saved / 'C'} share no recording")
-    assert len(done.stderr.splitlines()) == 1
+    code, out, err = command(saved / "A", saved / "C")
+    assert code == 1
+    assert len(out.splitlines()) == 6
+    assert err.startswith(f"{saved / 'A'} and {saved / 'C'} share no recording")
+    assert len(err.splitlines()) == 1
 
 
-def test_one_experiment_gives_its_report(saved, command):
-    done = command(saved / "B")
-    assert done.returncode == 0
-    assert done.stdout == ""
-    assert done.stderr.startswith("Partial: 2 of 3 folds (0, 2); missing: 1.\nProtocol holdout (")
-    assert (saved / "B" / "fold_2" / "report.json").exists()
-    assert (saved / "B" / "fold_2" / "B_classification_report.xlsx").exists()
+def test_the_command_itself_compares_two_experiments(saved):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "report", saved / "A", saved / "B"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "B - A" in done.stdout

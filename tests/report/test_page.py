@@ -8,10 +8,12 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from report_inputs import NIGHT, night_predictions, report_of, without_extras, write_metrics
+from report_inputs import FIGURES, NIGHT, config_of, night_predictions, results
 
 from report.page import write_page
 from report.plots import write_figures
+from report.report import make_report
+from utils.experiment import pooled
 
 NIGHTS = {"SC4011E0": NIGHT, "SC4012E0": [0, 0, 1, 2, 4, 4, 2, 2], "SC4021E0": NIGHT * 3}
 MARKUP = "<b>n&1</b>\"'$x^2$</script>"
@@ -103,24 +105,38 @@ def browser(tmp_path_factory):
     browser.close()
 
 
-def write(directory, nights, change=lambda report: report, name="Exp1", protocol="released"):
-    predictions = night_predictions(nights)
-    report = change(report_of(predictions, protocol))
-    metrics = write_metrics(directory, len(nights), 3)
-    figures = write_figures(directory / "figures", report, predictions, metrics, dict.fromkeys(metrics, 2))
-    return write_page(directory, report, predictions, figures, {"name": name, "seed": 123})
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """Figures of three recordings in three folds; drawing them takes seconds, so all pages show these."""
+    folds = night_predictions(NIGHTS)
+    everything = results(folds)
+    directory = tmp_path_factory.mktemp("figures")
+    return write_figures(directory, make_report(everything), pooled(list(folds.values())), everything)
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def write(figures):
+    """Write the page of {recording: stages}, a fold for each, after a change to its report."""
+
+    def write(directory, nights, change=lambda report: None, name="Exp1", protocol="released"):
+        folds = night_predictions(nights)
+        report = make_report(results(folds, protocol, dict.fromkeys(folds, [60, 1])))
+        change(report)
+        return write_page(directory, report, pooled(list(folds.values())), figures, config_of(len(folds), name=name))
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def page(write, tmp_path_factory):
     """Page of three recordings in three folds."""
     return write(tmp_path_factory.mktemp("page"), NIGHTS)
 
 
 @pytest.fixture(scope="module")
-def odd_page(tmp_path_factory):
-    """Page of one recording with markup in its name, without intervals, statistics, calibration and one stage."""
-    return write(tmp_path_factory.mktemp("odd"), {MARKUP: [0, 0, 1, 2, 2, 4, 4, 0]}, without_extras, name=MARKUP)
+def odd_page(write, tmp_path_factory):
+    """Page of one recording, with markup in its name and without N3: no intervals, no standard deviations."""
+    return write(tmp_path_factory.mktemp("odd"), {MARKUP: [0, 0, 1, 2, 2, 4, 4, 0]}, name=MARKUP)
 
 
 class Outline(HTMLParser):
@@ -162,17 +178,16 @@ def test_the_page_is_well_formed_and_loads_nothing(which, request):
     assert sum(tag == "table" for tag, _ in outline.tags) == sum(tag == "caption" for tag, _ in outline.tags)
 
 
-def test_the_headline_names_the_protocol_at_its_figures(tmp_path):
-    predictions = night_predictions(NIGHTS)
-    report = report_of(predictions, "holdout")
+def test_the_headline_names_the_protocol_at_its_figures(write, tmp_path):
+    report = make_report(results(night_predictions(NIGHTS), "holdout"))
     text = write(tmp_path, NIGHTS, protocol="holdout").read_text(encoding="utf-8")
     rows = re.findall(r'<th scope="row" class="name">(\w+)<small>(.*?)</small>(.*?)</tr>', text, re.DOTALL)
-    assert [row[:2] for row in rows] == [(name, scores["label"]) for name, scores in report["protocols"].items()]
-    scores = report["protocols"]["holdout"]
-    low, high = scores["intervals"]["accuracy"]
-    assert f'<span class="value">{100 * scores["accuracy"]:.1f}</span>' in rows[0][2]
+    assert [row[:2] for row in rows] == [(name, figures["label"]) for name, figures in report["protocols"].items()]
+    holdout = report["protocols"]["holdout"]
+    low, high = holdout["intervals"]["accuracy"]
+    assert f'<span class="value">{100 * holdout["accuracy"]:.1f}</span>' in rows[0][2]
     assert f"<small>{100 * low:.1f} to {100 * high:.1f}</small>" in rows[0][2]
-    assert f"{scores['kappa']:.3f}" in rows[0][2]
+    assert f"{holdout['kappa']:.3f}" in rows[0][2]
 
 
 def test_a_name_with_markup_is_text(odd_page):
@@ -180,7 +195,7 @@ def test_a_name_with_markup_is_text(odd_page):
     outline = Outline(text)
     assert "b" not in [tag for tag, _ in outline.tags]
     assert sum(tag == "script" for tag, _ in outline.tags) == 2
-    assert outline.said.count(MARKUP) == 2  # as title of the page and in the table
+    assert outline.said.count(MARKUP) == 3  # as title of the page, as recording and as subject
 
 
 def test_config_versions_machine_and_seconds_are_on_the_page(page):
@@ -190,7 +205,7 @@ def test_config_versions_machine_and_seconds_are_on_the_page(page):
     assert len(re.findall(r">61</td>", page.read_text(encoding="utf-8"))) == 3
 
 
-def test_the_same_input_gives_the_same_page(page, tmp_path):
+def test_the_same_input_gives_the_same_page(page, write, tmp_path):
     assert write(tmp_path, NIGHTS).read_bytes() == page.read_bytes()
 
 
@@ -202,7 +217,7 @@ def test_the_browser_draws_every_picture_without_complaint_and_without_scrolling
     browser.open(request.getfixturevalue(which), width)
     assert browser.complaints() == []
     pictures = browser.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)")
-    assert len(pictures) == (5 if which == "page" else 3)
+    assert len(pictures) == len(FIGURES) - 1  # the script draws the night in place of the sixth
     assert all(size > 100 for size in pictures)
     assert browser.evaluate("innerWidth") == width
     assert browser.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
@@ -239,27 +254,21 @@ def test_a_columns_title_sorts_by_keyboard_and_says_how(browser, page, key):
     )
 
 
-def test_fractions_are_sorted_as_numbers(browser, tmp_path):
+def test_fractions_are_sorted_as_numbers_and_a_missing_one_to_the_end_either_way(browser, write, tmp_path):
     def change(report):
         for row, accuracy in zip(report["per_recording"], (0.75, 0.9, 0.1234), strict=True):
             row["released"]["accuracy"] = accuracy
-        return report
+        report["per_recording"][1]["released"]["kappa"] = None
+        for row in report["per_recording"][::2]:
+            row["released"]["kappa"] = row["n"] / 100
 
     browser.open(write(tmp_path, NIGHTS, change))
-    browser.evaluate("document.querySelectorAll('#recordings-table thead button')[3].click()")
+    title = "document.querySelectorAll('#recordings-table thead button')"
+    browser.evaluate(f"{title}[3].click()")
     assert shown(browser, 3) == [12.3, 75, 90]
-
-
-def test_what_has_no_value_is_sorted_to_the_end_either_way(browser, tmp_path):
-    def forget(report):
-        del report["per_recording"][0]["sleep"]["true"]["total_sleep_time_min"]
-        return report
-
-    browser.open(write(tmp_path, NIGHTS, forget))
-    column = "[...document.querySelectorAll('#recordings-table thead th')].find(th => /True sleep/.test(th.innerText))"
-    for others in (["SC4012E0", "SC4021E0"], ["SC4021E0", "SC4012E0"]):
-        browser.evaluate(f"{column}.querySelector('button').click()")
-        assert names(browser) == [*others, "SC4011E0"]
+    for others in (["SC4011E0", "SC4021E0"], ["SC4021E0", "SC4011E0"]):
+        browser.evaluate(f"{title}[5].click()")
+        assert names(browser) == [*others, "SC4012E0"]
 
 
 def test_choosing_a_recording_shows_its_night(browser, page):
@@ -269,10 +278,9 @@ def test_choosing_a_recording_shows_its_night(browser, page):
     name = next(name for name in NIGHTS if name not in browser.evaluate(said))
     browser.evaluate(f"document.querySelectorAll('{buttons}')[{list(NIGHTS).index(name)}].focus()")
     browser.press("Enter", 13, "\r")
-    predictions = night_predictions(NIGHTS)
-    of = predictions.recording == name
-    right = 100 * (predictions.y_true == predictions.y_pred)[of].mean()
-    assert browser.evaluate(said).startswith(f"Recording {name}: {right:.1f} % of {of.sum()} sleep epochs")
+    night = night_predictions(NIGHTS)[list(NIGHTS).index(name)]
+    right = 100 * (night.y_true == night.y_pred).mean()
+    assert browser.evaluate(said).startswith(f"Recording {name}: {right:.1f} % of {len(night.y_true)} sleep epochs")
     assert name in browser.evaluate("document.querySelector('#night svg title').textContent")
     assert browser.evaluate("document.querySelector('#night svg').outerHTML") != before
     pressed = "[...document.querySelectorAll('#recordings-table [aria-pressed=true]')].map(e => e.innerText)"
@@ -280,7 +288,7 @@ def test_choosing_a_recording_shows_its_night(browser, page):
     assert browser.complaints() == []
 
 
-def test_the_drawn_night_has_wake_on_top_and_leaves_dropped_sleep_epochs_blank(browser, tmp_path):
+def test_the_drawn_night_has_wake_on_top_and_leaves_dropped_sleep_epochs_blank(browser, write, tmp_path):
     browser.open(write(tmp_path, {"n1": NIGHT}))
     labels = "[...document.querySelectorAll('#night svg text')].map(e => [e.textContent, +e.getAttribute('y')])"
     stages = [label for label in browser.evaluate(labels) if label[0] in ("W", "REM", "N1", "N2", "N3")][:5]

@@ -6,35 +6,38 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.text import Text
-from report_inputs import NIGHT, night_predictions, report_of, without_extras, write_metrics
+from report_inputs import FIGURES, NIGHT, history, night_predictions, report_of, results
 
 from report import plots
+from report.report import make_report
 from utils import drawing
+from utils.experiment import pooled
 
-ALL = {"confusion_matrix", "learning_curves", "f1", "hypnogram", "bland_altman", "reliability"}
+
+def night(stages, name="a"):
+    """Predictions of one recording."""
+    return night_predictions({name: stages})[0]
 
 
-@pytest.fixture
-def draw(tmp_path):
+def draw(directory, nights, seconds=(1, 1, 1)):
     """Write all figures of {recording: stages} and return the paths of the SVG files."""
-
-    def write(nights, folder="figures", change=lambda report: report, n_train_epochs=3):
-        predictions = night_predictions(nights)
-        report = change(report_of(predictions))
-        metrics = write_metrics(tmp_path, len(nights), n_train_epochs)
-        return plots.write_figures(tmp_path / folder, report, predictions, metrics, dict.fromkeys(metrics, 1))
-
-    return write
+    folds = night_predictions(nights)
+    everything = results(folds, seconds=dict.fromkeys(folds, seconds))
+    return plots.write_figures(directory, make_report(everything), pooled(list(folds.values())), everything)
 
 
 def texts(figure):
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-def test_every_figure_is_written_as_vector_and_with_300_dots_per_inch(draw):
-    written = draw({"a": NIGHT, "b": NIGHT[::-1]})
-    assert written.keys() == ALL
-    for path in written.values():
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp("figures"), {"a": NIGHT, "b": NIGHT[::-1]})
+
+
+def test_every_figure_is_written_as_vector_and_with_300_dots_per_inch(figures):
+    assert figures.keys() == set(FIGURES)
+    for path in figures.values():
         svg = ElementTree.parse(path).getroot()
         size = [300 / 72 * float(svg.get(side).removesuffix("pt")) for side in ("width", "height")]
         assert struct.unpack(">II", path.with_suffix(".png").read_bytes()[16:24]) == pytest.approx(size, abs=1)
@@ -42,37 +45,25 @@ def test_every_figure_is_written_as_vector_and_with_300_dots_per_inch(draw):
         pdf = path.with_suffix(".pdf").read_bytes()
         assert pdf.startswith(b"%PDF")
         assert b"/Subtype /Image" not in pdf
-    assert len(list(path.parent.iterdir())) == 3 * len(ALL)
+    assert len(list(path.parent.iterdir())) == 3 * len(FIGURES)
 
 
-def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings_are(draw):
-    before = draw({"a": NIGHT, "b": NIGHT[::-1]}, "before")
+def test_the_same_input_gives_the_same_bytes_whatever_the_users_settings_are(figures, tmp_path):
     with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 5, "svg.hashsalt": None}):
-        after = draw({"a": NIGHT, "b": NIGHT[::-1]}, "after")
+        again = draw(tmp_path, {"a": NIGHT, "b": NIGHT[::-1]})
         assert matplotlib.rcParams["font.size"] == 20
-    for name, path in before.items():
+    for name, path in figures.items():
         for suffix in (".svg", ".pdf", ".png"):
-            assert path.with_suffix(suffix).read_bytes() == after[name].with_suffix(suffix).read_bytes(), name
+            assert path.with_suffix(suffix).read_bytes() == again[name].with_suffix(suffix).read_bytes(), name
 
 
-def test_one_recording_one_fold_and_one_training_epoch_are_enough(draw):
-    assert draw({"a": NIGHT}, n_train_epochs=1).keys() == ALL
+def test_one_recording_without_n3_one_fold_and_one_training_epoch_are_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "write_figure", lambda *arguments: arguments[2].draw_without_rendering())
+    assert draw(tmp_path, {"$x^2<b>&_\\frac": [0, 0, 1, 2, 2, 4]}, seconds=(1,)).keys() == set(FIGURES)
 
 
-def test_what_the_report_does_not_know_is_not_drawn(draw):
-    assert draw({"a": NIGHT}, change=without_extras).keys() == ALL - {"bland_altman", "reliability"}
-
-
-def test_a_stage_that_is_missing_leaves_the_others(draw):
-    written = draw({"a": [0, 0, 1, 2, 2, 4], "b": [0, 2, 2, 1, 4, 4]})
-    assert written.keys() == ALL
-
-
-def test_a_name_with_markup_and_mathematics_is_drawn_as_text(draw):
-    written = draw({"$x^2<b>&_\\frac": NIGHT})
-    assert ElementTree.parse(written["hypnogram"]).getroot().tag.endswith("svg")
-    assert "<b>" not in written["hypnogram"].read_text()
-    figure = plots.hypnogram(night_predictions({"$x^2<b>&": NIGHT}), "$x^2<b>&")
+def test_a_name_with_markup_and_mathematics_is_drawn_as_text():
+    figure = plots.hypnogram(night(NIGHT, "$x^2<b>&"), "$x^2<b>&")
     assert figure.axes[0].get_title() + figure.axes[0].get_title("left") == "Recording $x^2<b>&: true stages"
 
 
@@ -85,7 +76,7 @@ def test_the_confusion_matrix_shows_percent_of_the_true_stage_and_counts():
 
 
 def test_hypnograms_have_wake_on_top_and_n3_at_the_bottom():
-    axes = plots.hypnogram(night_predictions({"a": NIGHT}), "a").axes[0]
+    axes = plots.hypnogram(night(NIGHT), "a").axes[0]
     bottom, top = axes.get_ylim()
     assert bottom > top
     assert [label.get_text() for label in axes.get_yticklabels()] == ["W", "REM", "N1", "N2", "N3"]
@@ -94,7 +85,7 @@ def test_hypnograms_have_wake_on_top_and_n3_at_the_bottom():
 
 
 def test_dropped_sleep_epochs_are_blank_in_hypnogram_and_hypnodensity():
-    figure = plots.hypnogram(night_predictions({"a": NIGHT}), "a")
+    figure = plots.hypnogram(night(NIGHT), "a")
     for axes in figure.axes[:2]:
         spans = [(line.get_xdata()[0] * 120, line.get_xdata()[-1] * 120) for line in axes.lines[::2]]
         np.testing.assert_allclose(spans, [(20, 25), (27, 32)])
@@ -103,22 +94,33 @@ def test_dropped_sleep_epochs_are_blank_in_hypnogram_and_hypnodensity():
 
 
 def test_the_layers_of_the_hypnodensity_add_up_to_all_with_wake_on_top():
-    layers = plots.hypnogram(night_predictions({"a": NIGHT}), "a").axes[2].patches
+    layers = plots.hypnogram(night(NIGHT), "a").axes[2].patches
     assert [layer.get_label() for layer in layers] == ["N3", "N2", "N1", "REM", "W"]
     np.testing.assert_allclose(layers[-1].get_data().values[:5], 100, rtol=1e-5)
     np.testing.assert_array_equal(layers[0].get_data().baseline, 0)
 
 
-def test_learning_curves_mark_the_selected_training_epoch_of_each_fold(tmp_path):
-    figure = plots.learning_curves(write_metrics(tmp_path, 2, 4), {0: 3, 1: 1})
-    marked = [line for line in figure.axes[0].lines if line.get_label() == "selected training epoch"]
+def test_learning_curves_mark_the_selected_training_epoch_of_each_fold():
+    histories = {fold: history(fold, [1] * 4) for fold in range(2)}
+    figure = plots.learning_curves(histories, {0: 3, 1: 1})
+    marked = figure.axes[0].lines[2::3]
     assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in marked] == [([3], [1 / 3]), ([1], [2])]
+    assert [axes.get_title() + axes.get_title("left") for axes in figure.axes] == [
+        "Loss",
+        "Accuracy (%)",
+        "Macro F1 (%)",
+    ]
 
 
-@pytest.mark.parametrize(("scored_on", "words"), [("test", "test subjects"), ("valid", "validation subjects")])
-def test_learning_curves_say_whom_they_score(tmp_path, scored_on, words):
-    figure = plots.learning_curves(write_metrics(tmp_path, 1, 2, scored_on), {})
-    assert words in [text.get_text() for text in figure.legends[0].get_texts()]
+def test_learning_curves_show_the_metrics_that_the_configuration_has():
+    only_accuracy = history().drop(columns=["train_macro_f1", "test_macro_f1"])
+    assert len(plots.learning_curves({0: only_accuracy}, {0: 1}).axes) == 2
+
+
+@pytest.mark.parametrize(("evaluated_set", "words"), [("test", "test subjects"), ("valid", "validation subjects")])
+def test_learning_curves_say_on_whom_they_are_evaluated(evaluated_set, words):
+    figure = plots.learning_curves({0: history(evaluated_set=evaluated_set)}, {0: 1})
+    assert [text.get_text() for text in figure.legends[0].get_texts()][1] == words
 
 
 def test_bland_altman_compares_each_recording_in_minutes_and_percent():
@@ -132,12 +134,13 @@ def test_bland_altman_compares_each_recording_in_minutes_and_percent():
         assert f"mean\n{mean:+.1f}".replace("-", "−") in texts(figure)
 
 
-def test_f1_is_drawn_with_its_interval_and_a_stage_without_one_is_left_out():
+def test_f1_is_drawn_with_its_interval_where_there_is_one():
     per_class = {stage: {"f1": 0.5, "f1_interval": [0.4, 0.7]} for stage in ("W", "N1", "N2", "N3")}
-    per_class["REM"] = {"f1": None, "f1_interval": None}
+    per_class["REM"] = {"f1": 0, "f1_interval": None}
     figure = plots.f1_by_stage({"holdout": {"label": "tested once", "per_class": per_class}})
-    assert texts(figure) == ["50.0"] * 4
-    assert [figure.axes[0].lines[0].get_ydata().tolist()] == [pytest.approx([40, 70])]
+    assert texts(figure) == ["50.0"] * 4 + ["0.0"]
+    assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([40, 70])
+    assert len(figure.axes[0].lines) == 2 * 4 + 1
 
 
 def test_the_reliability_diagram_leaves_empty_bins_out():
@@ -162,18 +165,17 @@ def crowded_report(nights):
 
 
 @pytest.mark.parametrize("n_nights", [1, 2, 20])
-def test_no_text_of_a_figure_is_cut_off_or_lies_on_another(tmp_path, n_nights):
+def test_no_text_of_a_figure_is_cut_off_or_lies_on_another(n_nights):
     nights = {f"a-recording-with-a-rather-long-name-{number:02}": NIGHT * 30 for number in range(n_nights)}
-    report, predictions = crowded_report(nights), night_predictions(nights)
-    scores = report["protocols"]["released"]
+    report, folds = crowded_report(nights), night_predictions(nights)
     with drawing.styled():
         figures = [
             plots.confusion_matrix((10**6 * np.ones((5, 5), int)).tolist()),
-            plots.learning_curves(write_metrics(tmp_path, n_nights, 100), {0: 3}),
+            plots.learning_curves({fold: history(fold, [1] * 100) for fold in folds}, dict.fromkeys(folds, 3)),
             plots.f1_by_stage(report["protocols"]),
-            plots.hypnogram(predictions, next(iter(nights))),
+            plots.hypnogram(folds[0], next(iter(nights))),
             plots.bland_altman(report, "released"),
-            plots.reliability(scores["calibration"]),
+            plots.reliability(report["protocols"]["released"]["calibration"]),
         ]
         for figure in figures:
             figure.suptitle("Protocol", x=0.01, ha="left")

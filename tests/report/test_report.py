@@ -2,14 +2,14 @@ import json
 import math
 import sys
 
-import numpy as np
 import pytest
 from openpyxl import load_workbook
+from report_inputs import blank_figures, predictions, report_of, results, write_experiment
 
-from report import report
-from report.report import make_report, summary, tables, write_report, write_report_if_complete
-from utils.errors import UserError
-from utils.experiment import Predictions, fold_directory, write_predictions
+from report.__main__ import main
+from report.report import make_report, write_report, write_report_if_complete
+from report.results import read_results
+from report.tables import summary, tables, write_workbook
 from utils.logs import log_to_console
 
 STAGES = ("W", "N1", "N2", "N3", "REM")
@@ -17,25 +17,12 @@ RELEASED = "released (selected on the test fold, optimistic)"
 LAST_EPOCH = "last_epoch (the last training epoch, which selects nothing)"
 
 
-def predictions(recordings, y_true, y_pred, y_pred_last_epoch):
-    n = len(y_true)
-    even = np.full((n, 5), 0.2, np.float32)
-    return Predictions(
-        recording=np.array(recordings),
-        sleep_epoch=np.arange(n, dtype=np.int32),
-        y_true=np.array(y_true),
-        y_pred=np.array(y_pred),
-        probabilities=even,
-        y_pred_last_epoch=np.array(y_pred_last_epoch),
-        probabilities_last_epoch=even,
-    )
-
-
 def folds():
     """Two folds, three recordings, ten sleep epochs; the hand-worked example of tests/model/test_metric.py, pooled."""
+    first = {"b": ([0, 0, 0], [0, 0, 1]), "a": ([1, 1, 2], [1, 2, 2])}
     return {
-        0: predictions(["b", "b", "b", "a", "a", "a"], [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0]),
-        1: predictions(["c", "c", "c", "c"], [2, 2, 2, 4], [2, 0, 0, 4], [2, 2, 2, 4]),
+        0: predictions(first, [0, 0, 0, 0, 0, 0]),
+        1: predictions({"c": ([2, 2, 2, 4], [2, 0, 0, 4])}, [2, 2, 2, 4]),
     }
 
 
@@ -53,7 +40,7 @@ BY_STAGE = {
 
 
 def test_the_figures_are_those_of_all_predictions_pooled():
-    released = make_report(folds())["protocols"]["released"]
+    released = report_of(folds())["protocols"]["released"]
     assert released["label"] == "selected on the test fold, optimistic"
     assert released["n"] == 10
     assert released["confusion_matrix"] == MATRIX
@@ -61,12 +48,12 @@ def test_the_figures_are_those_of_all_predictions_pooled():
     assert headline == pytest.approx({"accuracy": 0.6, "macro_f1": MACRO_F1, "kappa": KAPPA, "mgm": MGM})
     assert released["per_class"].keys() == set(STAGES)
     for stage, figures in BY_STAGE.items():
-        found = {name: released["per_class"][stage][name] for name in figures}
-        assert found == pytest.approx(figures), stage
+        shown = {name: released["per_class"][stage][name] for name in figures}
+        assert shown == pytest.approx(figures), stage
 
 
 def test_the_last_training_epoch_has_figures_of_its_own():
-    last = make_report(folds())["protocols"]["last_epoch"]
+    last = report_of(folds())["protocols"]["last_epoch"]
     assert last["label"] == "the last training epoch, which selects nothing"
     assert last["accuracy"] == pytest.approx(0.7)
     assert last["confusion_matrix"] == [
@@ -80,35 +67,30 @@ def test_the_last_training_epoch_has_figures_of_its_own():
 
 
 def test_each_fold_and_each_recording_has_a_row():
-    made = make_report(folds())
-    assert [(row["fold"], row["n"]) for row in made["per_fold"]] == [(0, 6), (1, 4)]
-    assert [row["released"]["accuracy"] for row in made["per_fold"]] == pytest.approx([4 / 6, 2 / 4])
-    assert [row["last_epoch"]["accuracy"] for row in made["per_fold"]] == pytest.approx([3 / 6, 1])
-    assert [(row["recording"], row["n"]) for row in made["per_recording"]] == [("a", 3), ("b", 3), ("c", 4)]
-    assert [row["released"]["accuracy"] for row in made["per_recording"]] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
+    report = report_of(folds())
+    assert [(row["fold"], row["n"]) for row in report["per_fold"]] == [(0, 6), (1, 4)]
+    assert [row["released"]["accuracy"] for row in report["per_fold"]] == pytest.approx([4 / 6, 2 / 4])
+    assert [row["last_epoch"]["accuracy"] for row in report["per_fold"]] == pytest.approx([3 / 6, 1])
+    assert [(row["recording"], row["n"]) for row in report["per_recording"]] == [("a", 3), ("b", 3), ("c", 4)]
+    assert [row["released"]["accuracy"] for row in report["per_recording"]] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
     # c: W none true, N2 one of three right, REM right: F1 0, 1/2, 1
-    assert made["per_recording"][2]["released"]["macro_f1"] == pytest.approx(1 / 2)
+    assert report["per_recording"][2]["released"]["macro_f1"] == pytest.approx(1 / 2)
 
 
 def test_figures_of_a_holdout_say_so():
-    protocols = make_report(folds(), "holdout")["protocols"]
+    protocols = report_of(folds(), "holdout")["protocols"]
     assert set(protocols) == {"holdout", "last_epoch"}
     assert protocols["holdout"]["label"] == "selected on the validation subjects, tested once"
     assert protocols["holdout"]["confusion_matrix"] == MATRIX
 
 
-def test_the_order_of_the_folds_changes_nothing():
-    backwards = dict(reversed(folds().items()))
-    assert make_report(backwards) == make_report(folds())
-
-
 def test_the_report_is_plain_values_that_json_can_hold():
-    made = make_report(folds())
-    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    report = report_of(folds())
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 def test_one_stage_throughout_gives_a_report_without_holes():
-    same = make_report({0: predictions(["a"] * 3, [2, 2, 2], [2, 2, 2], [3, 3, 3])})
+    same = report_of({0: predictions({"a": ([2, 2, 2], [2, 2, 2])}, [3, 3, 3])})
     assert same["protocols"]["released"]["accuracy"] == 1
     assert same["protocols"]["released"]["kappa"] == 0
     assert same["protocols"]["last_epoch"]["macro_f1"] == 0
@@ -117,7 +99,7 @@ def test_one_stage_throughout_gives_a_report_without_holes():
 
 
 def test_the_summary_says_both_protocols_with_their_labels():
-    text = summary(make_report(folds()))
+    text = summary(report_of(folds()))
     released, last = text.split("Protocol ")[1:]
     assert released.startswith(f"{RELEASED}: 10 sleep epochs\n")
     assert last.startswith(f"{LAST_EPOCH}: 10 sleep epochs\n")
@@ -130,44 +112,49 @@ def test_the_summary_says_both_protocols_with_their_labels():
 @pytest.fixture
 def experiment(tmp_path):
     """An experiment of three folds, of which the first two are finished."""
-    directory = tmp_path / "saved" / "Exp 1"
-    for number, fold in folds().items():
-        write_predictions(fold_directory(directory, number), fold)
-        config = {"name": "Exp 1", "data_loader": {"args": {"num_folds": 3}}}
-        (fold_directory(directory, number) / "config.json").write_text(json.dumps(config))
-    return directory
+    return write_experiment(tmp_path / "saved" / "Exp 1", folds(), num_folds=3)
 
 
-@pytest.fixture
-def workbook(experiment):
-    write_report(experiment, [0, 1])
-    return load_workbook(experiment / "fold_1" / "Exp 1_classification_report.xlsx")
+@pytest.fixture(scope="module")
+def workbook(tmp_path_factory):
+    path = tmp_path_factory.mktemp("workbook") / "report.xlsx"
+    write_workbook(path, report_of(folds()))
+    return load_workbook(path)
 
 
 def rows(sheet):
     """Rows of a sheet as mappings from the titles of its columns; cells that are merged downwards are filled."""
     titles, *lines = ([cell.value for cell in line] for line in sheet.iter_rows())
     assert len(set(titles)) == len(titles)
-    found = []
+    shown = []
     for line in lines:
-        first = line[0] if line[0] is not None else found[-1][titles[0]]
-        found.append(dict(zip(titles, [first, *line[1:]], strict=True)))
-    return found
+        first = line[0] if line[0] is not None else shown[-1][titles[0]]
+        shown.append(dict(zip(titles, [first, *line[1:]], strict=True)))
+    return shown
 
 
-def test_the_report_lands_in_the_last_folds_folder(experiment):
-    made = write_report(experiment, [0, 1])
-    expected = make_report(folds(), missing=[2])
-    assert json.loads((experiment / "fold_1" / "report.json").read_text()) == made == expected
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Write the page without drawing its figures, which takes seconds."""
+    monkeypatch.setattr("report.plots.write_figures", lambda directory, *_: blank_figures(directory))
+
+
+def test_the_report_lands_in_the_last_folds_folder(experiment, log):
+    report = write_report(read_results(experiment))
+    assert json.loads((experiment / "fold_1" / "report.json").read_text()) == report
+    assert report == make_report(results(folds(), num_folds=3))
     assert {path.name for path in (experiment / "fold_1").iterdir()} == {
         "predictions.npz",
         "config.json",
+        "metrics.csv",
         "report.json",
         "report.html",
         "figures",
         "Exp 1_classification_report.xlsx",
     }
     assert not (experiment / "fold_0" / "report.json").exists()
+    assert summary(report) in log.messages
+    assert "Exp 1_classification_report.xlsx" in log.text
 
 
 def test_the_workbook_begins_with_the_five_tables(workbook):
@@ -183,21 +170,21 @@ def test_the_overall_sheet_has_percents_but_for_kappa(workbook):
 
 
 def test_the_sheet_per_class_has_percents_and_the_support_as_a_count(workbook):
-    found = rows(workbook["per class"])
-    assert [row["stage"] for row in found] == [*STAGES, *STAGES]
-    assert [row["protocol"] for row in found] == [RELEASED] * 5 + [LAST_EPOCH] * 5
+    shown = rows(workbook["per class"])
+    assert [row["stage"] for row in shown] == [*STAGES, *STAGES]
+    assert [row["protocol"] for row in shown] == [RELEASED] * 5 + [LAST_EPOCH] * 5
     titles = {"precision %": "precision", "recall %": "recall", "F1 %": "f1", "G-mean %": "g_mean"}
-    for row, figures in zip(found, BY_STAGE.values(), strict=False):
+    for row, figures in zip(shown, BY_STAGE.values(), strict=False):
         assert [row[title] for title in titles] == pytest.approx([100 * figures[name] for name in titles.values()])
         assert row["support"] == figures["support"]
         assert type(row["support"]) is int
 
 
 def test_the_confusion_sheet_has_counts_beside_percents_of_the_true_stage(workbook):
-    found = rows(workbook["confusion matrix"])
-    assert [row["true stage"] for row in found] == [*STAGES, *STAGES]
-    assert [[row[f"{stage} (count)"] for stage in STAGES] for row in found[:5]] == MATRIX
-    percents = [[row[f"{stage} (% of row)"] for stage in STAGES] for row in found[:5]]
+    shown = rows(workbook["confusion matrix"])
+    assert [row["true stage"] for row in shown] == [*STAGES, *STAGES]
+    assert [[row[f"{stage} (count)"] for stage in STAGES] for row in shown[:5]] == MATRIX
+    percents = [[row[f"{stage} (% of row)"] for stage in STAGES] for row in shown[:5]]
     assert percents[0] == pytest.approx([200 / 3, 100 / 3, 0, 0, 0])
     assert percents[2] == pytest.approx([50, 0, 50, 0, 0])
     assert percents[3] == [0, 0, 0, 0, 0]
@@ -211,24 +198,18 @@ def test_the_confusion_sheet_has_counts_beside_percents_of_the_true_stage(workbo
     ],
 )
 def test_the_sheets_of_folds_and_recordings_have_both_protocols_side_by_side(workbook, sheet, key, names, n, accuracy):
-    found = rows(workbook[sheet])[: len(names)]
-    assert [row[key] for row in found] == names
-    assert [row["n"] for row in found] == n
-    assert [row["released: accuracy %"] for row in found] == pytest.approx(accuracy)
+    shown = rows(workbook[sheet])[: len(names)]
+    assert [row[key] for row in shown] == names
+    assert [row["n"] for row in shown] == n
+    assert [row["released: accuracy %"] for row in shown] == pytest.approx(accuracy)
     figures = {"accuracy %", "macro F1 %", "kappa", "MGm %"}
-    assert {f"{protocol}: {name}" for protocol in ("released", "last_epoch") for name in figures} <= found[0].keys()
+    assert {f"{protocol}: {name}" for protocol in ("released", "last_epoch") for name in figures} <= shown[0].keys()
 
 
-def test_the_headline_goes_to_the_log(experiment, log):
-    write_report(experiment, [0, 1])
-    assert summary(make_report(folds(), missing=[2])) in log.messages
-    assert "Exp 1_classification_report.xlsx" in log.text
-
-
-def test_the_report_is_made_when_all_folds_are_there_and_not_before(experiment):
+def test_the_report_is_written_when_all_folds_are_there_and_not_before(experiment, no_figures):
     write_report_if_complete(experiment, 3)
     assert not list(experiment.glob("fold_*/report.json"))
-    write_predictions(fold_directory(experiment, 2), folds()[0])
+    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
     log_to_console(1)
     write_report_if_complete(experiment, 3)
     assert [path.parent.name for path in experiment.glob("fold_*/report.json")] == ["fold_2"]
@@ -238,38 +219,37 @@ def test_the_report_is_made_when_all_folds_are_there_and_not_before(experiment):
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Run python -m report.report and return exit code and what it says."""
+    """Run python -m report in this process and return its exit code and standard error."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["report.report", *map(str, arguments)])
-        return report.main(), capsys.readouterr().err
+        monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
+        return main(), capsys.readouterr().err
 
     return run
 
 
-def test_on_demand_the_report_of_the_folds_that_are_there_says_in_every_file_of_which(experiment, command):
-    code, said = command(experiment)
+def test_the_report_of_the_folds_that_are_there_says_in_every_file_of_which(experiment, command, no_figures):
+    code, err = command(experiment)
     assert code == 0
     note = "Partial: 2 of 3 folds (0, 1); missing: 2"
-    assert said.splitlines()[0] == f"{note}."
+    assert err.splitlines()[0] == f"{note}."
     directory = experiment / "fold_1"
-    made = json.loads((directory / "report.json").read_text())
-    assert made == make_report(folds(), missing=[2])
-    assert made["folds"] == {"finished": [0, 1], "missing": [2]}
+    report = json.loads((directory / "report.json").read_text())
+    assert report["folds"] == {"finished": [0, 1], "missing": [2]}
     assert f"{note}." in (directory / "report.html").read_text()
     overall = rows(load_workbook(directory / "Exp 1_classification_report.xlsx")["overall"])
     assert [row["folds"] for row in overall] == [note, note]
 
 
-def test_on_demand_the_folds_need_not_be_the_first_ones(experiment, command):
+def test_the_folds_need_not_be_the_first_ones(experiment, command, no_figures):
     (experiment / "fold_0" / "predictions.npz").unlink()
-    code, said = command(experiment)
-    assert (code, said.splitlines()[0]) == (0, "Partial: 1 of 3 folds (1); missing: 0, 2.")
+    code, err = command(experiment)
+    assert (code, err.splitlines()[0]) == (0, "Partial: 1 of 3 folds (1); missing: 0, 2.")
     assert [row["fold"] for row in json.loads((experiment / "fold_1" / "report.json").read_text())["per_fold"]] == [1]
 
 
-def test_when_none_is_missing_nothing_is_said_of_it(experiment, command):
-    write_predictions(fold_directory(experiment, 2), folds()[0])
+def test_when_no_fold_is_missing_the_report_is_not_called_partial(experiment, command, no_figures):
+    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
     assert "Partial" not in command(experiment)[1]
     directory = experiment / "fold_2"
     assert "Partial" not in (directory / "report.html").read_text()
@@ -277,32 +257,17 @@ def test_when_none_is_missing_nothing_is_said_of_it(experiment, command):
     assert [row["folds"] for row in overall] == ["all 3", "all 3"]
 
 
-def test_an_experiment_without_a_finished_fold_is_told(experiment, command):
-    for number in (0, 1):
-        (experiment / f"fold_{number}" / "predictions.npz").unlink()
-    code, said = command(experiment)
-    assert code == 1
-    assert said == f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.\n"
-
-
-def test_a_folder_that_is_no_experiment_is_told(tmp_path, command):
-    code, said = command(tmp_path)
-    assert code == 1
-    assert "no experiment here" in said
-
-
-def test_predictions_that_are_damaged_are_told(experiment, command):
+def test_a_user_error_is_one_line_and_exit_code_1(experiment, command):
     (experiment / "fold_0" / "predictions.npz").write_bytes(b"")
-    code, said = command(experiment)
+    code, err = command(experiment)
     assert code == 1
-    assert "fold_0/predictions.npz: cannot be read" in said
-    with pytest.raises(UserError, match="predictions.npz: cannot be read"):
-        write_report(experiment, [0, 1])
+    assert "fold_0/predictions.npz: cannot be read" in err
+    assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]"])
-def test_a_damaged_configuration_is_told(experiment, command, content):
-    (experiment / "fold_0" / "config.json").write_text(content)
-    code, said = command(experiment)
+def test_a_file_that_is_missing_is_one_line_and_exit_code_1(experiment, command):
+    (experiment / "fold_1" / "metrics.csv").unlink()
+    code, err = command(experiment)
     assert code == 1
-    assert "config.json" in said
+    assert "fold_1/metrics.csv" in err
+    assert err.count("\n") == 1

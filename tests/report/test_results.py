@@ -1,55 +1,59 @@
 import pytest
-from written_experiments import predictions, write_experiment
+from report_inputs import predictions, write_experiment
 
-from report.results import PROTOCOLS, read_results, subjects_of, typical_recording
+from report.results import PROTOCOLS, read_results, typical_recording
 from utils.errors import UserError
 from utils.experiment import CONTEXT
 
 
-def fold(name):
-    return predictions({name: ([0, 1, 2], [0, 1, 1])})
+def fold(name, selected=1):
+    return predictions({name: ([0, 1, 2], [0, 1, 1])}, selected=selected)
 
 
 def test_results_are_those_of_the_finished_folds(tmp_path):
-    folds = {2: fold("c"), 0: fold("a")}
-    found = read_results(
-        write_experiment(tmp_path / "Exp", folds, 3, "holdout", "(.)", {0: [1.5, 2], 2: [10]}),
-    )
-    assert (found.name, found.num_folds, found.protocol, found.subject_pattern) == ("Exp", 3, "holdout", "(.)")
-    assert list(found.folds) == [0, 2]
-    assert found.missing == [1]
-    assert found.folds[2].recording.tolist() == ["c"] * 3
-    assert found.seconds == {0: 3.5, 2: 10}
+    folds = {2: fold("c", selected=4), 0: fold("a")}
+    results = read_results(write_experiment(tmp_path / "Exp", folds, 3, "holdout", {0: [1.5, 2], 2: [10]}))
+    assert (results.name, results.num_folds, results.protocol) == ("Exp", 3, "holdout")
+    assert list(results.folds) == [0, 2]
+    assert results.missing == [1]
+    assert results.folds[2].recording.tolist() == ["c"] * 3
+    assert results.folds[2].selected_train_epoch == 4
+    assert results.seconds == {0: 3.5, 2: 10}
+    assert results.histories[0]["train_epoch"].tolist() == [1, 2]
 
 
-def test_a_configuration_without_a_protocol_is_of_the_released_one(tmp_path):
-    assert read_results(write_experiment(tmp_path, {0: fold("a")})).protocol == "released"
+@pytest.mark.parametrize("content", ["", "train_epoch\n1\n", "seconds\nlong\n"])
+def test_a_damaged_history_is_named(tmp_path, content):
+    experiment = write_experiment(tmp_path, {0: fold("a")})
+    (experiment / "fold_0" / "metrics.csv").write_text(content)
+    with pytest.raises(UserError, match=r"fold_0/metrics.csv: cannot be read"):
+        read_results(experiment)
 
 
-@pytest.mark.parametrize("content", [None, "", "train_epoch\n1\n", "seconds\nlong\n"])
-def test_a_fold_that_does_not_tell_its_time_is_left_out(tmp_path, content):
-    experiment = write_experiment(tmp_path, {0: fold("a"), 1: fold("b")}, seconds={1: [4]})
-    if content is not None:
-        (experiment / "fold_0" / "metrics.csv").write_text(content)
-    assert read_results(experiment).seconds == {1: 4}
-
-
-def test_the_time_of_a_model_of_the_night_counts(tmp_path):
+def test_the_time_of_the_night_context_counts(tmp_path):
     experiment = write_experiment(tmp_path, {0: fold("a"), 1: fold("b")}, seconds={0: [3, 4], 1: [5]})
     (experiment / "fold_0" / CONTEXT).mkdir()
     (experiment / "fold_0" / CONTEXT / "metrics.csv").write_text("train_epoch,seconds\n1,0.5\n2,1\n")
     assert read_results(experiment).seconds == {0: 8.5, 1: 5}
 
 
-def test_folds_can_be_chosen(tmp_path):
-    experiment = write_experiment(tmp_path, {0: fold("a"), 1: fold("b")})
-    assert list(read_results(experiment, [1]).folds) == [1]
+def test_the_published_metrics_come_first_then_the_others_of_the_configuration(tmp_path, n1_f1):
+    results = read_results(write_experiment(tmp_path, {0: fold("a")}, metrics=["n1_f1", "kappa"]))
+    assert list(results.metrics) == ["accuracy", "macro_f1", "kappa", "mgm", "n1_f1"]
+    assert results.metrics["n1_f1"] is n1_f1
+
+
+def test_a_metric_that_is_no_longer_there_is_named_and_left_out(tmp_path, log):
+    results = read_results(write_experiment(tmp_path, {0: fold("a")}, metrics=["gone"]))
+    assert list(results.metrics) == ["accuracy", "macro_f1", "kappa", "mgm"]
+    (message,) = log.messages
+    assert message.endswith("fold_0/config.json: no metric gone in model/metric.py any more; the report leaves it out.")
 
 
 def test_an_experiment_without_a_finished_fold_is_refused(tmp_path):
     experiment = write_experiment(tmp_path, {0: fold("a")})
     (experiment / "fold_0" / "predictions.npz").unlink()
-    with pytest.raises(UserError, match="no fold is finished"):
+    with pytest.raises(UserError, match="no fold is finished. Train one with train_Kfold_CV.py"):
         read_results(experiment)
 
 
@@ -73,12 +77,6 @@ def test_a_protocol_that_does_not_exist_is_named(tmp_path):
 
 def test_each_protocol_says_what_selected():
     assert PROTOCOLS["holdout"] == "selected on the validation subjects, tested once"
-
-
-def test_each_sleep_epoch_has_the_subject_of_its_recording():
-    recordings = predictions({"SC4012E0": ([0], [0]), "SC4001E0": ([0, 0], [0, 0]), "SC4011E0": ([0], [0])}).recording
-    assert subjects_of(recordings, None).tolist() == ["01", "00", "00", "01"]
-    assert subjects_of(recordings, "SC40.(.)").tolist() == ["2", "1", "1", "1"]
 
 
 def test_the_typical_recording_is_that_of_median_accuracy():

@@ -2,39 +2,21 @@ import math
 
 import numpy as np
 import pytest
+from report_inputs import predictions, report_of
 from scipy.stats import wilcoxon
-from written_experiments import predictions
 
 from model import metric
 from report import statistics
-from report.report import make_report
+from report.wording import METRICS
 
 
 def stages(rng, n, occurring=5):
     return rng.integers(0, occurring, n), rng.integers(0, occurring, n)
 
 
-@pytest.mark.parametrize("occurring", [5, 4, 2, 1])
-def test_the_metrics_of_many_matrices_are_those_of_the_metric_module(occurring):
-    rng = np.random.default_rng(occurring)
-    drawn = [stages(rng, n, occurring) for n in (1, 2, 3, 5, 10, 100, 1000) for _ in range(5)]
-    found = statistics.scores(np.stack([metric.confusion_matrix(*pair) for pair in drawn]))
-    for name in statistics.HEADLINE:
-        expected = [getattr(metric, name)(*pair) for pair in drawn]
-        np.testing.assert_allclose(found[name], expected, rtol=1e-12, atol=1e-12, err_msg=name)
-    f1 = np.array([metric.per_class(*pair)["f1"] for pair in drawn])
-    np.testing.assert_allclose(np.nan_to_num(found["f1"]), f1, rtol=1e-12)
-    absent = np.array([[stage not in np.union1d(*pair) for stage in range(5)] for pair in drawn])
-    np.testing.assert_array_equal(np.isnan(found["f1"]), absent)
-
-
-def test_every_metric_of_the_metric_module_has_an_interval():
-    assert set(statistics.HEADLINE) == set(metric.__all__)
-
-
-def test_matrices_are_counted_for_each_group():
+def test_confusion_matrices_are_counted_for_each_group():
     groups = np.array(["b", "a", "b", "b"])
-    names, matrices = statistics.matrices_by_group(groups, np.array([0, 1, 0, 4]), np.array([0, 1, 2, 3]))
+    names, matrices = statistics.counts_by_group(groups, np.array([0, 1, 0, 4]), np.array([0, 1, 2, 3]))
     assert names.tolist() == ["a", "b"]
     assert {(*cell,): matrices[tuple(cell)] for cell in np.argwhere(matrices).tolist()} == {
         (0, 1, 1): 1,
@@ -42,6 +24,9 @@ def test_matrices_are_counted_for_each_group():
         (1, 0, 2): 1,
         (1, 4, 3): 1,
     }
+
+
+PUBLISHED = {name: getattr(metric, name) for name in METRICS}
 
 
 @pytest.fixture
@@ -53,42 +38,48 @@ def subjects():
     return drawn
 
 
-def test_intervals_are_those_of_a_plain_bootstrap_with_the_same_draws(subjects):
+def test_intervals_are_those_of_a_plain_bootstrap_with_the_same_draws(subjects, monkeypatch):
     draws = np.random.default_rng(2).integers(0, 7, (100, 7))
-    matrices = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
-    found = statistics.intervals(matrices, draws)
-    plain = {name: [] for name in statistics.HEADLINE}
+    monkeypatch.setattr(statistics, "draw", lambda n: draws)
+    resamples = statistics.resample(np.stack([metric.confusion_matrix(*pair) for pair in subjects]))
+    plain = {name: [] for name in PUBLISHED}
     f1 = [[] for _ in range(5)]
     for draw in draws:
         y_true, y_pred = (np.concatenate([subjects[subject][side] for subject in draw]) for side in (0, 1))
         for name, values in plain.items():
-            values.append(getattr(metric, name)(y_true, y_pred))
+            values.append(PUBLISHED[name](y_true, y_pred))
         for stage in np.union1d(y_true, y_pred):
-            f1[stage].append(metric.per_class(y_true, y_pred)["f1"][stage])
+            f1[stage].append(metric.per_class(metric.confusion_matrix(y_true, y_pred))["f1"][stage])
+    intervals, f1_intervals = statistics.intervals(PUBLISHED, resamples), statistics.f1_intervals(resamples)
     for name, values in plain.items():
-        assert found[name] == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist()), name
+        assert intervals[name] == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist()), name
     assert 0 < len(f1[3]) < 100
     for stage in range(4):
-        assert found["f1"][stage] == pytest.approx(np.percentile(f1[stage], [2.5, 97.5]).tolist()), stage
-    assert found["f1"][4] is None
+        assert f1_intervals[stage] == pytest.approx(np.percentile(f1[stage], [2.5, 97.5]).tolist()), stage
+    assert f1_intervals[4] is None
 
 
-def test_intervals_made_again_are_the_same_and_hold_the_figure(subjects):
-    matrices = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
-    found = statistics.intervals(matrices)
-    assert found == statistics.intervals(matrices)
-    low, high = found["accuracy"]
-    assert low < statistics.scores(matrices.sum(0))["accuracy"] < high
+def test_intervals_computed_again_are_the_same_and_contain_the_figure(subjects):
+    counts = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
+    intervals = statistics.intervals(PUBLISHED, statistics.resample(counts))
+    assert intervals == statistics.intervals(PUBLISHED, statistics.resample(counts))
+    low, high = intervals["accuracy"]
+    assert low < metric.evaluate(metric.accuracy, counts.sum(0)) < high
+
+
+def test_a_metric_by_hand_has_the_interval_of_its_formula(subjects):
+    def by_hand(y_true, y_pred):
+        return (y_true == y_pred).mean()
+
+    resamples = statistics.resample(np.stack([metric.confusion_matrix(*pair) for pair in subjects]))
+    intervals = statistics.intervals({"by_hand": by_hand, "accuracy": metric.accuracy}, resamples)
+    assert intervals["by_hand"] == pytest.approx(intervals["accuracy"])
 
 
 def test_there_are_2000_draws_of_as_many_subjects():
-    draws = statistics.resample(20)
+    draws = statistics.draw(20)
     assert draws.shape == (2000, 20)
     assert set(draws.ravel()) == set(range(20))
-
-
-def test_one_subject_has_no_intervals():
-    assert statistics.intervals(np.ones((1, 5, 5), int)) is None
 
 
 def test_an_interval_leaves_two_and_a_half_percent_out_at_either_end():
@@ -102,32 +93,32 @@ NIGHTS = {"SC4001E0": [1] * 4, "SC4002E0": [0] * 4, "SC4011E0": [0] * 4, "SC4012
 
 
 def test_the_nights_of_a_subject_are_drawn_together():
-    fold = predictions({name: ([1] * 4, y_pred) for name, y_pred in NIGHTS.items()})
-    together = make_report({0: fold})["protocols"]["released"]
+    nights = {name: ([1] * 4, y_pred) for name, y_pred in NIGHTS.items()}
+    together = report_of({0: predictions(nights)})["protocols"]["released"]
     assert together["accuracy"] == 0.5
     assert together["intervals"]["accuracy"] == [0.5, 0.5]
-    apart = make_report({0: fold}, subject_pattern="(.*)")["protocols"]["released"]
+    apart = report_of({0: predictions(nights, pattern="(.*)")})["protocols"]["released"]
     assert apart["intervals"]["accuracy"] == [0, 1]
 
 
 def test_the_nights_of_a_subject_are_drawn_together_even_from_two_folds():
     folds = {number: predictions({name: ([1] * 4, NIGHTS[name])}) for number, name in enumerate(NIGHTS)}
-    assert make_report(folds)["protocols"]["released"]["intervals"]["accuracy"] == [0.5, 0.5]
+    assert report_of(folds)["protocols"]["released"]["intervals"]["accuracy"] == [0.5, 0.5]
 
 
-def test_a_report_on_one_subject_says_null():
+def test_a_report_on_one_subject_has_no_intervals():
     fold = predictions({name: ([1, 2], [1, 1]) for name in ("SC4001E0", "SC4002E0")})
-    released = make_report({0: fold})["protocols"]["released"]
-    assert released["intervals"] is None
+    released = report_of({0: fold})["protocols"]["released"]
+    assert released["intervals"] == dict.fromkeys(PUBLISHED)
     assert [figures["f1_interval"] for figures in released["per_class"].values()] == [None] * 5
 
 
 def test_five_subjects_that_all_gain_differ_with_p_of_a_sixteenth():
     # 2 of the 2**5 ways to give signs to five ranks are as far out.
-    found = statistics.paired_difference(np.zeros(5), np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
-    assert (found["n"], found["mean"]) == (5, pytest.approx(0.3))
-    assert found["p_value"] == pytest.approx(2 / 32)
-    assert 0.1 < found["interval"][0] < 0.3 < found["interval"][1] < 0.5
+    computed = statistics.paired_difference(np.zeros(5), np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
+    assert (computed["n"], computed["mean"]) == (5, pytest.approx(0.3))
+    assert computed["p_value"] == pytest.approx(2 / 32)
+    assert 0.1 < computed["interval"][0] < 0.3 < computed["interval"][1] < 0.5
 
 
 def test_the_difference_is_after_minus_before():
@@ -136,19 +127,25 @@ def test_the_difference_is_after_minus_before():
 
 def test_the_interval_of_a_difference_is_that_of_a_plain_bootstrap_with_the_same_draws():
     before, after = np.random.default_rng(3).random((2, 6))
-    means = [np.mean([after[subject] - before[subject] for subject in draw]) for draw in statistics.resample(6)]
-    found = statistics.paired_difference(before, after)
-    assert found["interval"] == pytest.approx(np.percentile(means, [2.5, 97.5]).tolist())
+    means = [np.mean([after[subject] - before[subject] for subject in draw]) for draw in statistics.draw(6)]
+    computed = statistics.paired_difference(before, after)
+    assert computed["interval"] == pytest.approx(np.percentile(means, [2.5, 97.5]).tolist())
 
 
 def test_no_difference_at_all_has_p_of_1():
-    found = statistics.paired_difference(np.full(4, 0.3), np.full(4, 0.3))
-    assert found == {"n": 4, "mean": 0, "interval": [0, 0], "p_value": 1}
+    computed = statistics.paired_difference(np.full(4, 0.3), np.full(4, 0.3))
+    assert computed == {"n": 4, "mean": 0, "interval": [0, 0], "p_value": 1}
 
 
 def test_one_subject_has_a_difference_without_interval_and_p():
-    found = statistics.paired_difference(np.array([0.25]), np.array([0.75]))
-    assert found == {"n": 1, "mean": 0.5, "interval": None, "p_value": None}
+    computed = statistics.paired_difference(np.array([0.25]), np.array([0.75]))
+    assert computed == {"n": 1, "mean": 0.5, "interval": None, "p_value": None}
+
+
+def test_subjects_without_a_figure_do_not_count_in_a_difference():
+    difference = statistics.paired_difference(np.array([0.25, np.nan, 0.5]), np.array([0.75, 0.5, np.nan]))
+    assert difference == {"n": 1, "mean": 0.5, "interval": None, "p_value": None}
+    assert statistics.paired_difference(np.array([np.nan]), np.array([0.5]))["mean"] is None
 
 
 def test_differences_equal_but_for_the_last_bit_are_ties():
@@ -159,13 +156,14 @@ def test_differences_equal_but_for_the_last_bit_are_ties():
 
 def test_mean_and_standard_deviation_of_a_sample():
     assert statistics.mean_and_sd([1, 2, 3, 4]) == {"mean": 2.5, "sd": pytest.approx(math.sqrt(5 / 3))}
-    assert statistics.mean_and_sd([7]) == {"mean": 7, "sd": None}
+    assert statistics.mean_and_sd([7, None]) == {"mean": 7, "sd": None}
+    assert statistics.mean_and_sd([None]) == {"mean": None, "sd": None}
 
 
 def test_agreement_counts_the_nights_that_have_both():
-    found = statistics.agreement([10, 20, None, 30], [12, 19, 5, None])
+    computed = statistics.agreement([10, 20, None, 30], [12, 19, 5, None])
     sd = math.sqrt(4.5)
-    assert found == {
+    assert computed == {
         "n": 2,
         "mean": 0.5,
         "sd": pytest.approx(sd),
@@ -186,15 +184,16 @@ def calibration(confidences, right):
 
 
 def test_the_calibration_error_is_that_worked_out_by_hand():
-    found = calibration([0.96, 0.94, 0.5], [True, False, True])
-    assert found["ece"] == pytest.approx(2 / 3 * (0.95 - 0.5) + 1 / 3 * (1 - 0.5))
-    filled = {number: row for number, row in enumerate(found["bins"]) if row["n"]}
+    computed = calibration([0.96, 0.94, 0.5], [True, False, True])
+    assert computed["ece"] == pytest.approx(2 / 3 * (0.95 - 0.5) + 1 / 3 * (1 - 0.5))
+    filled = {number: row for number, row in enumerate(computed["bins"]) if row["n"]}
     assert filled == {
         7: pytest.approx({"low": 7 / 15, "high": 8 / 15, "n": 1, "confidence": 0.5, "accuracy": 1}),
         14: pytest.approx({"low": 14 / 15, "high": 1, "n": 2, "confidence": 0.95, "accuracy": 0.5}),
     }
-    assert len(found["bins"]) == 15
-    assert found["bins"][0] == {"low": 0, "high": pytest.approx(1 / 15), "n": 0, "confidence": None, "accuracy": None}
+    assert len(computed["bins"]) == 15
+    first = {"low": 0, "high": pytest.approx(1 / 15), "n": 0, "confidence": None, "accuracy": None}
+    assert computed["bins"][0] == first
 
 
 def test_a_bin_holds_its_upper_edge_and_the_last_one_what_rounding_puts_above_1():
@@ -208,5 +207,5 @@ def test_sure_and_right_throughout_is_calibrated():
 
 def test_predictions_are_compared_and_not_the_first_column():
     y_true, y_pred = np.array([2, 3]), np.array([2, 2])
-    found = statistics.calibration(y_true, y_pred, np.array([[0.1, 0.1, 0.6, 0.1, 0.1]] * 2))
-    assert found["ece"] == pytest.approx(0.1)
+    computed = statistics.calibration(y_true, y_pred, np.array([[0.1, 0.1, 0.6, 0.1, 0.1]] * 2))
+    assert computed["ece"] == pytest.approx(0.1)

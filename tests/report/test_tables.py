@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from openpyxl import load_workbook
-from written_experiments import predictions, write_experiment
+from report_inputs import predictions, report_of
 
-from report.report import make_report, summary, write_report
+from report.tables import summary, write_workbook
 
 SEVEN_RIGHT = [0, 0, 0, 0, 2, 2, 2, 2, 4, 4]
 """The last three are wrong in the first night below."""
@@ -22,7 +22,7 @@ def folds():
 
 @pytest.fixture
 def report():
-    return make_report(folds(), "holdout", None, {0: 10.0, 1: 20.0})
+    return report_of(folds(), "holdout", {0: [4.0, 6.0], 1: [20.0]})
 
 
 def test_a_report_names_the_protocol_of_the_experiment(report):
@@ -32,9 +32,9 @@ def test_a_report_names_the_protocol_of_the_experiment(report):
 
 
 def test_the_folds_have_mean_and_standard_deviation(report):
-    found = report["protocols"]["holdout"]["folds"]
-    assert found.keys() == {"accuracy", "macro_f1", "kappa", "mgm"}
-    assert found["accuracy"] == pytest.approx({"mean": 0.85, "sd": 0.3 / np.sqrt(2)})
+    shown = report["protocols"]["holdout"]["folds"]
+    assert shown.keys() == {"accuracy", "macro_f1", "kappa", "mgm"}
+    assert shown["accuracy"] == pytest.approx({"mean": 0.85, "sd": 0.3 / np.sqrt(2)})
 
 
 def test_each_recording_has_its_subject_and_its_sleep(report):
@@ -49,18 +49,18 @@ def test_each_recording_has_its_subject_and_its_sleep(report):
 def test_the_position_in_the_night_counts(report):
     fold = folds()[1]
     fold.sleep_epoch[4:] += 100
-    later = make_report({1: fold})["per_recording"][0]["sleep"]["true"]
+    later = report_of({1: fold})["per_recording"][0]["sleep"]["true"]
     assert later["sleep_latency_min"] == 52.0
     assert later["total_sleep_time_min"] == 3.0
 
 
 def test_agreement_is_predicted_minus_true(report):
-    found = report["protocols"]["holdout"]["sleep_agreement"]
+    shown = report["protocols"]["holdout"]["sleep_agreement"]
     sd = 1.5 / np.sqrt(2)
-    assert found["total_sleep_time_min"] == pytest.approx(
+    assert shown["total_sleep_time_min"] == pytest.approx(
         {"n": 2, "mean": -0.75, "sd": sd, "low": -0.75 - 1.96 * sd, "high": -0.75 + 1.96 * sd}
     )
-    assert found["rem_latency_min"]["n"] == 1
+    assert shown["rem_latency_min"]["n"] == 1
 
 
 def test_each_protocol_is_calibrated_on_its_own_probabilities(report):
@@ -75,12 +75,6 @@ def test_timing_has_each_fold_the_mean_and_the_sum(report):
         "mean": 15,
         "total": 30,
     }
-    assert make_report(folds(), seconds={1: 20.0})["timing"] == {
-        "per_fold": [{"fold": 0, "seconds": None}, {"fold": 1, "seconds": 20}],
-        "mean": 20,
-        "total": 20,
-    }
-    assert make_report(folds())["timing"]["total"] is None
 
 
 def test_the_summary_has_intervals_and_the_time(report):
@@ -95,22 +89,22 @@ def test_the_summary_has_intervals_and_the_time(report):
 
 def test_ten_subjects_are_not_called_few():
     fold = predictions({f"night{number}": ([0, 1], [0, 0]) for number in range(10)})
-    said = summary(make_report({0: fold}))
+    said = summary(report_of({0: fold}))
     assert "over the 10 subjects." in said
     assert "too narrow" not in said
 
 
 def test_one_subject_is_said_to_have_no_intervals():
-    said = summary(make_report({0: folds()[0]})).splitlines()
-    assert said[-1] == "No intervals: they come from resampling subjects, and there is only one."
+    said = summary(report_of({0: folds()[0]})).splitlines()
+    assert said[-2] == "No intervals: they come from resampling subjects, and there is only one."
     assert "accuracy 70.0 %   macro F1" in said[1]
 
 
 @pytest.fixture
 def workbook(tmp_path):
     def write(folds):
-        write_report(write_experiment(tmp_path / "Exp", folds, protocol="holdout"), list(folds))
-        return load_workbook(tmp_path / "Exp" / f"fold_{max(folds)}" / "Exp_classification_report.xlsx")
+        write_workbook(tmp_path / "report.xlsx", report_of(folds, "holdout"))
+        return load_workbook(tmp_path / "report.xlsx")
 
     return write
 
@@ -188,17 +182,10 @@ def test_the_calibration_sheet_ends_each_protocol_with_its_error(workbook):
     assert column(sheet, "accuracy %")[7] == pytest.approx(70)
 
 
-def test_one_fold_of_one_subject_makes_a_workbook_with_holes(workbook):
+def test_one_fold_of_one_subject_gives_a_workbook_with_empty_cells(workbook):
     book = workbook({0: folds()[0]})
     assert column(book["overall"], "accuracy % low") == [None, None]
     assert column(book["per fold"], "holdout: accuracy %") == [pytest.approx(70), pytest.approx(70), None]
-
-
-def test_subjects_and_seconds_come_from_the_folders_of_the_folds(tmp_path):
-    experiment = write_experiment(tmp_path, folds(), pattern="(.)", seconds={0: [4, 5], 1: [1]})
-    assert write_report(experiment, [0, 1]) == make_report(folds(), "released", "(.)", {0: 9.0, 1: 1.0})
-    same = write_experiment(tmp_path / "same", {0: predictions({"n1": ([0], [0]), "n2": ([0], [1])})}, pattern="(n)")
-    assert write_report(same, [0])["protocols"]["released"]["intervals"] is None
 
 
 # Night context
@@ -215,8 +202,8 @@ def with_context(folds):
 
 
 def test_a_model_of_the_night_has_its_row_beside_the_single_sleep_epochs():
-    single = make_report(folds(), "holdout")
-    report = make_report(with_context(folds()), "holdout")
+    single = report_of(folds(), "holdout")
+    report = report_of(with_context(folds()), "holdout")
     assert list(report["protocols"]) == ["holdout", "last_epoch", "context"]
     assert report["protocols"]["holdout"] == single["protocols"]["holdout"]
     context = report["protocols"]["context"]
@@ -225,28 +212,28 @@ def test_a_model_of_the_night_has_its_row_beside_the_single_sleep_epochs():
 
 
 def test_the_difference_is_that_of_the_subjects():
-    report = make_report(with_context(folds()), "holdout")
+    report = report_of(with_context(folds()), "holdout")
     by_subject = {}
     for row in report["per_recording"]:
         by_subject.setdefault(row["subject"], []).append((row["n"], row["holdout"]["accuracy"]))
     missed = [
         1 - sum(n * accuracy for n, accuracy in nights) / sum(n for n, _ in nights) for nights in by_subject.values()
     ]
-    found = report["context_difference"]["accuracy"]
-    assert found["mean"] == pytest.approx(np.mean(missed))
-    assert min(missed) <= found["interval"][0] <= found["mean"] <= found["interval"][1] <= max(missed)
+    shown = report["context_difference"]["accuracy"]
+    assert shown["mean"] == pytest.approx(np.mean(missed))
+    assert min(missed) <= shown["interval"][0] <= shown["mean"] <= shown["interval"][1] <= max(missed)
 
 
 def test_the_summary_says_what_the_night_adds_and_how_often_the_stage_changes():
-    report = make_report(with_context(folds()), "holdout")
-    changes = {name: f"{found['changes_per_night']:.0f}" for name, found in report["transitions"].items()}
+    report = report_of(with_context(folds()), "holdout")
+    changes = {name: f"{shown['changes_per_night']:.0f}" for name, shown in report["transitions"].items()}
     (line,) = [line for line in summary(report).splitlines() if line.startswith("Night context")]
     assert f"macro F1 {100 * report['context_difference']['macro_f1']['mean']:+.1f} [" in line
     assert f"{changes['true']} true, {changes['holdout']} without it, {changes['true']} with it; " in line
     error = report["protocols"]["holdout"]["calibration"]["ece"]
     assert error > 0
     assert line.endswith(f"expected calibration error: {100 * error:.1f} % without it, 0.0 % with it.")
-    assert "Night context" not in summary(make_report(folds(), "holdout"))
+    assert "Night context" not in summary(report_of(folds(), "holdout"))
 
 
 def test_the_sheet_of_transitions_has_every_hypnogram(workbook):
@@ -254,4 +241,4 @@ def test_the_sheet_of_transitions_has_every_hypnogram(workbook):
     names = [name for name in column(sheet, "hypnogram") if name]
     assert names == ["true", "holdout", "last_epoch", "context"]
     counted = sum(column(sheet, "then W (count)")[:5])
-    assert counted == sum(row[0] for row in make_report(folds(), "holdout")["transitions"]["true"]["counts"])
+    assert counted == sum(row[0] for row in report_of(folds(), "holdout")["transitions"]["true"]["counts"])

@@ -1,13 +1,11 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from trainer.claims import check_checkpoint, claim
 from utils.checkpoint import BEST, LAST, numbered, save_checkpoint
 from utils.errors import UserError
-from utils.experiment import Predictions, fold_directory, is_finished, read_predictions, write_predictions
 
 CONFIG = {
     "name": "Exp1",
@@ -28,62 +26,6 @@ def changed(key, value):
         group = group[name]
     group[last] = value
     return config
-
-
-def predictions(n=4):
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(5), n).astype(np.float32)
-    return Predictions(
-        recording=np.array(["SC4001E0"] * (n - 1) + ["shhs1-200001"]),
-        sleep_epoch=np.arange(n, dtype=np.int32),
-        y_true=np.arange(n) % 5,
-        y_pred=np.zeros(n, int),
-        probabilities=probabilities,
-        y_pred_last_epoch=np.ones(n, int),
-        probabilities_last_epoch=probabilities[::-1],
-    )
-
-
-# Predictions
-
-
-def test_predictions_come_back_as_they_were_written(tmp_path):
-    written = predictions()
-    write_predictions(tmp_path / "fold_0", written)
-    found = read_predictions(tmp_path / "fold_0")
-    for name, value in written.arrays.items():
-        np.testing.assert_array_equal(getattr(found, name), value)
-        assert getattr(found, name).dtype == value.dtype
-    assert [path.name for path in (tmp_path / "fold_0").iterdir()] == ["predictions.npz"]
-
-
-def test_a_fold_is_finished_when_its_predictions_are_there(tmp_path):
-    directory = fold_directory(tmp_path, 3)
-    assert directory == tmp_path / "fold_3"
-    assert not is_finished(directory)
-    write_predictions(directory, predictions())
-    assert is_finished(directory)
-
-
-def damaged(path):
-    path.write_bytes(path.read_bytes()[:-50])
-
-
-def another_npz(path):
-    np.savez(path, y_true=np.zeros(3))
-
-
-def pickled(path):
-    np.savez(path, **vars(predictions()) | {"recording": np.array([{}] * 4, object)})
-
-
-@pytest.mark.parametrize(
-    "spoil", [damaged, another_npz, pickled, lambda path: path.unlink(), lambda path: path.write_text("")]
-)
-def test_predictions_that_cannot_be_read_are_named_with_the_remedy(tmp_path, spoil):
-    write_predictions(tmp_path, predictions())
-    spoil(tmp_path / "predictions.npz")
-    with pytest.raises(UserError, match=r"predictions.npz: cannot be read .* Remove it and train the fold again"):
-        read_predictions(tmp_path)
 
 
 # Whose folder it is

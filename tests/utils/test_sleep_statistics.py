@@ -12,8 +12,8 @@ def night(stages, positions=None):
 
 def test_a_night_with_a_gap_is_as_worked_out_by_hand():
     # Positions 104 and 105 are missing: 11 sleep epochs in bed, 9 of them scored.
-    found = night([W, W, N1, N2, N3, W, REM, REM, W], [100, 101, 102, 103, 106, 107, 108, 109, 110])
-    assert found == pytest.approx(
+    statistics = night([W, W, N1, N2, N3, W, REM, REM, W], [100, 101, 102, 103, 106, 107, 108, 109, 110])
+    assert statistics == pytest.approx(
         {
             "time_in_bed_min": 5.5,
             "total_sleep_time_min": 2.5,
@@ -47,10 +47,10 @@ def test_wake_after_the_last_sleep_counts_and_wake_before_the_first_does_not():
 
 
 def test_the_parts_of_a_night_without_gaps_add_up_to_the_time_in_bed():
-    found = night(np.random.default_rng(0).integers(0, 5, 200))
+    statistics = night(np.random.default_rng(0).integers(0, 5, 200))
     parts = ("sleep_latency_min", "total_sleep_time_min", "waso_min")
-    assert sum(found[part] for part in parts) == found["time_in_bed_min"] == 100
-    assert sum(found[f"percent_{stage}"] for stage in ("N1", "N2", "N3", "REM")) == pytest.approx(100)
+    assert sum(statistics[part] for part in parts) == statistics["time_in_bed_min"] == 100
+    assert sum(statistics[f"percent_{stage}"] for stage in ("N1", "N2", "N3", "REM")) == pytest.approx(100)
 
 
 def test_the_order_of_the_sleep_epochs_does_not_matter():
@@ -58,20 +58,24 @@ def test_the_order_of_the_sleep_epochs_does_not_matter():
 
 
 def test_a_night_without_rem_has_no_rem_latency():
-    found = night([W, N1, N2, N3])
-    assert found["rem_latency_min"] is None
-    assert (found["minutes_REM"], found["percent_REM"]) == (0, 0)
+    statistics = night([W, N1, N2, N3])
+    assert statistics["rem_latency_min"] is None
+    assert (statistics["minutes_REM"], statistics["percent_REM"]) == (0, 0)
 
 
 def test_a_night_that_begins_with_rem_has_latencies_of_0():
-    found = night([REM, REM, N2])
-    assert (found["sleep_latency_min"], found["rem_latency_min"]) == (0, 0)
+    statistics = night([REM, REM, N2])
+    assert (statistics["sleep_latency_min"], statistics["rem_latency_min"]) == (0, 0)
 
 
 def test_a_night_without_sleep_has_no_latency_and_no_shares():
-    found = night([W, W])
-    assert (found["time_in_bed_min"], found["total_sleep_time_min"], found["sleep_efficiency"]) == (1, 0, 0)
-    absent = {name for name, value in found.items() if value is None}
+    statistics = night([W, W])
+    assert (statistics["time_in_bed_min"], statistics["total_sleep_time_min"], statistics["sleep_efficiency"]) == (
+        1,
+        0,
+        0,
+    )
+    absent = {name for name, value in statistics.items() if value is None}
     shares = {f"percent_{stage}" for stage in ("N1", "N2", "N3", "REM")}
     assert absent == {"sleep_latency_min", "waso_min", "rem_latency_min", *shares}
 
@@ -80,14 +84,14 @@ def test_transitions_are_counted_inside_recordings_and_between_neighbours_alone(
     recording = np.array(["a"] * 5 + ["b"] * 3)
     sleep_epoch = np.array([0, 1, 2, 5, 6, 7, 8, 9])
     stages = np.array([0, 0, 1, 2, 4, 0, 3, 3])
-    found = transitions(recording, sleep_epoch, stages)
+    counted = transitions(recording, sleep_epoch, stages)
     expected = np.zeros((5, 5), int)
     for before, after in [(0, 0), (0, 1), (2, 4), (0, 3), (3, 3)]:
         expected[before, after] += 1
-    assert found["counts"] == expected.tolist()
-    assert found["changes_per_night"] == 3 / 2
+    assert counted["counts"] == expected.tolist()
+    assert counted["changes_per_night"] == 3 / 2
 
 
 def test_a_night_of_one_sleep_epoch_has_no_transition():
-    found = transitions(np.array(["a"]), np.array([4]), np.array([2]))
-    assert (np.sum(found["counts"]), found["changes_per_night"]) == (0, 0)
+    counted = transitions(np.array(["a"]), np.array([4]), np.array([2]))
+    assert (np.sum(counted["counts"]), counted["changes_per_night"]) == (0, 0)

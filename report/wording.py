@@ -1,0 +1,42 @@
+"""How figures are written for people. A title ends in the unit: `macro F1 %` is in percent, `kappa` has no unit."""
+
+from collections.abc import Sequence
+
+METRICS = {"accuracy": "accuracy %", "macro_f1": "macro F1 %", "kappa": "kappa", "mgm": "MGm %"}
+"""Titles of the published metrics, in their order. Any other metric has its name as title, and no unit."""
+
+CLASS_FIGURES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %", "g_mean": "G-mean %"}
+"""Titles of the figures of each stage."""
+
+
+def title_of(metric: str) -> str:
+    """Title of a metric."""
+    return METRICS.get(metric, metric)
+
+
+def scaled(value: float | None, title: str) -> float | None:
+    """Convert a fraction to percent if the title says so."""
+    return None if value is None else value * _factor(title)
+
+
+def written(value: float | None, title: str, signed: bool = False, missing: str = "-") -> str:
+    """Write a figure in the unit of its title, with one decimal, or with three where there is no unit."""
+    if value is None:
+        return missing
+    decimals = 1 if title.endswith((" %", " min")) else 3
+    return f"{value * _factor(title):{'+' if signed else ''}.{decimals}f}"
+
+
+def with_interval(
+    value: float | None, limits: Sequence[float] | None, title: str, signed: bool = False, unit: str = ""
+) -> str:
+    """Write a figure, a unit, and the interval if there is one: `79.0 % [77.1, 80.8]`."""
+    text = written(value, title, signed) + ("" if value is None else unit)
+    if limits is None:
+        return text
+    low, high = (written(limit, title, signed) for limit in limits)
+    return f"{text} [{low}, {high}]"
+
+
+def _factor(title: str) -> int:
+    return 100 if title.endswith(" %") else 1
