@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from model import metric
 from recordings.stage_names import UNSCORED
 from utils.errors import UserError
 from utils.files import replacing, write_text

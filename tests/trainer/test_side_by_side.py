@@ -130,6 +130,16 @@ def test_a_signal_stops_the_folds_at_work_and_begins_no_other(script, tmp_path, 
     assert len(list(tmp_path.glob("started *"))) == len(list(tmp_path.glob("stopped *"))) == 2
 
 
+@pytest.fixture
+def _signals_as_they_were():
+    """Undo what torchrun does to the signals of its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals_as_they_were")
 @pytest.mark.parametrize(("do", "code"), [("end", None), ("fail", 1), ("kill", 1)])
 def test_ranks_are_started_and_one_that_ends_early_ends_the_others(script, tmp_path, capfd, log, do, code):
     path = script(RANK, head="")
