@@ -18,11 +18,14 @@ from utils.experiment import read_predictions
 
 FROZEN = ROOT / "tests/frozen_statistics.py"
 SCRIPT = ROOT / "train_Kfold_CV.py"
-# Of the 29 sleep epochs to train on, a batch of 7 leaves one for the last: too few for two ranks. Plain gradient
-# descent because Adam makes a difference of size lr of every one in rounding.
+FOLD_OF_42 = 2
+"""The fold that trains on 42 sleep epochs: three batches of 14."""
+
+# Plain gradient descent, because Adam makes a difference of size lr of every one in rounding; a loss without weights
+# and batches of which both ranks have the same share, because the ranks' own losses are averaged.
 PLAIN = {
-    "extends": str(ROOT / "config.json"),
     "arch": {"args": {"dropout_mrcnn": 0, "dropout_tce": 0}},
+    "loss": {"type": "CrossEntropyLoss"},
     "optimizer": {"type": "SGD", "args": {"lr": 1e-5}},
 }
 
@@ -65,14 +68,14 @@ def is_running(pid):
 
 def test_without_dropout_and_moving_statistics_two_ranks_give_what_one_process_gives(nights, tmp_path):
     (tmp_path / "plain.json").write_text(json.dumps(PLAIN))
-    changes = settings(data_loader__args__batch_size=7, trainer__epochs=2)
-    arguments = ["-c", "plain.json", "--fold_id", "0", "--np_data_dir", nights, *changes]
+    changes = settings(data_loader__args__batch_size=14, trainer__epochs=2)
+    arguments = ["-c", "plain.json", "--fold_id", FOLD_OF_42, "--np_data_dir", nights, *changes]
     code, _, err = run([sys.executable, FROZEN, *arguments, "--device", "cpu", "--set", "name=one"], tmp_path)
     assert code == 0, err
     code, err = run_ranks(torchrun(2, FROZEN, *arguments, "--set", "name=two"), tmp_path)
     assert code == 0, err
     assert err.count("train epoch 1/2") == 1
-    one, two = (tmp_path / f"saved/{name}/fold_0" for name in ("one", "two"))
+    one, two = (tmp_path / f"saved/{name}/fold_{FOLD_OF_42}" for name in ("one", "two"))
     states = [load_checkpoint(directory / "checkpoint-last.pth") for directory in (one, two)]
     assert states[0]["model"].keys() == states[1]["model"].keys()
     for name, value in states[0]["model"].items():
@@ -128,8 +131,8 @@ def test_two_ranks_learn_and_predict_every_sleep_epoch_in_its_order(nights, tmp_
     assert len(re.findall("train epoch 3/3", log)) == len(re.findall("Held by process", log)) == 1
 
 
-ENDED = "Another of the 2 processes that train together ended|Fold 0 stopped by SIGTERM"
-"""What a rank says when another one is lost: it notices that itself, or is told to stop by whoever noticed first."""
+ENDED = "another of the 2 processes that train together ended|Fold 0 stopped by SIGTERM"
+"""What a rank says when another one is lost: it notices that itself, or is told to stop by torchrun, which noticed."""
 
 
 def test_a_rank_that_is_killed_ends_the_others_with_a_message(nights, tmp_path):
@@ -142,21 +145,8 @@ def test_a_rank_that_is_killed_ends_the_others_with_a_message(nights, tmp_path):
     _, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "Signal 9 (SIGKILL)" in err
-    assert re.search(ENDED, log.read_text())
+    assert re.search(ENDED, err)
     assert not is_running(first)
     code, err = run_ranks(torchrun(2, SCRIPT, *arguments[:-1], "trainer.epochs=2"), tmp_path)
     assert code == 1
     assert "trainer.epochs: 500 -> 2" in err
-
-
-def test_ranks_end_when_torchrun_is_killed(nights, tmp_path):
-    arguments = ["--fold_id", "0", "--np_data_dir", nights, *settings(trainer__epochs=500)]
-    process = start(torchrun(2, SCRIPT, *arguments), tmp_path)
-    log = tmp_path / "saved/Exp1/fold_0/info.log"
-    wait_until(process, lambda: log.exists() and "train epoch 1/" in log.read_text())
-    started = ranks_of(process)
-    process.kill()
-    process.communicate(timeout=100)  # ends when the ranks, which hold its pipes, have ended
-    assert len(started) == 2
-    assert not any(is_running(pid) for pid in started)
-    assert re.search(ENDED, log.read_text())

@@ -61,6 +61,7 @@ def together() -> Iterator[None]:
             f"Rank {rank()}: another of the {dist.get_world_size()} processes that train together ended, so this one "
             "ends as well. The same command goes on after the last finished training epoch."
         ) from error
+    wait_for_all()  # a rank that leaves early would break the connections of the others
     dist.destroy_process_group()
 
 
