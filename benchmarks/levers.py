@@ -1,4 +1,4 @@
-"""What each thing that makes a training step fast is worth: the step without it over the step with all of them.
+"""Measure what each trick that speeds up a training step is worth: the step without it over the step with all of them.
 
 python -m benchmarks.levers [--rounds N] [--threads N]
 """
@@ -6,27 +6,25 @@ python -m benchmarks.levers [--rounds N] [--threads N]
 import argparse
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from benchmarks.speed import BATCH_SIZE, Worker, compare, write_nights
-from benchmarks.tasks import N_BATCHES, train
+from benchmarks.speed import write_nights
+from benchmarks.tasks import Task, train
+from benchmarks.worker import N_BATCHES, compare, seconds_of, worker
 from model.dropout import Dropout
 from model.model import MRCNN, LayerNorm, TCELayer
 from model.short_convolution import ShortConvolution
-
-GFLOP_PER_STEP = 48
-"""Multiplications and additions of a training step of the plain network, batch 128, in 10^9."""
+from utils.arguments import positive
 
 
 def usual_dropout(self: Dropout, x: Tensor) -> Tensor:
@@ -40,8 +38,8 @@ def usual_layer_norm(self: LayerNorm, x: Tensor) -> Tensor:
 
 
 def channels_first(self: MRCNN, signal: Tensor) -> Tensor:
-    """Go through both branches with the layout that torch takes by itself."""
-    image = signal.unsqueeze(2)
+    """Go through both branches in torch's default memory layout."""
+    image = signal.unsqueeze(2)  # (B, 1, T) -> (B, 1, 1, T)
     return self.dropout(torch.cat([self.small(image), self.wide(image)], dim=3).squeeze(2))
 
 
@@ -61,67 +59,52 @@ WITHOUT: dict[str, tuple[type[nn.Module], Callable[..., Tensor]]] = {
     "torch's layer norm": (LayerNorm, usual_layer_norm),
     "merged causal convolutions": (TCELayer, three_causal_convolutions),
 }
+"""The tricks, and what the network computes without each: a class and another forward of it."""
 
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Undo some of the levers."""
-    patches = [mock.patch.object(WITHOUT[name][0], "forward", WITHOUT[name][1]) for name in names]
-    for patch in patches:
-        patch.start()
-    try:
+    """Do without some tricks during the block."""
+    with ExitStack() as stack:
+        for network, forward in (WITHOUT[name] for name in names):
+            stack.enter_context(mock.patch.object(network, "forward", forward))
         yield
-    finally:
-        for patch in patches:
-            patch.stop()
 
 
-def measures(folder: Path) -> dict[str, Callable[[], float]]:
-    """Make what is timed: milliseconds of a step with everything, without each lever, and of other ways to compute."""
-    fp32 = train(folder, "ours", "fp32", BATCH_SIZE)
-    bf16 = train(folder, "ours", "bf16", BATCH_SIZE)
+def measure(folder: Path, rounds: int) -> dict[str, float]:
+    """Time a training step, in ms: with all tricks, without each, without any, and in bf16."""
+    fp32, bf16 = train(folder, "ours"), train(folder, "ours", "bf16")
 
-    def step(passes: Callable[[], Any], *names: str) -> float:
+    def seconds_without(names: list[str], task: Task = fp32) -> float:
         with without(*names):
             begin = time.perf_counter()
-            passes()
-            return 1000 * (time.perf_counter() - begin) / N_BATCHES
+            task()
+            return time.perf_counter() - begin
 
-    worker = Worker("train", "default_heap", folder, threads=torch.get_num_threads())
-    made: dict[str, Callable[[], float]] = {
-        "all levers": lambda: step(fp32),
-        "freed memory kept": lambda: 1000 * worker.run().seconds / N_BATCHES,
-    }
-    made |= {name: lambda name=name: step(fp32, name) for name in WITHOUT}  # type: ignore[misc]
-    return made | {"none of these": lambda: step(fp32, *WITHOUT), "all levers, bf16": lambda: step(bf16)}
-
-
-def matmul_peak() -> float:
-    """Measure the GFLOP/s of a large product of matrices in float32."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    seconds = []
-    for _ in range(10):
-        begin = time.perf_counter()
-        torch.mm(a, b)
-        seconds.append(time.perf_counter() - begin)
-    return 2 * 2048**3 / statistics.median(seconds) / 1e9
+    # What an allocator does holds for a whole process.
+    with worker("train", folder, "ours", "fp32", 128, False, threads=torch.get_num_threads()) as default_heap:
+        measures: dict[str, Callable[[], float]] = {
+            "all levers": partial(seconds_without, []),
+            "freed memory kept": partial(seconds_of, default_heap),
+            **{name: partial(seconds_without, [name]) for name in WITHOUT},
+            "none of these": partial(seconds_without, [*WITHOUT]),
+            "all levers, bf16": partial(seconds_without, [], bf16),
+        }
+        return {name: 1000 * seconds / N_BATCHES for name, seconds in compare(measures, rounds).items()}
 
 
 def main() -> None:
-    """Measure every lever and print what it is worth."""
+    """Measure every trick and print what it is worth."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.levers", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="medians of so many (%(default)s)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="(%(default)s)")
+    parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="medians of so many (%(default)s)")
+    parser.add_argument("--threads", type=positive, default=os.cpu_count(), metavar="N", help="(%(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
-        median = compare(measures(write_nights(Path(temporary) / "nights", 1)), arguments.rounds)
-    peak = matmul_peak()
+        steps = measure(write_nights(Path(temporary) / "nights", 1), arguments.rounds)
     print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
-    for name, milliseconds in median.items():
-        print(f"{name:<28}{milliseconds:>8.0f} ms  x {milliseconds / median['all levers']:.2f}")
-    speed = GFLOP_PER_STEP / median["all levers"] * 1000
-    print(f"matmul {peak:.0f} GFLOP/s; a step of the plain network's {GFLOP_PER_STEP} GFLOP: {speed / peak:.0%} of it")
+    for name, milliseconds in steps.items():
+        print(f"{name:<28}{milliseconds:>8.0f} ms  x {milliseconds / steps['all levers']:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How preparation, start-up, training and memory grow with the number of nights.
+"""Measure how preparation, start-up, training and memory grow with the number of nights.
 
 python -m benchmarks.scale [--quick] [--json FILE]
 
-It simulates ten nights as EDF files, prepares 10, 40, 160 and 640 recordings from them, and trains on those. All of it
-takes about five minutes and 10 GB in the folder of temporary files (TMPDIR), and is removed at the end. A recording's
-share of what is measured is the same whether its signal differs from the others' or not.
+It simulates ten nights as EDF files, prepares 10, 40, 160 and 640 recordings from them, and trains on those. This takes
+about five minutes and 10 GB in the folder of temporary files (TMPDIR); all of it is removed at the end. Many recordings
+are links to the same night: what one recording costs does not depend on what its signal is.
 """
 
 import argparse
@@ -15,15 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed import BATCH_SIZE, Worker, compare
-from benchmarks.start import ROOT, Started, first_step
-from benchmarks.tasks import N_BATCHES
+from benchmarks.start import Started, first_step
+from benchmarks.worker import BATCH_SIZE, N_BATCHES, ROOT, compare, seconds_of, worker
 from utils.arguments import positive
 from utils.checked import YOUNG_S
 
@@ -31,7 +31,7 @@ N_SIMULATED = 10
 K_FOLDS = 20
 
 RESIDENT_SHARE = 1 / 8
-"""Share of this machine's memory that signals may take to be held there for comparison."""
+"""Share of this machine's memory up to which signals are also held there, for comparison."""
 
 Figures = dict[int, float]
 """A figure for each number of nights."""
@@ -39,13 +39,12 @@ Figures = dict[int, float]
 
 def simulate(folder: Path, n_nights: int, hours: float) -> list[Path]:
     """Simulate nights in the form of Sleep-EDF; return the PSG files."""
-    arguments = ["--output_dir", folder, "--num_subjects", str(n_nights), "--hours", str(hours)]
-    _run("prepare_datasets/simulate_recordings.py", *arguments)
+    _run("simulate_recordings.py", "--output_dir", folder, "--num_subjects", n_nights, "--hours", hours)
     return sorted(folder.glob("*-PSG.edf"))
 
 
 def link(psgs: Sequence[Path], folder: Path, n_nights: int) -> Path:
-    """Fill a folder with so many recordings, each of a subject of its own, by links to the simulated ones."""
+    """Fill a folder with links to the simulated nights, each named as a recording of a subject of its own."""
     folder.mkdir()
     for number in range(n_nights):
         psg = psgs[number % len(psgs)]
@@ -58,32 +57,23 @@ def link(psgs: Sequence[Path], folder: Path, n_nights: int) -> Path:
 def prepare(edfs: Path, output: Path) -> float:
     """Prepare all recordings of a folder with the script; return the seconds."""
     begin = time.perf_counter()
-    _run("prepare_datasets/prepare_physionet.py", "--data_dir", edfs, "--output_dir", output)
+    _run("prepare_physionet.py", "--data_dir", edfs, "--output_dir", output)
     return time.perf_counter() - begin
 
 
-def start(folder: Path, n_nights: int) -> Started:
-    """Start training on a folder, up to its first step."""
-    return first_step(folder, f"data_loader.args.num_folds={_n_folds(n_nights)}")
-
-
 def training(folders: Mapping[int, Path], rounds: int) -> dict[str, Figures]:
-    """Seconds per training epoch by those of a few steps, and how much longer they take mapped than resident."""
-    n_sleep_epochs = {n: sum(len(stages) for stages in _stages(folder)) for n, folder in folders.items()}
+    """Seconds of a training epoch, scaled from a few steps, and how much longer these take mapped than resident."""
+    n_sleep_epochs = {n: _n_sleep_epochs(folder) for n, folder in folders.items()}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     small = [n for n, count in n_sleep_epochs.items() if 4 * 3000 * count < RESIDENT_SHARE * memory]
-    workers = {("mapped", n): Worker("draw", "mapped", folder) for n, folder in folders.items()}
-    workers |= {("resident", n): Worker("draw", "resident", folders[n]) for n in small}
-    measures: dict[str, Callable[[], float]] = {
-        f"{way} {n}": partial(lambda worker: worker.run().seconds, worker) for (way, n), worker in workers.items()
-    }
-    seconds = compare(measures, rounds)
-    for worker in workers.values():
-        worker.close()
-    trained_on = {n: count * (1 - 1 / _n_folds(n)) for n, count in n_sleep_epochs.items()}
+    with ExitStack() as stack:
+        workers = {(n, False): stack.enter_context(worker("draw", folders[n], False)) for n in folders}
+        workers |= {(n, True): stack.enter_context(worker("draw", folders[n], True)) for n in small}
+        seconds = compare({key: partial(seconds_of, process) for key, process in workers.items()}, rounds)
+    n_trained_on = {n: count * (1 - 1 / min(K_FOLDS, n)) for n, count in n_sleep_epochs.items()}
     return {
-        "training epoch, s": {n: trained_on[n] * seconds[f"mapped {n}"] / (N_BATCHES * BATCH_SIZE) for n in folders},
-        "mapped / resident": {n: seconds[f"mapped {n}"] / seconds[f"resident {n}"] for n in small},
+        "training epoch, s": {n: n_trained_on[n] * seconds[n, False] / (N_BATCHES * BATCH_SIZE) for n in folders},
+        "mapped / resident": {n: seconds[n, False] / seconds[n, True] for n in small},
     }
 
 
@@ -93,24 +83,23 @@ def measure(folder: Path, sizes: Sequence[int], hours: float, rounds: int) -> di
     edfs = {n: link(psgs, folder / f"edf{n}", n) for n in sizes}
     prepared = {n: folder / f"npz{n}" for n in sizes}
     preparation = {n: prepare(edfs[n], prepared[n]) for n in sizes}
-    time.sleep(YOUNG_S)  # so that the first start marks every file
-    first = {n: start(prepared[n], n) for n in sizes}
-    later: dict[int, list[Started]] = {n: [] for n in sizes}
+    time.sleep(YOUNG_S)  # so that the first start marks every file as checked
+    starts: dict[int, list[Started]] = {n: [] for n in sizes}
 
-    def start_again(n: int) -> float:
-        later[n].append(start(prepared[n], n))
-        return later[n][-1].seconds
+    def start(n: int) -> float:
+        """Train on so many nights up to the first step."""
+        starts[n].append(first_step(prepared[n], f"data_loader.args.num_folds={min(K_FOLDS, n)}"))
+        return starts[n][-1].seconds
 
-    again = compare({str(n): partial(start_again, n) for n in sizes}, rounds)
+    first = {n: start(n) for n in sizes}
+    later = compare({n: partial(start, n) for n in sizes}, rounds)
     return {
         "preparation, s": preparation,
-        "first start to first step, s": {n: first[n].seconds for n in sizes},
-        "first start, processor s": {n: first[n].processor_s for n in sizes},
-        "later start to first step, s": {n: again[str(n)] for n in sizes},
-        "later start, processor s": {n: min(s.processor_s for s in later[n]) for n in sizes},
+        "first start to first step, s": first,
+        "later start to first step, s": later,
         **training(prepared, rounds),
-        "own memory, MB": {n: max(s.own_bytes for s in (first[n], *later[n])) / 1e6 for n in sizes},
-        "memory with all files mapped, MB": {n: first[n].peak_bytes / 1e6 for n in sizes},
+        "own memory, MB": {n: max(started.own_bytes for started in starts[n]) / 1e6 for n in sizes},
+        "memory with all files mapped, MB": {n: starts[n][0].peak_bytes / 1e6 for n in sizes},
     }
 
 
@@ -136,31 +125,26 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, nights of {hours:g} h")
     with tempfile.TemporaryDirectory() as temporary:
         rows = measure(Path(temporary), sizes, hours, rounds)
+    exponents = {name: exponent(figures) for name, figures in rows.items() if len(figures) > 1}
     print(f"\n{'':<34}" + "".join(f"{n:>10}" for n in sizes) + "  exponent")
     for name, figures in rows.items():
         cells = "".join(f"{figures[n]:>10.2f}" if n in figures else f"{'':>10}" for n in sizes)
-        print(f"{name:<34}{cells}" + (f"{exponent(figures):>10.2f}" if len(figures) > 1 else ""))
+        print(f"{name:<34}{cells}" + (f"{exponents[name]:>10.2f}" if name in exponents else ""))
     print(f"\nThe training epoch is {N_BATCHES} steps of {BATCH_SIZE} sleep epochs drawn from all nights, scaled.")
     if arguments.json:
-        exponents = {name: exponent(figures) for name, figures in rows.items() if len(figures) > 1}
         arguments.json.write_text(json.dumps({"figures": rows, "exponents": exponents}, indent=2) + "\n", "utf-8")
 
 
-def _n_folds(n_nights: int) -> int:
-    """Say into how many folds so many nights are cut."""
-    return min(K_FOLDS, n_nights)
-
-
-def _stages(folder: Path) -> list[np.ndarray]:
-    """Stages of each recording of a folder."""
+def _n_sleep_epochs(folder: Path) -> int:
+    """Count the sleep epochs of all recordings of a folder."""
     from data_loader.data_loaders import find_recordings  # loads torch
 
-    return [outline.stages for outline in find_recordings(folder)]
+    return sum(len(outline.stages) for outline in find_recordings(folder))
 
 
 def _run(script: str, *arguments: object) -> None:
-    """Run a script of the project."""
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    """Run a script of `prepare_datasets`."""
+    command = [sys.executable, str(ROOT / "prepare_datasets" / script), *map(str, arguments)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -1,4 +1,4 @@
-"""Time training, evaluation, loading, preparation and start-up beside a textbook implementation, interleaved.
+"""Time training, evaluation, loading, preparation and start-up beside a textbook implementation, in turn.
 
 python -m benchmarks.speed [--quick] [--growth] [--json FILE]
 """
@@ -7,20 +7,20 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from benchmarks.start import ROOT, first_step
-from benchmarks.tasks import N_BATCHES
+from benchmarks.start import first_step
+from benchmarks.worker import BATCH_SIZE, N_BATCHES, ROOT, compare, run, seconds_of, worker
 from utils import checked
 from utils.recording import Recording, write_recording
 
@@ -33,171 +33,93 @@ SCRIPTS = (
     "prepare_datasets/prepare_shhs.py",
     "prepare_datasets/simulate_recordings.py",
 )
-BATCH_SIZE = 128
 N_SLEEP_EPOCHS = 1000
 """Of each prepared night."""
 
 EVALUATED_SHARE = 1 / 19
 """Sleep epochs that a fold of 20 evaluates after each training epoch, for each that it trains on."""
 
-
-class Timed(NamedTuple):
-    """One run of a task."""
-
-    seconds: float
-    peak_bytes: int
+Row = dict[str, Any]
 
 
-class Worker:
-    """A process that runs a task of `benchmarks.tasks` whenever it is told to."""
-
-    def __init__(
-        self,
-        task: str,
-        implementation: str,
-        folder: Path,
-        precision: str = "fp32",
-        threads: int = 2,
-        batch_size: int = BATCH_SIZE,
-    ) -> None:
-        arguments = [task, implementation, str(folder), precision, str(threads), str(batch_size)]
-        command = [sys.executable, "-m", "benchmarks.tasks", *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self._line()
-
-    def start(self) -> None:
-        """Begin to run the task."""
-        if self.process.stdin is not None:
-            self.process.stdin.write("\n")
-
-    def result(self) -> Timed:
-        """Wait for the end of the run."""
-        seconds, peak_bytes = self._line().split()
-        return Timed(float(seconds), int(peak_bytes))
-
-    def run(self) -> Timed:
-        """Run the task once."""
-        self.start()
-        return self.result()
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.communicate()
-
-    def _line(self) -> str:
-        line = self.process.stdout.readline() if self.process.stdout is not None else ""
-        if not line:
-            raise RuntimeError(f"{self.process.args!r} ended")
-        return line
-
-
-def compare(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Run every measure once in each round, after one round to warm up; return the medians."""
-    taken: dict[str, list[float]] = {name: [] for name in measures}
-    for number in range(rounds + 1):
-        for name, measure in measures.items():
-            value = measure()
-            if number:
-                taken[name].append(value)
-    return {name: statistics.median(values) for name, values in taken.items()}
-
-
-def row(ours: float, textbook: float, unit: str, higher_is_better: bool = False) -> dict[str, Any]:
+def row(ours: float, textbook: float, unit: str, higher_is_better: bool = False) -> Row:
     """Put two figures side by side; the ratio says how many times better ours is."""
     ratio = ours / textbook if higher_is_better else textbook / ours
     return {"ours": ours, "textbook": textbook, "ratio": ratio, "unit": unit}
 
 
-def training(folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Training step and evaluation pass, fp32 and bf16, and all folds: two of one thread each against one of two."""
-    rows: dict[str, dict[str, Any]] = {}
+def training(folder: Path, rounds: int) -> dict[str, Row]:
+    """Time a training step, an evaluation of a batch, and whole folds, in fp32 and bf16.
+
+    The textbook has no bf16 in its stock form, so everything is compared with its fp32. Whole folds are trained one
+    after the other on two threads, or two side by side on one thread each; the faster way counts.
+    """
+    rows = {}
     for precision in ("fp32", "bf16"):
-        # The textbook has no bf16 in its stock form: everything is held against its fp32.
-        theirs = {task: Worker(task, "textbook", folder) for task in ("train", "evaluate")}
-        ours = {task: Worker(task, "ours", folder, precision) for task in ("train", "evaluate")}
-        side = {
-            task: [Worker(task, "ours", folder, precision, threads=1) for _ in range(2)]
-            for task in ("train", "evaluate")
-        }
-        alone = {f"textbook {task}": worker for task, worker in theirs.items()}
-        alone |= {f"ours {task}": worker for task, worker in ours.items()}
-        measures = {name: partial(_seconds, [worker]) for name, worker in alone.items()}
-        measures |= {f"side {task}": partial(_seconds, workers) for task, workers in side.items()}
-        median = compare(measures, rounds)
-        for worker in [*theirs.values(), *ours.values(), *side["train"], *side["evaluate"]]:
-            worker.close()
-        n = N_BATCHES * BATCH_SIZE
-
-        def folds(name: str, together: int, median: dict[str, float] = median, n: int = n) -> float:
-            """Sleep epochs trained on per second of the machine, evaluation included."""
-            return together * n / (median[f"{name} train"] + EVALUATED_SHARE * median[f"{name} evaluate"])
-
-        best = max(folds("ours", 1), folds("side", 2))
-        rows |= {
-            f"train_step_{precision}": row(
-                1000 * median["ours train"] / N_BATCHES, 1000 * median["textbook train"] / N_BATCHES, "ms"
-            ),
-            f"all_folds_{precision}": row(best, folds("textbook", 1), "sleep epochs/s", higher_is_better=True)
-            | {"side_by_side": folds("side", 2) / folds("ours", 1)},
-            f"eval_{precision}": row(
-                1000 * median["ours evaluate"] / N_BATCHES, 1000 * median["textbook evaluate"] / N_BATCHES, "ms"
-            ),
-        }
+        with ExitStack() as stack:
+            workers = {}
+            for task in ("train", "evaluate"):
+                workers["textbook", task] = [stack.enter_context(worker(task, folder, "textbook"))]
+                workers["ours", task] = [stack.enter_context(worker(task, folder, "ours", precision))]
+                workers["side by side", task] = [
+                    stack.enter_context(worker(task, folder, "ours", precision, threads=1)) for _ in range(2)
+                ]
+            seconds = compare({key: partial(seconds_of, *processes) for key, processes in workers.items()}, rounds)
+        for name, task in (("train_step", "train"), ("eval", "evaluate")):
+            ours, theirs = (1000 * seconds[who, task] / N_BATCHES for who in ("ours", "textbook"))
+            rows[f"{name}_{precision}"] = row(ours, theirs, "ms")
+        speed = {}  # sleep epochs trained on per second, evaluation included
+        for who in ("textbook", "ours", "side by side"):
+            n_sleep_epochs = N_BATCHES * BATCH_SIZE * len(workers[who, "train"])
+            speed[who] = n_sleep_epochs / (seconds[who, "train"] + EVALUATED_SHARE * seconds[who, "evaluate"])
+        best = max(speed["ours"], speed["side by side"])
+        rows[f"all_folds_{precision}"] = row(best, speed["textbook"], "sleep epochs/s", higher_is_better=True)
+        rows[f"all_folds_{precision}"]["side_by_side"] = speed["side by side"] / speed["ours"]
     return rows
 
 
-def _seconds(workers: Sequence[Worker]) -> float:
-    """Run workers at once; return the seconds until the last one is done."""
-    begin = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.result()
-    return time.perf_counter() - begin
+def loading(folder: Path, rounds: int, implementations: Sequence[str] = ("ours", "textbook")) -> dict[str, float]:
+    """Load prepared nights as at their first use, checks included; give the peak memory as a multiple of the data."""
+    n_bytes = len(list(folder.glob("*.npz"))) * N_SLEEP_EPOCHS * 3000 * 4
+    figures: dict[str, float] = {}
 
-
-def loading(
-    folder: Path, n_nights: int, rounds: int, implementations: Sequence[str] = ("ours", "textbook")
-) -> dict[str, Any]:
-    """Load prepared nights as at their first use, checks included; peak memory as a multiple of the data."""
-    peak = dict.fromkeys(implementations, 0.0)
-
-    def measure(implementation: str) -> float:
+    def load_once(implementation: str) -> float:
         (folder / checked.FILE).unlink(missing_ok=True)
-        worker = Worker("load", implementation, folder)
-        timed = worker.run()
-        worker.close()
-        peak[implementation] = timed.peak_bytes / (n_nights * N_SLEEP_EPOCHS * 3000 * 4)
+        with worker("load", folder, implementation) as process:
+            timed = process.submit(run).result()
+        figures[f"memory_{implementation}"] = timed.peak_bytes / n_bytes
         return timed.seconds
 
-    median = compare({name: partial(measure, name) for name in peak}, rounds)
-    memory = {f"memory_{name}": value for name, value in peak.items()}
-    return (row(median["ours"], median["textbook"], "s") if len(median) == 2 else median) | memory
+    return compare({name: partial(load_once, name) for name in implementations}, rounds) | figures
 
 
-def preparing(folder: Path, rounds: int) -> dict[str, Any]:
+def preparing(folder: Path, rounds: int) -> Row:
     """Prepare one 22-h night of Sleep-EDF."""
-    workers = {name: Worker("prepare", name, folder) for name in ("ours", "textbook")}
-    median = compare({name: partial(_seconds, [worker]) for name, worker in workers.items()}, rounds)
-    for worker in workers.values():
-        worker.close()
-    return row(median["ours"], median["textbook"], "s")
+    with worker("prepare", folder, "ours") as ours, worker("prepare", folder, "textbook") as textbook:
+        seconds = compare({"ours": partial(seconds_of, ours), "textbook": partial(seconds_of, textbook)}, rounds)
+    return row(seconds["ours"], seconds["textbook"], "s")
 
 
 def start_up(folder: Path, rounds: int) -> dict[str, float]:
-    """Seconds to the slowest `--help`, and from the start of training to its first step."""
+    """Time the slowest `--help`, and training from its start to its first step, in seconds."""
 
-    def helped(script: str) -> float:
+    def help_of(script: str) -> float:
         begin = time.perf_counter()
         subprocess.run([sys.executable, ROOT / script, "--help"], check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - begin
 
-    helps = compare({script: partial(helped, script) for script in SCRIPTS}, rounds)
-    return {"help": max(helps.values()), "first_step": compare({"": lambda: first_step(folder).seconds}, rounds)[""]}
+    helps = compare({script: partial(help_of, script) for script in SCRIPTS}, rounds)
+    return {"help": max(helps.values()), **compare({"first_step": lambda: first_step(folder).seconds}, rounds)}
+
+
+def growth(folders: Sequence[Path], rounds: int) -> dict[str, dict[str, float]]:
+    """Measure how loading grows with the nights, and a training step with the batch."""
+    rows = {f"load {folder.name}": loading(folder, rounds, ["ours"]) for folder in folders}
+    with ExitStack() as stack:
+        sizes = (16, 32, 64, 128, 256, 512)
+        workers = {n: stack.enter_context(worker("train", folders[0], "ours", "fp32", n)) for n in sizes}
+        seconds = compare({n: partial(seconds_of, process) for n, process in workers.items()}, rounds)
+    return rows | {f"step of {n}": {"seconds": seconds[n] / N_BATCHES} for n in sizes}
 
 
 def write_nights(folder: Path, n_nights: int) -> Path:
@@ -220,30 +142,13 @@ def write_edf(folder: Path, hours: int = 22) -> Path:
     return folder
 
 
-def growth(nights: Mapping[int, Path], rounds: int) -> dict[str, dict[str, float]]:
-    """Measure how loading grows with the nights, and a training step with the batch."""
-    rows: dict[str, dict[str, float]] = {}
-    for n, folder in nights.items():
-        figures = loading(folder, n, rounds, ("ours",))
-        rows[f"load {n} nights"] = {"seconds": figures["ours"], "memory / data": figures["memory_ours"]}
-    workers = {size: Worker("train", "ours", nights[20], batch_size=size) for size in (16, 32, 64, 128, 256, 512)}
-    steps = {f"step of {size}": partial(_seconds, [worker]) for size, worker in workers.items()}
-    for name, seconds in compare(steps, rounds).items():
-        rows[name] = {"seconds": seconds / N_BATCHES}
-    for worker in workers.values():
-        worker.close()
-    return rows
-
-
-def print_table(rows: dict[str, dict[str, Any]]) -> None:
+def print_table(rows: dict[str, Row]) -> None:
     """Print all comparisons."""
     print(f"\n{'':<18}{'ours':>12}{'textbook':>12}{'ratio':>8}")
     for name, values in rows.items():
-        extra = "".join(
-            f"  {key} {values[key]:.2f}" for key in ("side_by_side", "memory_ours", "memory_textbook") if key in values
-        )
         figures = f"{values['ours']:>12.3f}{values['textbook']:>12.3f}{values['ratio']:>8.2f}"
-        print(f"{name:<18}{figures}  {values['unit']}{extra}")
+        others = "".join(f"  {key} {value:.2f}" for key, value in list(values.items())[4:])
+        print(f"{name:<18}{figures}  {values['unit']}{others}")
 
 
 def main() -> None:
@@ -253,29 +158,25 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true", help="also loading by nights and steps by batch size")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    rounds, many = (2, 40) if arguments.quick else (7, 160)
+    rounds, n_many = (2, 40) if arguments.quick else (7, 160)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        numbers = {20, 40, many} | ({80, 160} if arguments.growth else set())
-        nights = {n: write_nights(folder / f"nights{n}", n) for n in sorted(numbers)}
-        grown = growth(nights, rounds) if arguments.growth else {}
+        numbers = sorted({20, 40, n_many} | ({80, 160} if arguments.growth else set()))
+        nights = {n: write_nights(Path(temporary) / f"{n} nights", n) for n in numbers}
+        grown = growth([*nights.values()], rounds) if arguments.growth else {}
         rows = training(nights[20], rounds)
-        for n in sorted({40, many}):
-            rows[f"load_{n}"] = loading(nights[n], n, rounds)
-        rows["prepare_night"] = preparing(write_edf(folder / "edf"), rounds)
-        seconds = start_up(nights[20], rounds)
+        for n in sorted({40, n_many}):
+            loaded = loading(nights[n], rounds)
+            rows[f"load_{n}"] = row(loaded.pop("ours"), loaded.pop("textbook"), "s") | loaded
+        rows["prepare_night"] = preparing(write_edf(Path(temporary) / "edf"), rounds)
+        started = start_up(nights[20], rounds)
     print_table(rows)
     for name, figures in grown.items():
         print(f"{name:<18}" + "".join(f"{value:>12.3f} {figure}" for figure, value in figures.items()))
-    print(
-        f"\nslowest --help {seconds['help']:.2f} s; "
-        f"start to first training step, 20 nights: {seconds['first_step']:.2f} s"
-    )
+    print(f"\nslowest --help {started['help']:.2f} s; start to first training step: {started['first_step']:.2f} s")
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps(rows | {"start_up": seconds, "growth": grown}, indent=2) + "\n", encoding="utf-8"
-        )
+        everything = rows | {"start_up": started, "growth": grown}
+        arguments.json.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

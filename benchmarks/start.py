@@ -1,6 +1,5 @@
 """Start training, end it after its first step, and say what that took."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,22 +8,16 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.worker import ROOT
 
 
 class Started(NamedTuple):
-    """What a training took up to its first step.
+    """What training took up to its first step: time, its own memory, and the most memory with the mapped files.
 
-    Attributes
-    ----------
-    seconds, processor_s : float
-        By the clock, and of all cores together.
-    own_bytes, peak_bytes : int
-        Memory of its own, and the most with the mapped files. Linux alone tells them; elsewhere they are 0.
+    Memory is known on Linux alone; elsewhere it is 0.
     """
 
     seconds: float
-    processor_s: float
     own_bytes: int
     peak_bytes: int
 
@@ -36,18 +29,15 @@ def first_step(folder: Path, *settings: str) -> Started:
         command += [word for setting in (f"trainer.save_dir={save_dir}", *settings) for word in ("--set", setting)]
         begin = time.perf_counter()
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        said = ""
+        output = ""
         for line in process.stderr or ():
-            said += line
+            output += line
             if "First training step" in line:
                 break
         else:
-            raise RuntimeError(f"{command} ended before its first step: {said}")
+            raise RuntimeError(f"{command} ended before its first step: {output}")
         seconds, status = time.perf_counter() - begin, Path(f"/proc/{process.pid}/status")
         memory = dict(re.findall(r"(\w+):\s+(\d+) kB", status.read_text() if status.exists() else ""))
         process.kill()
-        _, code, used = os.wait4(process.pid, 0)
-        process.returncode = code
         process.communicate()
-    own, peak = (1024 * int(memory.get(kind, 0)) for kind in ("RssAnon", "VmHWM"))
-    return Started(seconds, used.ru_utime + used.ru_stime, own, peak)
+    return Started(seconds, 1024 * int(memory.get("RssAnon", 0)), 1024 * int(memory.get("VmHWM", 0)))

@@ -19,7 +19,7 @@ _FREE_SHARE = 0.5
 
 
 def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
-    """Read the outlines of all prepared recordings of a folder and check that they fit together.
+    """Read the outlines of all prepared recordings of a folder, and check that they can be used together.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
     Raises
     ------
     UserError
-        All problems at once: no folder, no npz in it, damaged files, stages outside 0-4, another or unequal fs.
+        There is no folder or no npz in it; or all problems at once: damaged files, stages outside 0-4, another fs.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder. Pass the folder of the prepared npz files with --np_data_dir.")
@@ -61,7 +61,7 @@ def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
 
 
 def _problems(outline: Outline, first: Outline) -> Iterator[str]:
-    """Say what keeps a recording from being used beside the first one."""
+    """Say why a recording cannot be used together with the first one."""
     outside = sorted(set(outline.stages.tolist()) - set(range(N_STAGES)))
     if outside:
         yield f"{outline.path.name}: stages {outside} are not 0 to 4 ({', '.join(STAGE_NAMES)})."
@@ -77,21 +77,21 @@ def _problems(outline: Outline, first: Outline) -> Iterator[str]:
 
 
 class SleepEpochs:
-    """All sleep epochs of some recordings, numbered one recording after the other.
+    """All sleep epochs of some recordings, numbered from 0, one recording after the other.
 
-    The signals stay in their files and are read through the system's page cache, which processes share and which gives
-    way when memory runs short; a GPU holds them all, if they fit.
+    The signals stay in their files and are read through the system's page cache: processes share it, and it shrinks
+    when memory runs short. A GPU holds all signals in its memory if they fit.
 
     Parameters
     ----------
     outlines : sequence of Outline
         The recordings, at least one.
     device : torch.device
-        Where batches are wanted.
+        Where the batches go.
     context : tuple of two int
-        How many sleep epochs before and after each one go into its signal; see `neighbours`.
+        How many sleep epochs before and after each one go into its signal, see `neighbours`.
     resident : bool or None
-        Whether the device's memory holds all signals; None: if it is a GPU with room for them.
+        Whether the device's memory holds all signals; None: if the device is a GPU with enough free memory.
 
     Attributes
     ----------
@@ -101,13 +101,13 @@ class SleepEpochs:
     stages : Tensor of shape (n_sleep_epochs,), int64
         On the CPU.
     index_device : torch.device
-        Where the numbers of sleep epochs must be for `read`.
+        Where the indices that `read` takes must be.
 
     Raises
     ------
     UserError
-        All signals that are damaged or cannot be EEG in microvolts, see `open_signals`; or they are to be resident and
-        do not fit into the memory.
+        Names all signals that are damaged or cannot be EEG in microvolts, see `open_signals`; or the signals are to be
+        resident and do not fit into memory.
     """
 
     def __init__(
@@ -135,15 +135,15 @@ class SleepEpochs:
         self._n_samples = outlines[0].n_samples
         self._resident = self._all_on_device() if self._is_resident(resident) else None
         self.index_device = device if self._resident else torch.device("cpu")
-        self._is_pinned = device.type == "cuda"  # elsewhere a copy that nobody waits for reads freed memory
+        self._is_pinned = device.type == "cuda"  # copies to other devices wait, so that no freed memory is read
         self._read_ahead = [reader_ahead(signal) for signal in self._signals]
 
     def indices(self, recordings: Sequence[str]) -> Tensor:
-        """Give the numbers of all sleep epochs of `recordings`, in their order, shape (n,), int64."""
+        """Return the indices of all sleep epochs of `recordings`, in their order, (n,), int64."""
         return torch.cat([torch.arange(self._where[name].start, self._where[name].stop) for name in recordings])
 
     def recordings(self, indices: Tensor) -> list[str]:
-        """Name the recordings, sorted, of the sleep epochs `indices`."""
+        """Return the names of the recordings of some sleep epochs, sorted."""
         names = list(self.outlines)
         return sorted({names[number] for number in self._recording[indices.cpu().numpy()]})
 
@@ -152,14 +152,27 @@ class SleepEpochs:
         return class_counts([self.outlines[name] for name in recordings])
 
     def read(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Read signal (B, 1, T) and stages (B,) of the sleep epochs `chosen`, (B,) on `index_device`, to the device."""
+        """Read some sleep epochs.
+
+        Parameters
+        ----------
+        chosen : Tensor of shape (B,), int64
+            Their indices, on `index_device`.
+
+        Returns
+        -------
+        signal : Tensor of shape (B, 1, T), float32
+            Microvolts, with the context, on the device.
+        stages : Tensor of shape (B,), int64
+            On the device.
+        """
         if self._resident is None:
             return self._read(chosen.numpy()), self.stages[chosen].to(self.device, non_blocking=self._is_pinned)
         signal, stages, neighbours = self._resident
         return signal[neighbours[chosen]].flatten(1).unsqueeze(1), stages[chosen]
 
     def _read(self, chosen: np.ndarray) -> Tensor:
-        """Read the signal of the sleep epochs `chosen` with their context, (B, 1, T), and send it to the device."""
+        """Read the signal of some sleep epochs with their context from the files, (B, 1, T) on the device."""
         together = self._neighbours[chosen]
         places = [(self._recording[number], self._row[number]) for number in together.ravel().tolist()]
         for recording, row in places:
@@ -171,7 +184,7 @@ class SleepEpochs:
         return signal.flatten(1).unsqueeze(1).to(self.device, non_blocking=self._is_pinned)
 
     def _is_resident(self, resident: bool | None) -> bool:
-        """Decide whether the device holds all signals; refuse it where they cannot fit."""
+        """Decide whether the device holds all signals; raise if it is asked to and they do not fit."""
         n_bytes, room = 4 * self._n_samples * len(self.stages), _memory_bytes(self.device)
         if resident and n_bytes > room:
             raise UserError(
@@ -185,25 +198,25 @@ class SleepEpochs:
         signal = torch.empty((len(self.stages), self._n_samples), device=self.device)
         for where, night in zip(self._where.values(), self._signals, strict=True):
             signal[where.start : where.stop] = torch.from_numpy(np.array(night))
-        self._signals = []  # let go of the files
+        self._signals = []  # closes the files
         return signal, self.stages.to(self.device), torch.from_numpy(self._neighbours).to(self.device)
 
 
 def neighbours(sleep_epoch: np.ndarray, before: int, after: int) -> np.ndarray:
-    """Find the sleep epochs around each one of a recording.
+    """Find the sleep epochs before and after each sleep epoch of a recording.
 
     Parameters
     ----------
     sleep_epoch : ndarray of shape (n,), int
         Positions in the night, ascending.
     before, after : int
-        How many on each side.
+        How many to find on each side.
 
     Returns
     -------
     ndarray of shape (n, before + 1 + after), int64
-        Indices, in the order of time. Where a neighbour is missing (dropped, or beyond an end of the recording), the
-        nearest one that is there without a gap between stands in for it, in the end the centre itself.
+        Indices, in the order of time. Where a neighbour is missing (it was dropped, or lies beyond an end of the
+        recording), the last one before the gap stands in for it; this may be the sleep epoch itself.
     """
     centre = np.arange(len(sleep_epoch))
     columns = {0: centre}
@@ -216,12 +229,12 @@ def neighbours(sleep_epoch: np.ndarray, before: int, after: int) -> np.ndarray:
 
 
 def class_counts(outlines: Sequence[Outline]) -> list[int]:
-    """Sleep epochs of W, N1, N2, N3, REM in some recordings."""
+    """Count the sleep epochs of W, N1, N2, N3, REM in some recordings."""
     return np.bincount(np.concatenate([outline.stages for outline in outlines]), minlength=N_STAGES).tolist()
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Free memory of a GPU, or all memory of this machine, in bytes."""
+    """Return the free memory of a GPU, or all memory of this machine, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -230,15 +243,18 @@ def _memory_bytes(device: torch.device) -> int:
 class Batches:
     """Batches of sleep epochs.
 
+    Where several ranks train together, each takes its share: of every batch if they are shuffled, otherwise a run of
+    consecutive sleep epochs.
+
     Parameters
     ----------
     data : SleepEpochs
     indices : Tensor of shape (n,), int64
-        Which sleep epochs.
+        The sleep epochs to go through.
     batch_size : int
-        The last batch may be shorter.
+        Of all ranks together if shuffled. The last batch may be shorter.
     shuffle : bool
-        Draw a new order, from torch's generator, each time the batches are gone through.
+        Whether to draw a new order, from torch's generator, in each pass.
     """
 
     def __init__(self, data: SleepEpochs, indices: Tensor, batch_size: int, shuffle: bool) -> None:
@@ -249,7 +265,7 @@ class Batches:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield signal (B, 1, T) and stages (B,), on the device. Ranks share a batch, or the sleep epochs in order."""
+        """Yield signal (B, 1, T) and stages (B,) of each batch, on the device."""
         if self.shuffle:
             self._order = self.indices[ranks.from_first(torch.randperm(len(self.indices)))].to(self.data.index_device)
             shares = (_share(batch) for batch in self._order.split(self.batch_size))
@@ -260,15 +276,15 @@ class Batches:
 
     @property
     def stages(self) -> Tensor:
-        """Stages of all sleep epochs, (n,), on the CPU."""
+        """Stages of all sleep epochs, of all ranks, in the order of `indices`, (n,), on the CPU."""
         return self.data.stages[self.indices]
 
     def recordings(self, number: int) -> list[str]:
-        """Name the recordings of a batch (0-based) of the last time the batches were gone through."""
+        """Return the names of the recordings in a batch (0-based) of the last pass."""
         return self.data.recordings(self._order.split(self.batch_size)[number])
 
 
 def _share(batch: Tensor) -> Tensor:
-    """Take this rank's share of a batch, (B,); where there are fewer sleep epochs than ranks, the first at least."""
+    """Take this rank's share of a batch, (B,); one sleep epoch at least, as all ranks must take each step."""
     own = batch.tensor_split(ranks.world_size())[ranks.rank()]
     return own if len(own) else batch[:1]

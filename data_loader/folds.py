@@ -15,7 +15,7 @@ PUBLISHED = Path(__file__).with_name("published_folds.json")
 
 @dataclass(frozen=True)
 class Fold:
-    """Recordings of one fold, by name; no subject is in two of the three.
+    """Names of the recordings of one fold; no subject is in two of its three sets.
 
     Attributes
     ----------
@@ -31,10 +31,10 @@ class Fold:
 
 
 def make_folds(recordings: Sequence[str], num_folds: int, seed: int, pattern: str | None = None) -> list[Fold]:
-    """Cut the subjects into folds: fold k tests on the k-th run of subjects and trains on the others.
+    """Cut the subjects into folds: fold k tests on the k-th group of subjects and trains on the others.
 
-    The order of the subjects is the published one where exactly the subjects of Sleep-EDF-20, Sleep-EDF-78 or the
-    329 recordings of SHHS are there; otherwise they are shuffled.
+    If the subjects are exactly those of Sleep-EDF-20, of Sleep-EDF-78 or of the 329 recordings of SHHS, they come in
+    the published order; otherwise they are shuffled.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def make_folds(recordings: Sequence[str], num_folds: int, seed: int, pattern: st
     num_folds : int
         K, from 2 to the number of subjects.
     seed : int
-        Of the shuffle.
+        Seed of the shuffle.
     pattern : str or None
         See `utils.subjects.subject_of`.
 
@@ -55,7 +55,7 @@ def make_folds(recordings: Sequence[str], num_folds: int, seed: int, pattern: st
     Raises
     ------
     UserError
-        There are fewer subjects than folds, or `pattern` does not fit a name.
+        There are fewer subjects than folds, or `pattern` does not match a name.
     """
     nights: dict[str, list[str]] = {}
     for recording in sorted(recordings):
@@ -90,9 +90,9 @@ def set_aside(fold: Fold, valid_subjects: float, seed: int, pattern: str | None 
     fold : Fold
         Without a validation set.
     valid_subjects : int or float
-        How many subjects, from 1; or a fraction of the training subjects, of which at least one is taken.
+        Number of subjects, from 1; or a fraction of the training subjects, which gives at least one.
     seed : int
-        Chooses the subjects, together with the fold's number.
+        Seed of the choice, together with the fold's number.
     pattern : str or None
         See `utils.subjects.subject_of`.
 
@@ -117,7 +117,7 @@ def set_aside(fold: Fold, valid_subjects: float, seed: int, pattern: str | None 
 
 
 def choose_folds(folds: Sequence[Fold], fold_id: str) -> list[Fold]:
-    """Pick the fold whose number is `fold_id`, or every fold if it is `all`.
+    """Return the fold whose number is `fold_id`, or every fold if it is `all`.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def check_disjoint(fold: Fold, pattern: str | None = None) -> None:
 
 
 def _order(subjects: list[str], seed: int) -> list[int]:
-    """Positions in the sorted subjects, in the order in which they are cut into folds."""
+    """Return positions in the sorted subjects, in the order in which they are cut into folds."""
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     known = {
         "sleep_edf_20": {subject_of(name) for name in published["sleep_edf_20"]["recordings"]},
@@ -162,5 +162,5 @@ def _order(subjects: list[str], seed: int) -> list[int]:
 
 
 def _recordings(nights: dict[str, list[str]], subjects: Iterable[str]) -> tuple[str, ...]:
-    """All recordings of `subjects`, sorted."""
+    """Return all recordings of `subjects`, sorted."""
     return tuple(sorted(name for subject in subjects for name in nights[subject]))

@@ -1,4 +1,4 @@
-"""The signals of prepared recordings: opened, and checked once."""
+"""The signals of prepared recordings: opened, and checked at their first use."""
 
 import mmap
 import resource
@@ -14,26 +14,26 @@ from utils.errors import UserError
 from utils.recording import Outline, open_signal
 
 MIN_STD_UV, MAX_STD_UV = 1.0, 1000.0
-"""Standard deviation of a recording, in microvolts, that can be EEG."""
+"""Limits of the standard deviation that the EEG of a recording can have, in microvolts."""
 
 _ROUNDING = 1e-6
-"""Deviation of a constant, relative to its value, that comes of rounding alone."""
+"""Standard deviation of a constant signal relative to its value, which is rounding alone."""
 
 _PIECE = 32
-"""Sleep epochs that are looked at together."""
+"""Sleep epochs that are summed together: they fit a processor's cache."""
 
 _MANY_FILES = 10_240
-"""Open files that are asked for where there is no limit."""
+"""Number of open files to ask for where the system sets no limit."""
 
 _OTHER_FILES = 64
-"""Open files besides recordings."""
+"""Open files of this process besides recordings."""
 
 _CHECK = f"CRC-32; finite; standard deviation of {MIN_STD_UV:g} to {MAX_STD_UV:g} uV"
-"""What a signal passed whose file has a mark."""
+"""The check that a signal has passed if its file has a mark, see `utils.checked`."""
 
 
 def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
-    """Open the signals of recordings of one folder; read and check those that have not passed as they are now.
+    """Open the signals of recordings of one folder, and check those that are new or have changed since the last check.
 
     Parameters
     ----------
@@ -48,39 +48,40 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
     Raises
     ------
     UserError
-        All signals that are damaged, or cannot be EEG in microvolts: not finite, constant, too small, too large.
+        Names all signals that are damaged or cannot be EEG in microvolts: not finite, constant, too small, too large.
     """
     _allow_open_files(len(outlines))
     folder = outlines[0].path.parent
-    known = read_marks(folder, _CHECK)
+    passed = read_marks(folder, _CHECK)
     marks = {outline.path.name: mark(outline.path, outline.checksum) for outline in outlines}
-    new = {name: made for name, made in marks.items() if made is None or known.get(name) != made}
+    unchecked = {name for name, current in marks.items() if current is None or passed.get(name) != current}
 
-    def opened(outline: Outline) -> np.ndarray | str:
+    def open_one(outline: Outline) -> np.ndarray | str:
         """Return the signal, or what is wrong with it."""
         name = outline.path.name
         try:
-            signal = open_signal(outline, verify=name in new)
+            signal = open_signal(outline, verify=name in unchecked)
         except UserError as error:
             return str(error)
-        return (name in new and signal_problem(name, signal)) or signal
+        problem = signal_problem(name, signal) if name in unchecked else ""
+        return problem or signal
 
-    with ThreadPoolExecutor() as threads:  # checksums and sums let go of Python's lock
-        found = dict(zip(marks, threads.map(opened, outlines), strict=True))
-    problems = [text for text in found.values() if isinstance(text, str)]
-    passed = {name: made for name, made in new.items() if made is not None and not isinstance(found[name], str)}
-    if passed:
-        write_marks(folder, _CHECK, known | passed)
-    if problems:
+    with ThreadPoolExecutor() as threads:  # checksums and sums are computed without Python's lock
+        opened = dict(zip(marks, threads.map(open_one, outlines), strict=True))
+    signals = {name: signal for name, signal in opened.items() if not isinstance(signal, str)}
+    new = {name: current for name, current in marks.items() if current and name in unchecked & signals.keys()}
+    if new:
+        write_marks(folder, _CHECK, passed | new)
+    if problems := [problem for problem in opened.values() if isinstance(problem, str)]:
         raise UserError("\n".join(problems))
-    return [signal for signal in found.values() if not isinstance(signal, str)]
+    return list(signals.values())
 
 
 def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:
-    """Return what has the system begin to read one sleep epoch of a signal, and does not wait for it.
+    """Make a function of a row: it asks the system to read this sleep epoch from the disk, and does not wait for it.
 
-    By itself the system reads a mapped file only when a value is missing, and then far more of it than is asked for,
-    which is wasted on sleep epochs in random order. What is not mapped is in memory, and there is nothing to do.
+    By itself, the system reads a part of a mapped file only when a value of it is used, and then far more than that
+    part, which is a waste where sleep epochs come in random order. For a signal in memory, the function does nothing.
     """
     mapping: Any = signal
     while isinstance(mapping, np.ndarray):
@@ -92,7 +93,7 @@ def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:
     n_bytes = signal[0].nbytes
 
     def read_ahead(row: int) -> None:
-        """Have the pages of a row read."""
+        """Ask for the pages of memory that hold a row."""
         first = begin + row * n_bytes
         page = first - first % mmap.PAGESIZE
         mapping.madvise(mmap.MADV_WILLNEED, page, first + n_bytes - page)
@@ -101,12 +102,12 @@ def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:
 
 
 def _address(array: np.ndarray) -> int:
-    """Where the values of an array begin in memory."""
+    """Find where the values of an array begin in memory."""
     return array.__array_interface__["data"][0]
 
 
 def signal_problem(name: str, signal: np.ndarray) -> str:
-    """Say why the signal of a recording, (n_sleep_epochs, n_samples), cannot be EEG in microvolts; empty if it can."""
+    """Say why a recording's signal, (n_sleep_epochs, n_samples), cannot be EEG in microvolts; empty if it can."""
     mean, std = _mean_and_std(signal)
     if not np.isfinite(std):
         return f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
@@ -121,9 +122,9 @@ def signal_problem(name: str, signal: np.ndarray) -> str:
 
 
 def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:
-    """Compute both in one go over a signal (n_sleep_epochs, n_samples), in pieces that fit a processor's cache."""
+    """Compute mean and standard deviation of a signal, (n_sleep_epochs, n_samples), reading it once."""
     first, total, squares = signal[0, 0], 0.0, 0.0
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinite values are told by their result
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller sees NaN and infinite values by the result
         for begin in range(0, len(signal), _PIECE):
             piece = (signal[begin : begin + _PIECE] - first).ravel()
             total += float(piece.sum())
@@ -133,7 +134,7 @@ def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:
 
 
 def _allow_open_files(n_files: int) -> None:
-    """Allow as many open files as the system grants: a mapped recording keeps its file open."""
+    """Raise this process's limit of open files as far as the system lets it: a mapped recording keeps its file open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = n_files + _OTHER_FILES
     wanted = max(needed, _MANY_FILES) if hard == resource.RLIM_INFINITY else hard

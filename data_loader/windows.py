@@ -21,14 +21,14 @@ def runs(sleep_epoch: np.ndarray) -> list[slice]:
     Returns
     -------
     list of slice
-        Runs of sleep epochs without a gap, in the order of time; together they are the recording.
+        Runs of sleep epochs without a gap, in the order of time; together they make up the recording.
     """
     ends = [*(np.flatnonzero(np.diff(sleep_epoch) != 1) + 1).tolist(), len(sleep_epoch)]
     return [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 class Windows:
-    """Batches of windows: what a network found in consecutive sleep epochs, and their stages.
+    """Batches of windows of consecutive sleep epochs: inputs for each sleep epoch, and its stage.
 
     A window never crosses a gap in the night or the end of a recording.
 
@@ -36,13 +36,14 @@ class Windows:
     ----------
     data : SleepEpochs
     inputs : Tensor of shape (n_sleep_epochs, C)
-        Of all sleep epochs of `data`, on its device.
+        Of all sleep epochs of `data`, on its device, such as the summaries of a network.
     recordings : sequence of str
     length : int or None
-        Most sleep epochs in a window. Each time the windows are gone through they are cut anew, from torch's generator,
-        and come in a new order; every sleep epoch is in one of them. None: whole runs between gaps, in their order.
+        Largest number of sleep epochs in a window. In each pass the windows begin at other sleep epochs and come in a
+        new order, both drawn from torch's generator; every sleep epoch is in one window. None: the windows are the
+        whole runs between gaps, in their order.
     batch_size : int
-        Windows together; 1 keeps the order of the sleep epochs.
+        Number of windows in a batch; 1 keeps the order of the sleep epochs.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Windows:
         self._stages = data.stages.to(data.device)
 
     def __iter__(self) -> Iterator[tuple[PackedSequence, Tensor]]:
-        """Yield inputs, (n, C) packed, and their stages, (n,) in the order of the packed ones, on the device."""
+        """Yield inputs, packed (n, C), and stages (n,), in the same order, of each batch, on the device."""
         if self.length is not None:
             pieces = [piece for run in self._runs for piece in _cut(run, self.length)]
             self._windows = [pieces[position] for position in torch.randperm(len(pieces)).tolist()]
@@ -74,17 +75,17 @@ class Windows:
         return self.data.stages[self.indices]
 
     def recordings(self, number: int) -> list[str]:
-        """Name the recordings of a batch (0-based) of the last time the windows were gone through."""
+        """Return the names of the recordings in a batch (0-based) of the last pass."""
         return self.data.recordings(torch.cat(self._batches()[number]))
 
     def _read(self, windows: list[Tensor]) -> tuple[PackedSequence, Tensor]:
-        """Look up inputs and stages of some windows."""
+        """Take the inputs and stages of some windows."""
         chosen = pack_sequence(windows, enforce_sorted=False)
         packed = chosen._replace(data=self.inputs[chosen.data])
         return packed, self._stages[chosen.data]
 
     def _batches(self) -> list[list[Tensor]]:
-        """Lay the windows together that go through the model together."""
+        """Group the windows into batches."""
         return [
             self._windows[begin : begin + self.batch_size] for begin in range(0, len(self._windows), self.batch_size)
         ]

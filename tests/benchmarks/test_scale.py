@@ -31,7 +31,7 @@ def test_each_recording_is_linked_with_the_hypnogram_of_its_night(tmp_path):
 def test_everything_is_measured_for_each_number_of_nights_and_nothing_is_left(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("torch")))  # which torch makes and leaves
-    options = ["--nights", "4", "2", "--hours", "0.5", "--rounds", "1", "--json", str(tmp_path / "figures.json")]
+    options = ["--nights", "4", "2", "--hours", "2", "--rounds", "1", "--json", str(tmp_path / "figures.json")]
     command = [sys.executable, "-m", "benchmarks.scale", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]

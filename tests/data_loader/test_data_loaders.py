@@ -8,14 +8,8 @@ import pytest
 import torch
 
 from data_loader import data_loaders
-from data_loader.data_loaders import (
-    Batches,
-    SleepEpochs,
-    check_sampling_rate,
-    class_counts,
-    find_recordings,
-    neighbours,
-)
+from data_loader.data_loaders import Batches, SleepEpochs, class_counts, find_recordings, neighbours
+from utils import ranks
 from utils.errors import UserError
 from utils.recording import Recording, write_recording
 
@@ -48,17 +42,17 @@ def test_the_recordings_of_a_folder_are_found_by_name(tmp_path):
     assert (outlines[0].n_samples, outlines[0].fs, outlines[0].channel) == (300, 10, "EEG")
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no such folder. Pass the folder .* with --np_data_dir"):
         find_recordings(tmp_path / "nowhere")
 
 
-def test_a_folder_without_recordings_is_told(tmp_path):
+def test_a_folder_without_recordings_is_refused(tmp_path):
     with pytest.raises(UserError, match="no npz files here. Prepare recordings first"):
         find_recordings(tmp_path)
 
 
-def test_all_problems_of_all_recordings_are_told_at_once(tmp_path):
+def test_all_problems_of_all_recordings_are_named_at_once(tmp_path):
     write(tmp_path, "a")
     (tmp_path / "damaged.npz").write_bytes(b"PK nothing")
     write(tmp_path, "fast", fs=20)
@@ -83,19 +77,19 @@ def test_all_problems_of_all_recordings_are_told_at_once(tmp_path):
         assert problem.strip().startswith(text)
 
 
-def test_a_length_that_is_wrong_in_every_recording_is_told(tmp_path):
+def test_a_length_that_is_wrong_in_every_recording_is_refused(tmp_path):
     for name in ("a", "b"):
         write(tmp_path, name, n_samples=250)
     with pytest.raises(UserError, match=r"a.npz: 250 samples(.|\n)*b.npz: 250 samples"):
         find_recordings(tmp_path)
 
 
-def test_recordings_of_another_rate_than_the_network_are_refused_with_the_remedy(tmp_path):
+def test_recordings_of_another_rate_than_the_configuration_are_refused_with_the_remedy(tmp_path):
     write(tmp_path, "a", fs=125)
-    outlines = find_recordings(tmp_path)
-    check_sampling_rate(outlines, 125)
-    with pytest.raises(UserError, match=r"a.npz: 125 Hz, but arch.args.fs is 100. Pass --set arch.args.fs=125"):
-        check_sampling_rate(outlines, 100)
+    assert len(find_recordings(tmp_path, 125)) == 1
+    text = r"a.npz: 125 Hz, but data_loader.args.fs is 100. Pass --set data_loader.args.fs=125, or prepare"
+    with pytest.raises(UserError, match=text):
+        find_recordings(tmp_path, 100)
 
 
 def spoilt(value, where=(1, 3)):
@@ -137,7 +131,7 @@ def test_a_signal_that_is_just_small_or_large_enough_is_accepted(tmp_path, std):
     assert len(SleepEpochs(find_recordings(tmp_path), CPU).stages) == 3
 
 
-def test_all_signals_that_cannot_be_eeg_are_told_at_once(tmp_path):
+def test_all_signals_that_cannot_be_eeg_are_named_at_once(tmp_path):
     write(tmp_path, "a", signal=np.zeros((3, 300)))
     write(tmp_path, "b")
     write(tmp_path, "c", signal=spoilt(np.nan))
@@ -201,16 +195,59 @@ def test_each_pass_draws_a_new_order_from_torchs_generator(data):
     assert orders(2) != first
 
 
-@pytest.mark.parametrize("n_batches", range(6))
-def test_batches_after_some_are_the_rest_of_the_same_order(data, n_batches):
+def test_the_stages_of_all_sleep_epochs_come_in_the_order_of_the_indices(data):
+    for shuffle in (False, True):
+        assert Batches(data, data.indices(["c", "b"]), 4, shuffle).stages.tolist() == [2, 0, 3, 4, 4, 2]
+
+
+def test_a_batch_names_the_recordings_of_its_sleep_epochs(nights, data):
+    names = {night[row, 0]: name for name, night in nights[1].items() for row in range(len(night))}
     batches = Batches(data, torch.arange(9), batch_size=2, shuffle=True)
-    torch.manual_seed(0)
-    everything = list(batches)
-    torch.manual_seed(0)
-    rest = list(batches.after(n_batches))
-    assert len(rest) == 5 - n_batches
-    for found, expected in zip(rest, everything[n_batches:], strict=True):
-        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    for _ in range(2):
+        for number, (signal, _) in enumerate(batches):
+            assert batches.recordings(number) == sorted({names[first] for first in signal[:, 0, 0].numpy()})
+
+
+# Several ranks
+
+
+def by_each_of(monkeypatch, n_ranks, batches):
+    """What each rank reads in one pass: the first value of every sleep epoch, by batch."""
+    passes = []
+    for rank in range(n_ranks):
+        monkeypatch.setattr(ranks, "world_size", lambda: n_ranks)
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(ranks, "from_first", lambda order: order)
+        torch.manual_seed(0)
+        passes.append([signal[:, 0, 0].tolist() for signal, _ in batches])
+    return passes
+
+
+@pytest.mark.parametrize(("n_ranks", "sizes"), [(2, [[2, 2, 1], [2, 2, 1]]), (3, [[2, 2, 1], [1, 1, 1], [1, 1, 1]])])
+def test_ranks_share_each_shuffled_batch_and_take_as_many_steps(data, monkeypatch, n_ranks, sizes):
+    batches = Batches(data, torch.arange(9), batch_size=4, shuffle=True)
+    (alone,) = by_each_of(monkeypatch, 1, batches)
+    shares = by_each_of(monkeypatch, n_ranks, batches)
+    assert [[len(batch) for batch in share] for share in shares] == sizes
+    assert len(batches) == 3
+    for whole, *parts in zip(alone, *shares, strict=True):
+        # The last batch is one sleep epoch, which every rank trains on, so that none waits for another.
+        assert sum(parts, []) == whole if len(whole) > 1 else parts == n_ranks * [whole]
+
+
+@pytest.mark.parametrize("n_ranks", [2, 4, 10])
+def test_what_the_ranks_read_in_order_is_together_all_sleep_epochs_once(data, monkeypatch, n_ranks):
+    batches = Batches(data, torch.arange(9), batch_size=4, shuffle=False)
+    (alone,) = by_each_of(monkeypatch, 1, batches)
+    shares = by_each_of(monkeypatch, n_ranks, batches)
+    assert sum((sum(share, []) for share in shares), []) == sum(alone, [])
+    assert max(len(batch) for share in shares for batch in share) <= 4
+
+
+def test_every_rank_reads_in_the_order_that_rank_0_drew(data, monkeypatch):
+    monkeypatch.setattr(ranks, "from_first", lambda order: torch.arange(len(order)))
+    (batch,) = Batches(data, torch.tensor([3, 1, 8]), batch_size=9, shuffle=True)
+    assert torch.equal(batch[0], data.read(torch.tensor([3, 1, 8]))[0])
 
 
 def test_without_shuffling_no_random_number_is_drawn(data):
@@ -311,7 +348,7 @@ def test_a_context_on_one_side_is_fine(nights, resident):
     np.testing.assert_array_equal(signal[:, 0].numpy(), np.array([[c[0], c[1]], [c[1], c[1]]]).reshape(2, 600))
 
 
-def test_sleep_epochs_that_were_dropped_are_not_bridged(tmp_path, resident):
+def test_the_context_does_not_cross_a_gap(tmp_path, resident):
     x = np.random.default_rng(0).normal(0, 30, (4, 300)).astype(np.float32)
     recording = Recording(x, np.array([0, 1, 2, 3]), FS, "EEG", np.array([3, 4, 6, 7]))
     write_recording(tmp_path / "a.npz", recording)
@@ -321,17 +358,7 @@ def test_sleep_epochs_that_were_dropped_are_not_bridged(tmp_path, resident):
     np.testing.assert_array_equal(signal[:, 0].numpy(), np.array(expected).reshape(4, 900))
 
 
-def test_a_signal_that_was_damaged_on_disk_is_told(tmp_path):
-    write(tmp_path, "a", stages=[0] * 30)
-    path = tmp_path / "a.npz"
-    content = bytearray(path.read_bytes())
-    content[20_000] ^= 1  # in the middle of the 36,000 bytes of values
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="a.npz: not a readable npz file"):
-        SleepEpochs(find_recordings(tmp_path), CPU)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted by way of /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are counted in /proc")
 def test_more_recordings_than_a_process_may_open_files_are_fine(tmp_path):
     for number in range(50):
         write(tmp_path, f"n{number}")
@@ -351,7 +378,7 @@ def test_signals_that_the_device_holds_are_not_read_from_their_files_any_more(ni
         return sorted(line.split("/")[-1] for line in lines if str(nights[0]) in line)
 
     if not sys.platform.startswith("linux"):
-        pytest.skip("mappings are told by /proc")
+        pytest.skip("mapped files are read from /proc")
     data = SleepEpochs(find_recordings(nights[0]), CPU)
     assert mapped() == ["a.npz", "b.npz", "c.npz"]
     del data
@@ -389,7 +416,7 @@ print((peak() - before) / (4 * 3000 * n))
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured by way of /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_the_data_is_in_memory_once_however_often_it_is_gone_through(tmp_path):
     rng = np.random.default_rng(0)
     night = rng.normal(0, 30, (500, 3000)).astype(np.float32)  # 6 MB

@@ -60,10 +60,8 @@ def test_recordings_are_read_whole_once_and_the_signals_are_the_same(folder, ver
 def test_only_a_new_and_a_changed_recording_are_read_again(folder, verified, prepared):
     open_signals(find_recordings(folder))
     verified.clear()
-    kept = {name: (folder / f"{name}.npz").read_bytes() for name in "b"}
     os.utime(folder / "c.npz", (1, 1))
     prepared("d")
-    assert {name: (folder / f"{name}.npz").read_bytes() for name in "b"} == kept
     open_signals(find_recordings(folder))
     assert sorted(verified) == ["c", "d"]
 
@@ -84,7 +82,7 @@ def test_a_recording_that_was_damaged_after_it_passed_is_refused(folder):
             open_signals(find_recordings(folder))
 
 
-def test_all_damaged_recordings_are_told_at_once_and_the_sound_ones_are_not_read_again(folder, verified):
+def test_all_damaged_recordings_are_named_at_once_and_the_sound_ones_are_not_read_again(folder, verified):
     damage(folder / "a.npz")
     damage(folder / "c.npz")
     for _ in range(2):
@@ -143,17 +141,17 @@ def test_more_recordings_than_the_system_lets_a_process_open_are_refused(folder,
 
 
 def forget(path):
-    """Have the system drop what it keeps of a file in memory."""
+    """Have the system drop what it holds of a file in memory."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read_bytes():
-    """Bytes that this process has had read from disks."""
+    """Bytes that the system has read from disks for this process."""
     return int(re.search(r"^read_bytes: (\d+)", Path("/proc/self/io").read_text(), re.MULTILINE)[1])
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is read from disks is told by /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bytes from disks are counted in /proc")
 def test_sleep_epochs_in_random_order_are_read_from_the_disk_without_what_lies_between(
     tmp_path, make_recording, monkeypatch
 ):
@@ -182,7 +180,7 @@ def test_signals_that_are_in_memory_need_no_reading_ahead():
     reader_ahead(np.zeros((3, 300), np.float32))(2)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mappings are told by /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mapped files are read from /proc")
 def test_a_mapped_recording_is_read_when_it_is_used(folder):
     opened = open_signals(find_recordings(folder))
     assert re.search(rf"{re.escape(str(folder))}/b.npz$", Path("/proc/self/maps").read_text(), re.MULTILINE)

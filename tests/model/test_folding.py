@@ -7,7 +7,7 @@ from model.model import AttnSleep
 
 
 @pytest.mark.parametrize("fs", [100, 125])
-def test_a_folded_network_gives_the_same_logits_without_any_batch_norm(fs):
+def test_a_folded_network_gives_the_same_logits_and_summary_without_any_batch_norm(fs):
     torch.manual_seed(0)
     network = AttnSleep(fs)
     signal = 20 * torch.randn(4, 1, 30 * fs)
@@ -20,6 +20,7 @@ def test_a_folded_network_gives_the_same_logits_without_any_batch_norm(fs):
     assert not [module for module in copy.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     with torch.inference_mode():
         torch.testing.assert_close(copy(signal), network.eval()(signal), atol=2e-5, rtol=0)
+        torch.testing.assert_close(copy.summary(signal), network.summary(signal), atol=1e-4, rtol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

@@ -2,9 +2,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from model.folding import folded
-from model.model import AttnSleep
-from model.night_context import NightGRU, Summary
+from model.night_context import NightGRU
 
 
 @pytest.fixture
@@ -45,16 +43,3 @@ def test_inputs_are_scaled_by_the_training_set(network):
 
 def test_one_layer_makes_no_warning_of_its_dropout():
     assert NightGRU(n_layers=1, dropout=0.3).gru.dropout == 0
-
-
-@pytest.mark.parametrize(("arguments", "n_features"), [({}, 30), ({"afr": False, "tce": False}, 128)])
-def test_a_summary_is_the_logits_and_the_mean_of_each_feature_map(arguments, n_features):
-    torch.manual_seed(0)
-    network = AttnSleep(**arguments).eval()
-    signal = 20 * torch.randn(3, 1, 3000)
-    with torch.inference_mode():
-        found = Summary(network).eval()(signal)
-        assert found.shape == (3, 5 + n_features)
-        torch.testing.assert_close(found[:, :5], network(signal))
-        torch.testing.assert_close(found[:, 5:], network.tce(network.features(signal)).mean(dim=2))
-        torch.testing.assert_close(folded(Summary(network))(signal), found, rtol=1e-4, atol=1e-4)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
 
 from model.short_convolution import ShortConvolution
 
@@ -12,7 +13,7 @@ def usual(x, convolution):
 @pytest.fixture
 def convolution():
     torch.manual_seed(0)
-    return ShortConvolution(5, 6)
+    return ShortConvolution(5, 6, (1, 8), padding=(0, 4), bias=False)
 
 
 @pytest.mark.parametrize("n_before", [1, 3, 4, 7, 8, 9, 30, 251, 252])
@@ -41,6 +42,22 @@ def test_other_precisions_and_what_needs_no_gradient_are_computed_by_torch(convo
         assert torch.equal(convolution(x), usual(x, convolution))
     convolution.double()
     assert torch.equal(convolution(x.double()), usual(x.double(), convolution))
+
+
+@pytest.mark.parametrize(
+    ("n_taps", "arguments"),
+    [
+        (7, {"padding": (0, 3), "bias": False}),
+        (8, {"padding": (0, 3), "bias": False}),
+        (8, {"padding": (0, 4), "bias": False, "stride": 2}),
+        (8, {"padding": (0, 4)}),
+    ],
+    ids=["another kernel", "another padding", "another stride", "with bias"],
+)
+def test_other_arguments_of_a_convolution_are_computed_by_torch(n_taps, arguments):
+    convolution = ShortConvolution(5, 6, (1, n_taps), **arguments)
+    x = torch.randn(3, 5, 1, 100)
+    assert torch.equal(convolution(x), nn.Conv2d.forward(convolution, x))
 
 
 def test_the_end_of_one_signal_does_not_reach_the_next(convolution):
