@@ -47,37 +47,30 @@ def named(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
+def convolution(n_in: int, n_out: int, kernel: int, stride: int = 1, padding: int = 0) -> tuple[nn.Module, ...]:
+    """Make convolution, batch norm and activation."""
+    return nn.Conv1d(n_in, n_out, kernel, stride, padding, bias=False), nn.BatchNorm1d(n_out), nn.GELU()
+
+
 class MRCNN(nn.Module):
     """Both branches, dropout and the AFR: (B, 1, T) -> (B, 30, L)."""
 
     def __init__(self, wide_kernel: int) -> None:
         super().__init__()
         self.features1 = nn.Sequential(
-            nn.Conv1d(1, 64, 50, stride=6, padding=24, bias=False),
-            nn.BatchNorm1d(64),
-            nn.GELU(),
+            *convolution(1, 64, 50, stride=6, padding=24),
             nn.MaxPool1d(8, 2, 4),
             nn.Dropout(0.5),
-            nn.Conv1d(64, 128, 8, padding=4, bias=False),
-            nn.BatchNorm1d(128),
-            nn.GELU(),
-            nn.Conv1d(128, 128, 8, padding=4, bias=False),
-            nn.BatchNorm1d(128),
-            nn.GELU(),
+            *convolution(64, 128, 8, padding=4),
+            *convolution(128, 128, 8, padding=4),
             nn.MaxPool1d(4, 4, 2),
         )
         self.features2 = nn.Sequential(
-            nn.Conv1d(1, 64, 400, stride=50, padding=200, bias=False),
-            nn.BatchNorm1d(64),
-            nn.GELU(),
+            *convolution(1, 64, 400, stride=50, padding=200),
             nn.MaxPool1d(4, 2, 2),
             nn.Dropout(0.5),
-            nn.Conv1d(64, 128, wide_kernel, padding=3, bias=False),
-            nn.BatchNorm1d(128),
-            nn.GELU(),
-            nn.Conv1d(128, 128, wide_kernel, padding=3, bias=False),
-            nn.BatchNorm1d(128),
-            nn.GELU(),
+            *convolution(64, 128, wide_kernel, padding=3),
+            *convolution(128, 128, wide_kernel, padding=3),
             nn.MaxPool1d(2, 2, 1),
         )
         self.dropout = nn.Dropout(0.5)

@@ -294,8 +294,8 @@ def test_recordings_in_the_layouts_of_other_toolkits_give_the_same_batches(tmp_p
     np.savez_compressed(tmp_path / "compressed.npz", x=signal, y=np.array([0, 1, 2]), fs=10)
     data = SleepEpochs(find_recordings(tmp_path), CPU)
     for name in [*layouts, "compressed"]:
-        ((found, stages),) = Batches(data, data.indices([name]), 3, shuffle=False)
-        np.testing.assert_array_equal(found[:, 0].numpy(), signal, err_msg=name)
+        ((batch, stages),) = Batches(data, data.indices([name]), 3, shuffle=False)
+        np.testing.assert_array_equal(batch[:, 0].numpy(), signal, err_msg=name)
         assert stages.tolist() == [0, 1, 2]
 
 

@@ -67,7 +67,7 @@ def test_the_class_aware_loss_is_the_weighted_mean_of_minus_log_p():
     assert loss.item() == pytest.approx((0.72 * math.log(2) + 0.2 * math.log(4)) / (0.72 + 0.2), rel=1e-6)
 
 
-def test_the_class_aware_loss_hands_its_constants_on():
+def test_the_class_aware_loss_uses_its_constants():
     assert ClassAwareLoss(SLEEP_EDF_20, a=1, b=2, c=3).weight.tolist() == pytest.approx([0.4, 1.32, 0.4, 0.2, 0.4])
 
 
