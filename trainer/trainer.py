@@ -160,6 +160,6 @@ class Trainer(BaseTrainer):
         """Show a progress bar on a terminal, unless the log is at its tersest."""
         title, is_shown = f"train epoch {train_epoch}/{self.epochs}", sys.stderr.isatty() and LOG.isEnabledFor(20)
         for step, batch in enumerate(tqdm(batches, title, unit="batch", leave=False, disable=not is_shown)):
-            if (train_epoch, step) == (1, 1):
-                LOG.debug("First training step done.")
             yield batch
+            if (train_epoch, step) == (1, 0):
+                LOG.debug("First training step done.")

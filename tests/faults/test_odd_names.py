@@ -97,7 +97,7 @@ def test_names_of_markup_and_formulas_are_trained_on_and_reported(tmp_path):
 def test_a_recording_of_an_odd_name_is_written_in_its_folder_and_not_taken(tmp_path, name):
     night = Recording(np.ones((1, 3000), np.float32), np.zeros(1), 100, "EEG\n../x", np.zeros(1))
     write_recording(tmp_path / "npz" / f"{name}.npz", night)
-    with pytest.raises(UserError, match=r"its name has line breaks or characters that are none\. Rename it"):
+    with pytest.raises(UserError, match=r"its name has line breaks or invalid characters\. Rename it"):
         read_outline(tmp_path / "npz" / f"{name}.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["npz"]
 
