@@ -25,7 +25,6 @@ import numpy as np
 from benchmarks.start import Started, first_step
 from benchmarks.worker import BATCH_SIZE, N_BATCHES, ROOT, compare, seconds_of, worker
 from utils.arguments import positive
-from utils.checked import YOUNG_S
 
 N_SIMULATED = 10
 K_FOLDS = 20
@@ -83,7 +82,6 @@ def measure(folder: Path, sizes: Sequence[int], hours: float, rounds: int) -> di
     edfs = {n: link(psgs, folder / f"edf{n}", n) for n in sizes}
     prepared = {n: folder / f"npz{n}" for n in sizes}
     preparation = {n: prepare(edfs[n], prepared[n]) for n in sizes}
-    time.sleep(YOUNG_S)  # so that the first start marks every file as checked
     starts: dict[int, list[Started]] = {n: [] for n in sizes}
 
     def start(n: int) -> float:
@@ -91,12 +89,10 @@ def measure(folder: Path, sizes: Sequence[int], hours: float, rounds: int) -> di
         starts[n].append(first_step(prepared[n], f"data_loader.args.num_folds={min(K_FOLDS, n)}"))
         return starts[n][-1].seconds
 
-    first = {n: start(n) for n in sizes}
-    later = compare({n: partial(start, n) for n in sizes}, rounds)
+    seconds = compare({n: partial(start, n) for n in sizes}, rounds)
     return {
         "preparation, s": preparation,
-        "first start to first step, s": first,
-        "later start to first step, s": later,
+        "start to first step, s": seconds,
         **training(prepared, rounds),
         "own memory, MB": {n: max(started.own_bytes for started in starts[n]) / 1e6 for n in sizes},
         "memory with all files mapped, MB": {n: starts[n][0].peak_bytes / 1e6 for n in sizes},

@@ -1,6 +1,6 @@
 """Time training, evaluation, loading, preparation and start-up beside a textbook implementation, in turn.
 
-python -m benchmarks.speed [--quick] [--growth] [--json FILE]
+python -m benchmarks.speed [--quick] [--json FILE]
 """
 
 import argparse
@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ import numpy as np
 
 from benchmarks.start import first_step
 from benchmarks.worker import BATCH_SIZE, N_BATCHES, ROOT, compare, run, seconds_of, worker
-from utils import checked
 from utils.recording import Recording, write_recording
 
 SCRIPTS = (
@@ -78,19 +76,18 @@ def training(folder: Path, rounds: int) -> dict[str, Row]:
     return rows
 
 
-def loading(folder: Path, rounds: int, implementations: Sequence[str] = ("ours", "textbook")) -> dict[str, float]:
-    """Load prepared nights as at their first use, checks included; give the peak memory as a multiple of the data."""
+def loading(folder: Path, rounds: int) -> dict[str, float]:
+    """Load prepared nights, checks included; give the peak memory as a multiple of the data."""
     n_bytes = len(list(folder.glob("*.npz"))) * N_SLEEP_EPOCHS * 3000 * 4
     figures: dict[str, float] = {}
 
     def load_once(implementation: str) -> float:
-        (folder / checked.FILE).unlink(missing_ok=True)
         with worker("load", folder, implementation) as process:
             timed = process.submit(run).result()
         figures[f"memory_{implementation}"] = timed.peak_bytes / n_bytes
         return timed.seconds
 
-    return compare({name: partial(load_once, name) for name in implementations}, rounds) | figures
+    return compare({name: partial(load_once, name) for name in ("ours", "textbook")}, rounds) | figures
 
 
 def preparing(folder: Path, rounds: int) -> Row:
@@ -110,16 +107,6 @@ def start_up(folder: Path, rounds: int) -> dict[str, float]:
 
     helps = compare({script: partial(help_of, script) for script in SCRIPTS}, rounds)
     return {"help": max(helps.values()), **compare({"first_step": lambda: first_step(folder).seconds}, rounds)}
-
-
-def growth(folders: Sequence[Path], rounds: int) -> dict[str, dict[str, float]]:
-    """Measure how loading grows with the nights, and a training step with the batch."""
-    rows = {f"load {folder.name}": loading(folder, rounds, ["ours"]) for folder in folders}
-    with ExitStack() as stack:
-        sizes = (16, 32, 64, 128, 256, 512)
-        workers = {n: stack.enter_context(worker("train", folders[0], "ours", "fp32", n)) for n in sizes}
-        seconds = compare({n: partial(seconds_of, process) for n, process in workers.items()}, rounds)
-    return rows | {f"step of {n}": {"seconds": seconds[n] / N_BATCHES} for n in sizes}
 
 
 def write_nights(folder: Path, n_nights: int) -> Path:
@@ -155,15 +142,12 @@ def main() -> None:
     """Measure everything and print it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and nights: a minute or two")
-    parser.add_argument("--growth", action="store_true", help="also loading by nights and steps by batch size")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
     rounds, n_many = (2, 40) if arguments.quick else (7, 160)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as temporary:
-        numbers = sorted({20, 40, n_many} | ({80, 160} if arguments.growth else set()))
-        nights = {n: write_nights(Path(temporary) / f"{n} nights", n) for n in numbers}
-        grown = growth([*nights.values()], rounds) if arguments.growth else {}
+        nights = {n: write_nights(Path(temporary) / f"{n} nights", n) for n in {20, 40, n_many}}
         rows = training(nights[20], rounds)
         for n in sorted({40, n_many}):
             loaded = loading(nights[n], rounds)
@@ -171,12 +155,9 @@ def main() -> None:
         rows["prepare_night"] = preparing(write_edf(Path(temporary) / "edf"), rounds)
         started = start_up(nights[20], rounds)
     print_table(rows)
-    for name, figures in grown.items():
-        print(f"{name:<18}" + "".join(f"{value:>12.3f} {figure}" for figure, value in figures.items()))
     print(f"\nslowest --help {started['help']:.2f} s; start to first training step: {started['first_step']:.2f} s")
     if arguments.json:
-        everything = rows | {"start_up": started, "growth": grown}
-        arguments.json.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(rows | {"start_up": started}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The signals of prepared recordings: opened, and checked at their first use."""
+"""The signals of prepared recordings: opened and checked."""
 
 import mmap
 import resource
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from utils.checked import mark, read_marks, write_marks
 from utils.errors import UserError
 from utils.recording import Outline, open_signal
 
@@ -28,12 +27,9 @@ _MANY_FILES = 10_240
 _OTHER_FILES = 64
 """Open files of this process besides recordings."""
 
-_CHECK = f"CRC-32; finite; standard deviation of {MIN_STD_UV:g} to {MAX_STD_UV:g} uV"
-"""The check that a signal has passed if its file has a mark, see `utils.checked`."""
-
 
 def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
-    """Open the signals of recordings of one folder, and check those that are new or have changed since the last check.
+    """Open the signals of recordings, and read each once to check it.
 
     Parameters
     ----------
@@ -51,30 +47,20 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
         Names all signals that are damaged or cannot be EEG in microvolts: not finite, constant, too small, too large.
     """
     _allow_open_files(len(outlines))
-    folder = outlines[0].path.parent
-    passed = read_marks(folder, _CHECK)
-    marks = {outline.path.name: mark(outline.path, outline.checksum) for outline in outlines}
-    unchecked = {name for name, current in marks.items() if current is None or passed.get(name) != current}
 
     def open_one(outline: Outline) -> np.ndarray | str:
         """Return the signal, or what is wrong with it."""
-        name = outline.path.name
         try:
-            signal = open_signal(outline, verify=name in unchecked)
+            signal = open_signal(outline)
         except UserError as error:
             return str(error)
-        problem = signal_problem(name, signal) if name in unchecked else ""
-        return problem or signal
+        return signal_problem(outline.path.name, signal) or signal
 
     with ThreadPoolExecutor() as threads:  # checksums and sums are computed without Python's lock
-        opened = dict(zip(marks, threads.map(open_one, outlines), strict=True))
-    signals = {name: signal for name, signal in opened.items() if not isinstance(signal, str)}
-    new = {name: current for name, current in marks.items() if current and name in unchecked & signals.keys()}
-    if new:
-        write_marks(folder, _CHECK, passed | new)
-    if problems := [problem for problem in opened.values() if isinstance(problem, str)]:
+        opened = list(threads.map(open_one, outlines))
+    if problems := [problem for problem in opened if isinstance(problem, str)]:
         raise UserError("\n".join(problems))
-    return list(signals.values())
+    return [signal for signal in opened if not isinstance(signal, str)]
 
 
 def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:

@@ -144,14 +144,8 @@ def read_outline(path: Path) -> Outline:
         return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time)
 
 
-def open_signal(outline: Outline, verify: bool = True) -> np.ndarray:
-    """Open the signal of a prepared recording.
-
-    Parameters
-    ----------
-    outline : Outline
-    verify : bool
-        Read all of a mapped signal once and compare it with its checksum.
+def open_signal(outline: Outline) -> np.ndarray:
+    """Open the signal of a prepared recording, and compare it with its checksum.
 
     Returns
     -------
@@ -174,7 +168,7 @@ def open_signal(outline: Outline, verify: bool = True) -> np.ndarray:
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
                 return npz["x"].reshape(shape).astype(np.float32)
         mapped = np.memmap(outline.path, np.uint8, "r", _member_begin(outline.path, info), (info.file_size,))
-        if verify and zlib.crc32(mapped.data) != info.CRC:
+        if zlib.crc32(mapped.data) != info.CRC:
             raise ValueError("its signal has another checksum than it says")
         return mapped[header_bytes:].view(np.float32).reshape(shape)
 
