@@ -43,18 +43,6 @@ def evaluate(folder: Path, implementation: str, precision: str = "fp32") -> Task
     return _first_night_trainer(folder, precision).evaluation_pass
 
 
-def draw(folder: Path, resident: bool) -> Task:
-    """Make four training steps on sleep epochs drawn anew from all nights, their signals mapped or resident."""
-    keep_freed_memory()
-    trainer = _trainer(SleepEpochs(find_recordings(folder), CPU, resident=resident), folder)
-
-    def steps() -> None:
-        trainer.train_batches.indices = torch.randperm(len(trainer.train_batches.data.stages))[: N_BATCHES * BATCH_SIZE]
-        trainer.train_pass(2)
-
-    return steps
-
-
 def load(folder: Path, implementation: str) -> Task:
     """Load all nights of a folder."""
     if implementation == "textbook":

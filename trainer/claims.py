@@ -60,30 +60,22 @@ def claim_folds(
 
 
 def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> None:
-    """Refuse to go on from a checkpoint that does not fit.
+    """Refuse to go on with fold `fold` of a resolved configuration from a checkpoint that does not fit.
 
     One of another fold may have been trained on what this one tests on. One of another optimizer or scheduler brings
-    its state along, so that the configuration would say what is not so.
-
-    Parameters
-    ----------
-    checkpoint : Path
-    fold : int
-        Number of the fold that is to go on.
-    config : mapping
-        Resolved configuration.
+    the state of its own, so the configuration would say what is not so.
 
     Raises
     ------
     UserError
-        What differs in the fold's number, in how the subjects were cut into folds, in optimizer or scheduler.
+        Names what differs in the fold, in how the subjects were cut into folds, in optimizer or scheduler.
     """
     about = load_checkpoint(checkpoint)["about"]
     before = about.get("config", {})
     try:
         changed = differences(_cut(about.get("fold"), before), _cut(fold, config))
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # anything may stand there
-        raise UserError(f"{checkpoint}: what it says of its configuration is none. Pass another checkpoint.") from error
+        raise UserError(f"{checkpoint}: its configuration cannot be understood. Pass another checkpoint.") from error
     if changed:
         raise UserError(
             f"{checkpoint} is of another fold; it may have been trained on recordings that this one tests on:\n  "
@@ -93,7 +85,7 @@ def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> 
     stateful = ("optimizer", "lr_scheduler")
     if changed := differences({key: before.get(key) for key in stateful}, {key: config.get(key) for key in stateful}):
         raise UserError(
-            f"{checkpoint} brings along the state of its own optimizer and scheduler, which are other ones:\n  "
+            f"{checkpoint} has the state of another optimizer or scheduler:\n  "
             + "\n  ".join(changed)
             + "\nGo on with those of the checkpoint, or train afresh without --resume."
         )
@@ -105,19 +97,18 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
     Parameters
     ----------
     directory : Path
-        Is made if it does not exist.
+        Created if it does not exist.
     config : mapping
         Resolved configuration.
     data : mapping
-        Checksum of each recording by name, for each set.
+        For each set, the checksum of each recording by name.
     overwrite : bool
-        Remove an earlier run's results from the folder instead of refusing or going on.
+        Remove the results of an earlier run instead of refusing or going on.
 
     Raises
     ------
     UserError
-        What differs, in this fold or in another one of the experiment; or another process is at work on the folder
-        that is to be overwritten.
+        Names what differs, in this fold or in another one of the experiment; or another process is at work on it.
     """
     if not overwrite:
         _refuse_unknown_results(directory)
@@ -133,7 +124,7 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
 
 
 def _cut(fold: object, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what tells which recordings a fold trains on."""
+    """Collect what decides which recordings a fold trains on."""
     arguments = config.get("data_loader", {}).get("args", {})
     return {
         "fold": fold,
@@ -144,7 +135,7 @@ def _cut(fold: object, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown_results(directory: Path) -> None:
-    """Refuse a folder with results if nothing there tells how they were made."""
+    """Refuse a folder with results but without the configuration and data that they were made with."""
     missing = [name for name in (CONFIG, DATA) if not (directory / name).exists()]
     if missing and any((directory / name).exists() for name in RESULTS):
         raise UserError(
@@ -154,17 +145,16 @@ def _refuse_unknown_results(directory: Path) -> None:
 
 
 def _compare(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], same_fold: bool = True) -> None:
-    """Refuse a folder that was made otherwise; that of another fold has the recordings in other sets."""
+    """Refuse a folder of another configuration or other data; another fold has the recordings in other sets."""
     for name, now in ((CONFIG, config), (DATA, data)):
         before = _read(directory / name)
         if before is None:
             continue
         if name == CONFIG:
-            changed = differences(_important(before), _important(now))
-        elif same_fold:
-            changed = differences(before, now)
-        else:
-            changed = differences(_merged(before), _merged(now))
+            before, now = _important(before), _important(now)
+        elif not same_fold:
+            before, now = _merged(before), _merged(now)
+        changed = differences(before, now)
         if changed:
             remedy = "--overwrite to replace that run" if same_fold else "replace all folds: --fold_id all --overwrite"
             raise UserError(
@@ -175,13 +165,9 @@ def _compare(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any]
 
 
 def _merged(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the sets of a fold together."""
-    return {
-        name: value
-        for recordings in data.values()
-        if isinstance(recordings, dict)
-        for name, value in recordings.items()
-    }
+    """Merge the sets of a fold."""
+    sets = [recordings for recordings in data.values() if isinstance(recordings, dict)]
+    return {name: checksum for recordings in sets for name, checksum in recordings.items()}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -207,21 +193,11 @@ def _important(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _remove_results(directory: Path) -> None:
-    """Remove what a run of this fold wrote but its log, and nothing else."""
-    # What tells how results were made goes last: a removal that is interrupted leaves none without it.
-    patterns = (
-        *RESULTS,
-        "checkpoint-epoch*.pth",
-        f"{CONTEXT}/checkpoint-epoch*.pth",
-        ".writing-*",
-        f"{CONTEXT}/.writing-*",
-        "report.json",
-        "report.html",
-        "figures/*",
-        "*_classification_report.xlsx",
-        DATA,
-        CONFIG,
-    )
+    """Remove what a run of this fold wrote, except its log, and nothing else."""
+    # Configuration and data go last: after a removal that is interrupted, no results are left without them.
+    folders = ("", f"{CONTEXT}/")
+    patterns = [f"{folder}{name}" for folder in folders for name in ("checkpoint-epoch*.pth", ".writing-*")]
+    patterns += ["report.json", "report.html", "figures/*", "*_classification_report.xlsx", DATA, CONFIG]
     with held(directory / LOG_FILE):
-        for path in [path for pattern in patterns for path in directory.glob(pattern)]:
+        for path in [path for pattern in [*RESULTS, *patterns] for path in directory.glob(pattern)]:
             path.unlink()

@@ -25,8 +25,6 @@ def _small_batches(monkeypatch):
         ("train", ("textbook",)),
         ("evaluate", ("ours", "bf16")),
         ("evaluate", ("textbook",)),
-        ("draw", (False,)),
-        ("draw", (True,)),
         ("load", ("ours",)),
         ("load", ("textbook",)),
     ],

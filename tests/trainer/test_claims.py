@@ -182,5 +182,5 @@ def test_a_checkpoint_of_another_optimizer_or_scheduler_is_refused_because_its_o
     path = tmp_path / LAST
     save_checkpoint(path, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": {"fold": 3, "config": CONFIG}})
     check_checkpoint(path, 3, changed("lr_scheduler", None))
-    with pytest.raises(UserError, match=f"{LAST} brings along the state of its own optimizer(.|\n)*{line}"):
+    with pytest.raises(UserError, match=f"{LAST} has the state of another optimizer(.|\n)*{line}"):
         check_checkpoint(path, 3, changed(key, value))
