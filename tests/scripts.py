@@ -25,6 +25,13 @@ BATCH = [str(ROOT / "batch_train.sh")]
 NIGHTS = {"SC4001E0": 12, "SC4002E0": 14, "SC4011E0": 13, "SC4021E0": 16}
 """Recordings of three subjects, with their number of sleep epochs."""
 
+RELEASED = """{"name": "Exp1", "n_gpu": 1, "arch": {"type": "AttnSleep", "args": {}},
+"data_loader": {"args": {"batch_size": 128, "num_folds": 20}},
+"optimizer": {"type": "Adam", "args": {"lr": 0.001, "weight_decay": 0.001, "amsgrad": true}},
+"loss": "weighted_CrossEntropyLoss", "metrics": ["accuracy"],
+"trainer": {"epochs": 100, "save_dir": "saved/", "save_period": 30, "verbosity": 2, "monitor": "min val_loss"}}"""
+"""The released project's config.json."""
+
 SMALL = {
     "data_loader.args.batch_size": 8,
     "data_loader.args.num_folds": 3,

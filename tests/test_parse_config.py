@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import RELEASED
 from torch import nn
 
 from model.loss import ClassAwareLoss, FocalLoss
@@ -429,12 +430,6 @@ def test_a_night_context_that_says_one_thing_has_the_other_values_of_the_shipped
 
 
 # Other people's configurations
-
-RELEASED = """{"name": "Exp1", "n_gpu": 1, "arch": {"type": "AttnSleep", "args": {}},
-"data_loader": {"args": {"batch_size": 128, "num_folds": 20}},
-"optimizer": {"type": "Adam", "args": {"lr": 0.001, "weight_decay": 0.001, "amsgrad": true}},
-"loss": "weighted_CrossEntropyLoss", "metrics": ["accuracy"],
-"trainer": {"epochs": 100, "save_dir": "saved/", "save_period": 30, "verbosity": 2, "monitor": "min val_loss"}}"""
 
 
 def test_the_released_configuration_is_read_as_it_stands_and_what_is_understood_is_said(write):

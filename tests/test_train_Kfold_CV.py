@@ -14,6 +14,7 @@ from scripts import (
     FOLD_0,
     MONITOR,
     NIGHTS,
+    RELEASED,
     ROOT,
     SMALL,
     TRAIN,
@@ -541,6 +542,17 @@ def test_another_configuration_and_overrides_are_used(nights, tmp_path, call):
     assert (config["name"], config["trainer"]["epochs"], config["seed"]) == ("2026", 7, 6)
     assert config["data_loader"]["args"]["num_folds"] == 2
     assert config["arch"] == json.loads((ROOT / "config.json").read_text())["arch"]
+
+
+def test_the_released_configuration_trains_as_it_stands(nights, tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "released.json").write_text(RELEASED)
+    few = ["--set", "data_loader.args.num_folds=3", "--set", "trainer.epochs=1"]
+    code, _, err = call("-c", "released.json", "-f", 0, "-d", 0, "-da", nights, *few)
+    assert code == 0, err
+    assert 'loss: "weighted_CrossEntropyLoss" is understood as the class ClassAwareLoss.' in err
+    assert "Fold 0 is finished: best training epoch 1 of 1 (min loss)" in err
+    assert set(read_rows(tmp_path / "saved/Exp1/fold_0/metrics.csv")[0]) >= {"train_accuracy", "test_accuracy"}
 
 
 def test_recordings_that_are_no_eeg_in_microvolts_are_all_named(tmp_path, monkeypatch, call):
