@@ -24,6 +24,12 @@ __all__ = ["accuracy", "kappa", "macro_f1", "mgm"]
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
+RESERVED = frozenset(
+    """calibration confusion_matrix fold folds intervals label loss n per_class recording seconds sleep sleep_agreement
+    subject""".split()
+)
+"""Names that no metric can have: they stand beside the metrics in `metrics.csv` and `report.json`."""
+
 
 def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
     """Count true stages (rows) against predicted ones (columns), shape (5, 5)."""

@@ -563,6 +563,13 @@ def test_what_is_wrong_with_a_metric_is_told_with_its_name(monkeypatch, metric, 
     assert line.startswith(f"metrics: {text}")
 
 
+def test_a_metric_cannot_have_a_name_that_the_report_uses(monkeypatch):
+    monkeypatch.setattr("model.metric.n", accuracy, raising=False)
+    monkeypatch.setattr("model.metric.__all__", ["accuracy", "n"])
+    (line,) = problems(CONFIG, 'metrics=["accuracy", "n"]')
+    assert line == "metrics: 'n' is a name that the report uses for something else. Rename the metric."
+
+
 def test_all_problems_are_told_at_once():
     lines = problems(
         CONFIG,

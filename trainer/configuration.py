@@ -18,7 +18,7 @@ import model.loss
 import model.metric
 import model.model
 import model.night_context
-from model.metric import Metric, number
+from model.metric import RESERVED, Metric, number
 from parse_config import ConfigParser, Problem
 from utils.errors import UserError
 from utils.stages import N_STAGES, SLEEP_EPOCH_S
@@ -67,8 +67,10 @@ def try_out(config: ConfigParser, faulty: Collection[str]) -> Iterator[Problem]:
     problem : str
     """
     if "metrics" not in faulty:
-        for metric in config.functions("metrics").values():
-            if problem := metric_problem(metric):
+        for name, metric in config.functions("metrics").items():
+            if name in RESERVED:
+                yield "metrics", f"{name!r} is a name that the report uses for something else. Rename the metric."
+            elif problem := metric_problem(metric):
                 yield "metrics", problem
     if "trainer" not in faulty and config["trainer.tensorboard"] and find_spec("tensorboard") is None:
         yield "trainer.tensorboard", "the package tensorboard is not installed. Run: pip install tensorboard."
