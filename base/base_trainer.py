@@ -256,6 +256,6 @@ class BaseTrainer(ABC):
         parts += [f"{row[column]:.0f} {column[:-6].replace('_', ' ')}/s" for column in row if column.endswith("_per_s")]
         for name in ("train", self.evaluated_set):
             columns = (column for column in row if column.startswith(f"{name}_") and column != "train_epoch")
-            figures = (f"{column.removeprefix(f'{name}_').replace('_', ' ')} {row[column]:.3f}" for column in columns)
+            figures = (f"{column.removeprefix(f'{name}_')} {row[column]:.3f}" for column in columns)
             parts.append(f"{name}: {', '.join(figures)}")
         return " | ".join([*parts, *(["best so far"] if self.best() is row else [])])

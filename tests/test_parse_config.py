@@ -472,6 +472,11 @@ class Unused(TinyNet):
         self.extra = nn.Linear(3, 3)
 
 
+class Nothing(nn.Module):
+    def forward(self, signal):
+        return signal[:, 0, :5]
+
+
 class Fixed(nn.Module):
     """Takes 3000 samples alone."""
 
@@ -496,9 +501,9 @@ class WithSummary(TinyNet):
 
 @pytest.fixture
 def networks(monkeypatch):
-    for network in (TinyNet, Unused, Fixed, WithRate, WithSummary):
+    for network in (TinyNet, Unused, Nothing, Fixed, WithRate, WithSummary):
         monkeypatch.setattr("model.model." + network.__name__, network, raising=False)
-    monkeypatch.setattr("model.model.__all__", ["AttnSleep", "TinyNet", "Unused", "Fixed", "WithRate", "WithSummary"])
+    monkeypatch.setattr("model.model.__all__", ["TinyNet", "Unused", "Nothing", "Fixed", "WithRate", "WithSummary"])
 
 
 @pytest.mark.usefixtures("networks")
@@ -518,6 +523,7 @@ def test_one_class_is_enough_and_is_handed_what_it_names():
             ["arch.type=TinyNet", "arch.args.n_out=4"],
             "arch: TinyNet on a signal of shape (2, 1, 3000) gives shape (2, 4), not logits of shape (2, 5).",
         ),
+        (CONFIG, ["arch.type=Nothing"], "arch: Nothing has no parameter to train."),
         (CONFIG, ["arch.type=Unused"], "arch: no gradient reaches extra.weight, extra.bias of Unused."),
         (
             CONFIG,

@@ -119,6 +119,8 @@ def _try_network(config: ConfigParser) -> nn.Module:
     network = config.init_obj("arch", fs=fs, n_sleep_epochs=n_sleep_epochs)
     shape = (2, 1, SLEEP_EPOCH_S * fs * n_sleep_epochs)
     name, signal = type(network).__name__, torch.randn(shape)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError(f"{name} has no parameter to train")
     try:
         logits = network(signal)
     except Exception as error:
