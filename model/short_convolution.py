@@ -67,7 +67,7 @@ class _Points(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, n_tiles: int) -> Tensor:
-        """Lay all signals in one column: what the last tile of one reads of the next are the zeros before that."""
+        """Stack all signals in one column. The last tile of a signal reads the zeros before the next one."""
         n_signals, n_in, _, ctx.n_before = x.shape
         column = x.new_empty(n_signals * _TAPS * (n_tiles + 1) + _TAPS, n_in)
         column[-_TAPS:] = 0

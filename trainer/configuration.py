@@ -34,6 +34,9 @@ MODULES: dict[str, list[ModuleType]] = {
 }
 """Where the names in a configuration are looked up, in order."""
 
+Made = dict[str, Any]
+"""The objects that were made so far, by their keys."""
+
 
 def read_config(path: Path, overrides: Sequence[str]) -> ConfigParser:
     """Read a configuration and check it, the use of what it makes included.
@@ -74,27 +77,16 @@ def try_out(config: ConfigParser, faulty: Collection[str]) -> Iterator[Problem]:
                 yield "metrics", problem
     if "trainer" not in faulty and config["trainer.tensorboard"] and find_spec("tensorboard") is None:
         yield "trainer.tensorboard", "the package tensorboard is not installed. Run: pip install tensorboard."
-    made: dict[str, Any] = {}
-    trials: dict[str, tuple[set[str], str | None, Callable[[], Any]]] = {
-        "arch": ({"arch", "data_loader"}, None, lambda: _try_network(config)),
-        "optimizer": ({"optimizer"}, "arch", lambda: _try_optimizer(config, "optimizer", made["arch"])),
-        "lr_scheduler": ({"lr_scheduler", "trainer"}, "optimizer", lambda: _try_scheduler(config, made["optimizer"])),
-        "loss": ({"loss"}, None, lambda: _try_loss(config)),
-        "context.model": ({"context", "data_loader"}, "arch", lambda: _try_night_context(config, made["arch"])),
-        "context.optimizer": (
-            {"context"},
-            "context.model",
-            lambda: _try_optimizer(config, "context.optimizer", made["context.model"]),
-        ),
-    }
-    for key, (needed, before, trial) in trials.items():
-        absent = key.startswith("context") and "context" not in config.values
-        if absent or needed & set(faulty) or (before and before not in made):
+    made: Made = {}
+    failed = set(faulty) | ({"context"} - config.values.keys())
+    for key, (needed, trial) in TRIALS.items():
+        if needed & failed:
             continue
         try:
             with warnings.catch_warnings(action="ignore"):
-                made[key] = trial()
+                made[key] = trial(config, made)
         except Exception as error:  # classes of torch and of users raise many kinds
+            failed.add(key)
             yield key, " ".join(str(error).split()).rstrip(".") + "." if str(error) else f"{type(error).__name__}."
 
 
@@ -113,7 +105,7 @@ def metric_problem(metric: Metric) -> str:
     return ""
 
 
-def _try_network(config: ConfigParser) -> nn.Module:
+def _try_network(config: ConfigParser, made: Made) -> nn.Module:
     """Go forward and backward once on two sleep epochs; see the contract in `model.model`."""
     fs, n_sleep_epochs = config["data_loader.args.fs"], config.n_sleep_epochs
     network = config.init_obj("arch", fs=fs, n_sleep_epochs=n_sleep_epochs)
@@ -144,9 +136,9 @@ def _require_logits(logits: object, source: str) -> None:
         raise ValueError(f"{source} gives logits that are not finite")
 
 
-def _try_night_context(config: ConfigParser, network: nn.Module) -> nn.Module:
+def _try_night_context(config: ConfigParser, made: Made) -> nn.Module:
     """Read the network's summary of two sleep epochs as the night context does."""
-    name = type(network).__name__
+    network, name = made["arch"], type(made["arch"]).__name__
     if not hasattr(network, "summary"):
         raise ValueError(
             f"the night context reads summary(signal), which {name} does not have. Add it (see model/model.py), or "
@@ -154,8 +146,7 @@ def _try_night_context(config: ConfigParser, network: nn.Module) -> nn.Module:
         )
     with torch.no_grad():
         signal = torch.randn(2, 1, SLEEP_EPOCH_S * config["data_loader.args.fs"] * config.n_sleep_epochs)
-        summarise: Any = network.eval().summary
-        summary = summarise(signal)  # (2, C)
+        summary = network.eval().summary(signal)  # (2, C)
         if not isinstance(summary, Tensor) or summary.ndim != 2 or len(summary) != 2:
             raise ValueError(f"the summary of {name} is not of shape (B, C)")
         model_of_night = config.init_obj("context.model", n_inputs=summary.shape[1])
@@ -163,7 +154,7 @@ def _try_night_context(config: ConfigParser, network: nn.Module) -> nn.Module:
     return model_of_night
 
 
-def _try_loss(config: ConfigParser) -> None:
+def _try_loss(config: ConfigParser, made: Made) -> None:
     """Compute the loss, and its gradient, of logits that are right."""
     loss = config.init_obj("loss", class_counts=[1] * N_STAGES)
     stages = torch.arange(2 * N_STAGES) % N_STAGES
@@ -181,9 +172,18 @@ def _try_loss(config: ConfigParser) -> None:
         ) from error
 
 
-def _try_optimizer(config: ConfigParser, key: str, network: nn.Module) -> Optimizer:
+def _try_optimizer(config: ConfigParser, made: Made) -> Optimizer:
+    """Take a step with the optimizer of the network."""
+    return _take_step(config.init_obj("optimizer", params=made["arch"].parameters()))
+
+
+def _try_context_optimizer(config: ConfigParser, made: Made) -> Optimizer:
+    """Take a step with the optimizer of the night context."""
+    return _take_step(config.init_obj("context.optimizer", params=made["context.model"].parameters()))
+
+
+def _take_step(optimizer: Optimizer) -> Optimizer:
     """Take a step along no gradient."""
-    optimizer: Optimizer = config.init_obj(key, params=network.parameters())
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
         parameter.grad = torch.zeros_like(parameter)
     try:
@@ -194,9 +194,9 @@ def _try_optimizer(config: ConfigParser, key: str, network: nn.Module) -> Optimi
     return optimizer
 
 
-def _try_scheduler(config: ConfigParser, optimizer: Optimizer) -> None:
+def _try_scheduler(config: ConfigParser, made: Made) -> None:
     """Step as often as training will."""
-    scheduler: LRScheduler | None = config.init_obj("lr_scheduler", optimizer=optimizer)
+    scheduler: LRScheduler | None = config.init_obj("lr_scheduler", optimizer=made["optimizer"])
     train_epochs = config["trainer.epochs"]
     try:
         for _ in range(train_epochs if scheduler else 0):
@@ -209,3 +209,14 @@ def _try_scheduler(config: ConfigParser, optimizer: Optimizer) -> None:
             f"{type(scheduler).__name__} cannot go through {train_epochs} training epochs ({error}). MultiStepLR and "
             "null can."
         ) from error
+
+
+TRIALS: dict[str, tuple[set[str], Callable[[ConfigParser, Made], Any]]] = {
+    "arch": ({"arch", "data_loader"}, _try_network),
+    "optimizer": ({"arch", "data_loader", "optimizer"}, _try_optimizer),
+    "lr_scheduler": ({"arch", "data_loader", "optimizer", "trainer", "lr_scheduler"}, _try_scheduler),
+    "loss": ({"loss"}, _try_loss),
+    "context.model": ({"arch", "data_loader", "context"}, _try_night_context),
+    "context.optimizer": ({"arch", "data_loader", "context", "context.model"}, _try_context_optimizer),
+}
+"""For each component, in order: keys that must have no problem, and how it is made and used once."""

@@ -144,7 +144,7 @@ class Trainer(BaseTrainer):
         return row
 
     def _finite(self, train_epoch: int, *passed: Rows) -> list[Tensor]:
-        """Lay what all ranks have of a pass together; refuse to go on if a step had a loss that is no number."""
+        """Gather what all ranks have of a pass; refuse to go on if the loss of a step is no finite number."""
         losses, *others = (ranks.gather(rows.all()) for rows in passed)
         if losses.isfinite().all():
             return [losses, *others]

@@ -1,4 +1,4 @@
-"""The error for whatever a user can cause and mend."""
+"""The error for what a user can cause and correct."""
 
 
 class UserError(Exception):

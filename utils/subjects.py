@@ -1,4 +1,4 @@
-"""Whose night a recording is, told by its name."""
+"""The subject of a recording, by its name."""
 
 import re
 
@@ -33,12 +33,12 @@ def subject_of(recording: str, pattern: str | None = None) -> str:
         The name does not match `pattern`.
     """
     if pattern is not None:
-        found = re.search(pattern, recording)
-        if found is None or found[1] is None:
+        match = re.search(pattern, recording)
+        if match is None or match[1] is None:
             raise UserError(
                 f"{recording}: data_loader.args.subject_pattern {pattern!r} finds no subject in this name. "
                 "Mend the pattern, or set it to null to take every recording as a subject."
             )
-        return found[1]
+        return match[1]
     matches = (re.fullmatch(sleep_edf, recording) for sleep_edf in SLEEP_EDF_PATTERNS)
     return next((match[1] for match in matches if match), recording)
