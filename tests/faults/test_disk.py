@@ -22,7 +22,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def limited(n_bytes, command, cwd):
-    script = command[1:] if command[1] != "-m" else [str(ROOT / "trainer/report.py"), *command[3:]]
+    script = command[1:] if command[1] != "-m" else [str(ROOT / "report/__main__.py"), *command[3:]]
     code, out, err = run([sys.executable, "-c", LIMITED, n_bytes, *script], cwd)
     assert "Exception ignored" not in err
     assert "Logging error" not in err
