@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from scripts import ROOT, TRAIN, call, run, settings, temporary_files, train, write_nights
+from scripts import ROOT, TRAIN, call, run, settings, train, write_nights
 
 from report.__main__ import main as report
 from utils.recording import Recording, open_signal, read_outline, write_recording
@@ -95,25 +95,6 @@ def test_the_monitor_looks_at_the_validation_set_and_the_report_names_the_protoc
     assert list(protocols) == ["holdout", "last_epoch"]
     assert "selected on the validation subjects" in protocols["holdout"]["label"]
     assert "holdout" in out + err
-
-
-def test_folds_side_by_side_are_the_folds_one_by_one(nights, tmp_path):
-    changes = settings(data_loader__args__num_folds=2, trainer__epochs=1)
-    runs = {}
-    for jobs in ("1", "2"):
-        place = tmp_path / jobs
-        place.mkdir()
-        arguments = ["--fold_id", "all", "--np_data_dir", nights, "--jobs", jobs, "--device", "99", *changes]
-        code, _, err = run([*TRAIN, *arguments], place) if jobs == "2" else train(*arguments, cwd=place)
-        assert code == 0, err
-        runs[jobs] = place / "saved/Exp1", err
-    for fold in (0, 1):
-        one, other = (runs[jobs][0] / f"fold_{fold}" for jobs in ("1", "2"))
-        assert equal(weights(one, "checkpoint-last.pth"), weights(other, "checkpoint-last.pth"))
-        assert f"[fold {fold}] Fold {fold} is finished" in runs["2"][1]
-    assert runs["1"][1].count("GPU 99 is not among the") == 1
-    assert (runs["2"][0] / "fold_1/report.json").is_file()
-    assert temporary_files(tmp_path) == []
 
 
 def test_a_fold_that_fails_beside_another_is_named_and_stops_none(nights, tmp_path):

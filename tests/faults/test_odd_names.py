@@ -9,7 +9,7 @@ import edf_writer
 import numpy as np
 import pytest
 from checkpoints import write_experiment
-from scripts import ROOT, TRAIN, finish, run, settings, start, temporary_files, write_nights
+from scripts import ROOT, TRAIN, finish, run, settings, start, temporary_files, train, write_nights
 
 from utils.errors import UserError
 from utils.files import replacing, write_text
@@ -86,7 +86,7 @@ def test_names_of_markup_and_formulas_are_trained_on_and_reported(tmp_path):
         tmp_path / "npz", dict.fromkeys(["=1+1", "<script>alert(1)</script>".replace("/", "_"), "睡眠"], 6)
     )
     changes = settings(trainer__epochs=1, name="@SUM(A1)")
-    code, _, err = run([*TRAIN, "--fold_id", "all", "--device", "cpu", "--np_data_dir", nights, *changes], tmp_path)
+    code, _, err = train("--fold_id", "all", "--device", "cpu", "--np_data_dir", nights, *changes, cwd=tmp_path)
     assert code == 0, err
     page = (tmp_path / "saved/@SUM(A1)/fold_2/report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
