@@ -194,11 +194,12 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _problems(values: Mapping[str, Any]) -> Iterator[Problem]:
-    """Say what is wrong with keys and values, as far as it shows without the classes that they name."""
+    """Say what is wrong with keys and values, as far as that needs no class."""
     given = dict(_leaves(values))
     fields = {key: field for key, field in FIELDS.items() if key.split(".")[0] != OPTIONAL or OPTIONAL in values}
     for key in sorted(given.keys() - FIELDS.keys()):
-        yield key, f"unknown key.{_meant(key, fields)}"
+        is_group = any(field.startswith(f"{key}.") for field in FIELDS)
+        yield key, "will not do; it takes an object {...}." if is_group else f"unknown key.{_meant(key, fields)}"
     for key in (key for key in fields if key in given):
         if not fields[key].accepts(given[key]):
             yield key, f"{json.dumps(given[key])} will not do; it takes {fields[key].description}."
@@ -243,7 +244,7 @@ def _argument_problems(key: str, component: Callable[..., Any], arguments: Mappi
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    """End of a sentence: what was probably meant, or what there is."""
+    """Suggest the nearest known name, or list the known ones."""
     choices = [choice for choice in known if not choice.startswith("_")]
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     near = near or [choice for choice in choices if choice.split(".")[-1] == name.split(".")[-1]][:1]

@@ -47,6 +47,10 @@ def main(arguments: argparse.Namespace) -> None:
     # The recordings, the folds, and the devices that train them
     outlines = find_recordings(arguments.np_data_dir, config["data_loader.args.fs"])
     folds = choose_folds(folds_of(config, outlines), arguments.fold_id)
+    if ranks.are_started() and arguments.jobs > 1:
+        raise UserError(
+            "--jobs trains several folds at once, and torchrun one fold by several ranks: pass one of them."
+        )
     teams = choose_devices(arguments.device, config["n_gpu"])
     if arguments.dry_run:
         print(json.dumps(plan(config, folds[0], outlines, ", ".join(map(str, teams[0]))), indent=2))
@@ -70,8 +74,8 @@ def main(arguments: argparse.Namespace) -> None:
         further = [word for word in sys.argv[1:] if word != "--overwrite"]  # the folders are ours now
         train_elsewhere(Path(__file__), further, [fold.number for fold in unfinished], teams)
 
-    # The report
-    if ranks.rank() == 0:
+    # The report, unless one of the other processes has made it
+    if ranks.rank() == 0 and (trains_here or not unfinished):
         from report.report import write_report_if_complete  # loads more, for which training does not wait
 
         write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])

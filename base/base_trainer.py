@@ -44,7 +44,7 @@ class BaseTrainer(ABC):
     monitor : str
         `max` or `min` and a column of the evaluation, without its prefix, such as `max accuracy`.
     early_stop : int or None
-        Training ends after so many training epochs without a better one.
+        Training ends after so many training epochs without an improvement.
     seed : int
     evaluated_set : str
         Name of the set that is evaluated after each training epoch; the monitor looks at its columns.
@@ -102,7 +102,7 @@ class BaseTrainer(ABC):
         """
         board = None
         if rank() == 0:
-            self._write_metrics()  # rows after the checkpoint that training goes on from are gone
+            self._write_metrics()  # without rows that are later than the checkpoint that training goes on from
             if self.tensorboard:
                 from torch.utils.tensorboard import SummaryWriter  # loads more, for those who ask for it
 
@@ -194,7 +194,7 @@ class BaseTrainer(ABC):
         rows = state["history"] if isinstance(state.get("history"), list) else []
         known = [row.get("train_epoch") for row in rows if isinstance(row, dict) and column in row]
         if not known or len(known) != state["train_epoch"] or known != [*range(1, len(known) + 1)]:
-            raise UserError(f"{path}: no {column} of each training epoch in it; it is of no run like this one.")
+            raise UserError(f"{path}: no {column} of each training epoch in it: it is of another monitor or set.")
         return state
 
     def _copy_best(self, checkpoint: Path) -> None:

@@ -25,10 +25,10 @@ __all__ = ["accuracy", "kappa", "macro_f1", "mgm"]
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 RESERVED = frozenset(
-    """calibration confusion_matrix fold folds intervals label loss n per_class recording seconds sleep sleep_agreement
-    subject""".split()
+    """calibration confusion_matrix epoch evaluate fold folds from_counts intervals label labels loss n number occurs
+    per_class recording seconds sleep sleep_agreement subject""".split()
 )
-"""Names that no metric can have: they stand beside the metrics in `metrics.csv` and `report.json`."""
+"""Names that no metric can have: they stand beside the metrics in `metrics.csv` and `report.json`, or are used here."""
 
 
 def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
@@ -141,15 +141,23 @@ def number(metric: Metric, y_true: np.ndarray, y_pred: np.ndarray) -> float:
     UserError
         It fails, or gives something that is no finite number.
     """
+    name, labels_of_both = getattr(metric, "__name__", repr(metric)), [y_true.view(), y_pred.view()]
+    for array in labels_of_both:
+        array.setflags(write=False)  # a metric that changed them would falsify the others
     try:
-        value: Any = metric(y_true, y_pred)
-        value = value.item() if getattr(value, "ndim", None) == 0 else value
+        value: Any = metric(*labels_of_both)
+        value = float(value.item() if getattr(value, "ndim", None) == 0 else value) if _is_number(value) else value
     except Exception as error:  # a metric is the user's own and may raise anything
-        raise UserError(f"Metric {metric.__name__} fails: {error!r}. Mend it in model/metric.py.") from error
-    if not isinstance(value, Real) or not math.isfinite(value):
-        what = value if isinstance(value, Real) else f"a value of type {type(value).__name__}"
-        raise UserError(f"Metric {metric.__name__} gives {what}, which is no number. Mend it in model/metric.py.")
-    return float(value)
+        raise UserError(f"Metric {name} fails: {error!r}. Correct it in model/metric.py.") from error
+    if not isinstance(value, float) or not math.isfinite(value):
+        what = value if isinstance(value, float) else f"a value of type {type(value).__name__}"
+        raise UserError(f"Metric {name} gives {what}, which is no number. Correct it in model/metric.py.")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a metric's value is a number, or an array or tensor of one number without axes."""
+    return isinstance(value, Real) or getattr(value, "ndim", None) == 0
 
 
 def labels(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from data_loader.data_loaders import neighbours
 from data_loader.signals import signal_problem
 from data_loader.windows import runs
 from model.folding import folded
+from model.model import AttnSleep
 from model.original import from_original_state_dict, original_fs
 from recordings.stage_names import UNSCORED
 from scoring.night import Scoring
@@ -191,11 +192,13 @@ class Networks:
         def probabilities(member: TrainedNetwork, outputs: Tensor) -> Tensor:
             return member.logits(outputs, unbroken).softmax(dim=1)
 
-        # One batch on each core is faster than each batch on all cores: no core waits for another.
+        # One batch on each core is faster than each batch on all cores: no core waits for another. But a network of the
+        # user's may keep something of a batch, so it gets one batch at a time.
         n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        n_batches_at_once = n_threads if all(type(member.network) is AttnSleep for member in self.members) else 1
+        torch.set_num_threads(max(1, n_threads // n_batches_at_once))
         try:
-            with ThreadPoolExecutor(n_threads) as threads:
+            with ThreadPoolExecutor(n_batches_at_once) as threads:
                 batches = list(threads.map(outputs, rows.split(_BATCH_SIZE)))
                 by_member = [torch.cat(parts) for parts in zip(*batches, strict=True)]
                 return torch.stack(list(threads.map(probabilities, self.members, by_member))).mean(dim=0).numpy()
@@ -261,7 +264,9 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
             fs = int(inputs.fs) if inputs.fs.is_integer() else inputs.fs
             handed = {"fs": fs, "n_sleep_epochs": inputs.n_sleep_epochs}
             network = _build(model.model, about["config"]["arch"], weights, handed)
-        trained = TrainedNetwork(folded(network), inputs, _identity(path, about) | {"night_context": None})
+        if type(network) is AttnSleep:  # another network may use its layers otherwise than one after the other
+            network = folded(network)
+        trained = TrainedNetwork(network.eval(), inputs, _identity(path, about) | {"night_context": None})
         trained.require_logits()
     night_path = path.parent / CONTEXT / BEST
     if with_night_context and night_path.is_file():

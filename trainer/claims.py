@@ -50,7 +50,11 @@ def claim_folds(
     if checkpoint:
         check_checkpoint(checkpoint, folds[0].number, config.values)
     if overwrite and len(folds) == config["data_loader.args.num_folds"]:
-        for directory in sorted(config.experiment_dir.glob("fold_*")):
+        directories = sorted(config.experiment_dir.glob("fold_*"))
+        for directory in directories:  # nothing is removed if another process is at work on one of them
+            with held(directory / LOG_FILE):
+                pass
+        for directory in directories:
             _remove_results(directory)
     checksums = {outline.name: outline.checksum for outline in outlines}
     for fold in folds:

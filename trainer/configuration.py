@@ -1,4 +1,4 @@
-"""Reading a configuration, and using once what it makes, on next to nothing, before any data is read."""
+"""Read a configuration, and try each object that it names once, on random data."""
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -94,12 +94,13 @@ def metric_problem(metric: Metric) -> str:
     """Say why a function cannot be a metric; empty if it can."""
     y_true, y_pred = np.arange(4 * N_STAGES) % N_STAGES, np.arange(4 * N_STAGES) // 4
     try:
-        value, backwards = number(metric, y_true, y_pred), number(metric, y_true[::-1], y_pred[::-1])
+        order = np.random.default_rng(0).permutation(len(y_true))
+        value, shuffled = number(metric, y_true, y_pred), number(metric, y_true[order], y_pred[order])
     except UserError as error:
         return str(error)
-    if not np.isclose(value, backwards, rtol=1e-9, atol=1e-12):
+    if not np.isclose(value, shuffled, rtol=1e-9, atol=1e-12):
         return (
-            f"Metric {metric.__name__} depends on the order of the sleep epochs ({value:g}, backwards {backwards:g}), "
+            f"Metric {metric.__name__} depends on the order of the sleep epochs ({value:g}, shuffled {shuffled:g}), "
             "which a metric must not."
         )
     return ""
@@ -117,21 +118,23 @@ def _try_network(config: ConfigParser, made: Made) -> nn.Module:
         logits = network(signal)
     except Exception as error:
         raise ValueError(f"{name} cannot take a signal of shape {shape}: {error}") from error
-    _require_logits(logits, f"{name} on a signal of shape {shape}")
+    _require_logits(logits, 2, f"{name} on a signal of shape {shape}")
     nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
     without = [key for key, value in network.named_parameters() if value.requires_grad and value.grad is None]
     if without:
         raise ValueError(
             f"no gradient reaches {', '.join(without[:3])} of {name}. Use it in forward, or set requires_grad to False."
         )
-    return network
+    with torch.no_grad():
+        _require_logits(network.eval()(signal[:1]), 1, f"{name} in evaluation on one signal")
+    return network.train()
 
 
-def _require_logits(logits: object, source: str) -> None:
-    """Refuse what is not the finite logits of two sleep epochs."""
-    if not isinstance(logits, Tensor) or logits.shape != (2, N_STAGES):
+def _require_logits(logits: object, n: int, source: str) -> None:
+    """Refuse what is not the finite logits of `n` sleep epochs."""
+    if not isinstance(logits, Tensor) or logits.shape != (n, N_STAGES):
         what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(f"{source} gives {what}, not logits of shape (2, {N_STAGES})")
+        raise ValueError(f"{source} gives {what}, not logits of shape ({n}, {N_STAGES})")
     if not logits.isfinite().all():
         raise ValueError(f"{source} gives logits that are not finite")
 
@@ -150,13 +153,16 @@ def _try_night_context(config: ConfigParser, made: Made) -> nn.Module:
         if not isinstance(summary, Tensor) or summary.ndim != 2 or len(summary) != 2:
             raise ValueError(f"the summary of {name} is not of shape (B, C)")
         model_of_night = config.init_obj("context.model", n_inputs=summary.shape[1])
-        _require_logits(model_of_night(pack_sequence([summary])), type(model_of_night).__name__)
+        _require_logits(model_of_night(pack_sequence([summary])), 2, type(model_of_night).__name__)
     return model_of_night
 
 
 def _try_loss(config: ConfigParser, made: Made) -> None:
     """Compute the loss, and its gradient, of logits that are right."""
     loss = config.init_obj("loss", class_counts=[1] * N_STAGES)
+    buffers = [buffer.clone() for buffer in loss.buffers()]
+    if any(parameter.requires_grad for parameter in loss.parameters()):
+        raise ValueError(f"{type(loss).__name__} has parameters to train, which no optimizer gets")
     stages = torch.arange(2 * N_STAGES) % N_STAGES
     logits = (10 * nn.functional.one_hot(stages, N_STAGES)).float().requires_grad_()
     try:
@@ -170,6 +176,8 @@ def _try_loss(config: ConfigParser, made: Made) -> None:
             f"{name} cannot be a loss of logits (B, 5) and stages (B,) ({reason}). "
             "ClassAwareLoss and CrossEntropyLoss can"
         ) from error
+    if not all(torch.equal(*both) for both in zip(buffers, loss.buffers(), strict=True)):
+        raise ValueError(f"{type(loss).__name__} changes its buffers in forward, which checkpoints do not hold")
 
 
 def _try_optimizer(config: ConfigParser, made: Made) -> Optimizer:
@@ -183,7 +191,7 @@ def _try_context_optimizer(config: ConfigParser, made: Made) -> Optimizer:
 
 
 def _take_step(optimizer: Optimizer) -> Optimizer:
-    """Take a step along no gradient."""
+    """Take one step with zero gradients."""
     for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
         parameter.grad = torch.zeros_like(parameter)
     try:

@@ -42,7 +42,7 @@ def unfinished_folds(config: ConfigParser, folds: Sequence[Fold]) -> list[Fold]:
 
 @contextmanager
 def logged(fold: Fold, directory: Path) -> Iterator[None]:
-    """Hold the folder of a fold and write its log there; of several ranks the first does.
+    """Hold the folder of a fold and write its log there; only rank 0 does so.
 
     Raises
     ------

@@ -34,13 +34,13 @@ def train_elsewhere(script: Path, arguments: Sequence[str], folds: Sequence[int]
     if len(teams) == 1:
         train_by_ranks(script, arguments, len(teams[0]))
     elif failed := train_side_by_side(script, arguments, folds, teams):
-        raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command does them again.")
+        raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command goes on with them.")
 
 
 def train_side_by_side(
     script: Path, arguments: Sequence[str], folds: Sequence[int], teams: Sequence[Team]
 ) -> list[int]:
-    """Run `script` once for each fold, one fold at a time on each team, with the fold before each line of its output.
+    """Run `script` once for each fold, one fold at a time on each team; lines of output begin with the fold.
 
     Parameters
     ----------

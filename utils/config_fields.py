@@ -104,7 +104,7 @@ FIELDS: dict[str, Field] = {
     "metrics": Field(
         ["accuracy", "macro_f1", "kappa", "mgm"],
         lambda value: isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value),
-        "a list of names of functions",
+        "a list of at least one name of a function",
     ),
     "trainer.epochs": _whole(100, 1, 100_000),
     "trainer.save_dir": Field("saved/", lambda value: isinstance(value, str) and value != "", "a folder"),

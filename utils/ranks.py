@@ -33,7 +33,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Return the number of this process among them."""
+    """Return the rank of this process among those that work together."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -108,7 +108,7 @@ def share_buffers(network: nn.Module) -> None:
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Lay the rows (n, ...) of all ranks, which may have different n, one after the other on every rank."""
+    """Concatenate the rows (n, ...) of all ranks, which may have different n, on every rank."""
     if world_size() == 1:
         return rows
     n_rows = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]

@@ -79,7 +79,7 @@ def one_of_many(y_true, y_pred):
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
-        (failing, "Metric failing fails: ZeroDivisionError('no N1'). Mend it in model/metric.py."),
+        (failing, "Metric failing fails: ZeroDivisionError('no N1'). Correct it in model/metric.py."),
         (one_of_many, "Metric one_of_many gives a value of type ndarray, which is no number."),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_metric_without_a_number_is_named_and_the_report_is_written(tmp_path, 
     log.clear()
     assert f"\n{name}" in comparison(read_results(experiment), read_results(experiment))
     assert experiments_table([read_results(experiment)]).splitlines()[1].split()[-7] == "-"
-    assert log.text.count("Mend it") == 1
+    assert log.text.count("Correct it") == 1
 
 
 def test_a_formula_from_counts_gives_the_report_of_the_same_plain_function(monkeypatch):

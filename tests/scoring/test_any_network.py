@@ -38,6 +38,22 @@ class FixedNet(nn.Module):
         return self.head(signal.flatten(1))  # (B, 1, T) -> (B, 5)
 
 
+class Skips(nn.Module):
+    """Uses what stands in a Sequential in its own way, and keeps something of the batch meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(1, 4, 50, 25), nn.BatchNorm1d(4), nn.ReLU())
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, signal):
+        self.means = []
+        for layer in self.layers:
+            signal = layer(signal)
+            self.means.append(signal.mean(dim=2))
+        return self.head(torch.cat(self.means, dim=1))  # 3 (B, 4) -> (B, 5)
+
+
 class Pair(TinyNet):
     """Gives more than logits."""
 
@@ -47,9 +63,9 @@ class Pair(TinyNet):
 
 @pytest.fixture(autouse=True)
 def _users_model(monkeypatch):
-    for network in (TinyNet, FixedNet, Pair):
+    for network in (TinyNet, FixedNet, Skips, Pair):
         monkeypatch.setattr(model.model, network.__name__, network, raising=False)
-    monkeypatch.setattr(model.model, "__all__", ["AttnSleep", "TinyNet", "FixedNet", "Pair"])
+    monkeypatch.setattr(model.model, "__all__", ["AttnSleep", "TinyNet", "FixedNet", "Skips", "Pair"])
 
 
 def write(path, network, fs=100, context=(0, 0), **arguments):
@@ -83,6 +99,18 @@ def test_a_network_of_two_layers_scores_and_is_exported(tmp_path):
     export_onnx(tmp_path / "a.onnx", networks)
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"eeg": batch.numpy()})[0], logits, atol=1e-4)
+
+
+def test_a_network_is_scored_with_as_it_stands_and_one_batch_at_a_time(tmp_path):
+    torch.manual_seed(0)
+    network, signal = Skips(), night(100, 300)
+    batch = torch.from_numpy(signal).unsqueeze(1)
+    network(batch)
+    write(tmp_path / "a.pth", network)
+    with torch.inference_mode():
+        probabilities = network(batch).softmax(dim=1)
+    scoring = load_networks([tmp_path / "a.pth"]).score(signal.ravel(), "night")
+    np.testing.assert_allclose(scoring.probabilities, probabilities, atol=1e-5)
 
 
 def test_a_network_of_a_fixed_length_is_told_rate_and_sleep_epochs_of_its_input(tmp_path):
