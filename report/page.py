@@ -6,6 +6,7 @@ import os
 import platform
 import string
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,25 +45,9 @@ def write_page(
     figures: Mapping[str, Path],
     config: Mapping[str, Any],
 ) -> Path:
-    """Write `report.html`, which needs no other file and no network.
+    """Write `report.html`, which needs no other file and no network, and return its path.
 
-    Parameters
-    ----------
-    directory : Path
-        Folder of the last fold.
-    report : mapping
-        Content of `report.json`.
-    predictions : Predictions
-        Of all folds, pooled.
-    figures : mapping of str to Path
-        SVG files, as `report.plots.write_figures` returns them.
-    config : mapping
-        Resolved configuration.
-
-    Returns
-    -------
-    Path
-        The page.
+    `report` is the content of `report.json`, `predictions` are those of all folds, `figures` SVG files by name.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -71,8 +56,9 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    pretty = partial(json.dumps, indent=2, ensure_ascii=False)
     environment.filters.update(
-        figure=_figure, interval=_interval, plus_minus=_plus_minus, duration=_duration, pretty=_pretty
+        figure=_figure, interval=_interval, plus_minus=_plus_minus, duration=_duration, pretty=pretty
     )
     text = environment.get_template("report.html.jinja").render(
         report=report,
@@ -80,7 +66,7 @@ def write_page(
         main=main_protocol(report),
         typical=typical_recording(report),
         partial=folds_note(report),
-        pictures={name: _data_uri(path) for name, path in figures.items()},
+        pictures={name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()},
         config=config,
         nights=_nights(predictions),
         subjects={row["subject"] for row in report["per_recording"]},
@@ -102,20 +88,20 @@ def write_page(
 def _nights(predictions: Predictions) -> dict[str, Any]:
     """Pack the nights for the script of the page: a character for each sleep epoch, a dot where one is missing."""
     levels = np.array(list(LEVELS))
-    by_name = {}
+    by_name: dict[str, dict[str, Any]] = {}
     for name in np.unique(predictions.recording).tolist():
         night = predictions.take(predictions.recording == name)
         begin = night.sleep_epoch.min()
-        packed: dict[str, Any] = {"begin": begin.item()}
-        position, length = night.sleep_epoch - begin, night.sleep_epoch.max() - begin + 1
-        for track, stages in (("true", night.y_true), ("predicted", night.y_pred)):
-            letters = np.full(length, ".")
-            letters[position] = stages.astype(str)
-            packed[track] = "".join(letters)
-        letters = np.full((length, len(STAGE_NAMES)), ".")
-        letters[position] = levels[np.rint(night.probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)]
-        packed["probabilities"] = "".join(letters.ravel())
-        by_name[name] = packed
+        by_name[name] = {"begin": begin.item()}
+        tracks = {
+            "true": night.y_true.astype(str),
+            "predicted": night.y_pred.astype(str),
+            "probabilities": levels[np.rint(night.probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)],
+        }
+        for track, of_sleep_epochs in tracks.items():
+            letters = np.full((night.sleep_epoch.max() - begin + 1, *of_sleep_epochs.shape[1:]), ".")
+            letters[night.sleep_epoch - begin] = of_sleep_epochs
+            by_name[name][track] = "".join(letters.ravel())
     return {
         "recordings": by_name,
         "levels": LEVELS,
@@ -126,17 +112,12 @@ def _nights(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _data_uri(path: Path) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 def _heading(title: str) -> str:
     """Begin a title with a capital letter."""
     return title[0].upper() + title[1:]
 
 
-def _figure(value: float | None, title: str, signed: bool = False) -> str:
-    return written(value, title, signed, missing="–")
+_figure = partial(written, missing="–")
 
 
 def _interval(limits: Sequence[float] | None, title: str, signed: bool = False) -> str:
@@ -152,11 +133,7 @@ def _plus_minus(spread: Mapping[str, float | None], title: str, signed: bool = F
 
 def _duration(seconds: float) -> str:
     """Write seconds as hours, minutes and seconds."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    parts = [f"{hours} h" if hours else "", f"{minutes} min" if whole >= 60 else "", f"{whole % 60} s"]
-    return " ".join(part for part in parts if part)
-
-
-def _pretty(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, indent=2, ensure_ascii=False)
+    minutes, s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {s} s" if minutes else f"{s} s"
+    return f"{minutes // 60} h {minutes % 60} min {s} s"

@@ -31,23 +31,9 @@ AGREEMENT = {"total_sleep_time_min": ("Total sleep time", "min", 1), "sleep_effi
 def write_figures(
     directory: Path, report: Mapping[str, Any], predictions: Predictions, results: Results
 ) -> dict[str, Path]:
-    """Write every figure as SVG, PDF and PNG (300 dpi).
+    """Write every figure as SVG, PDF and PNG (300 dpi), and return the SVG file of each by its name.
 
-    Parameters
-    ----------
-    directory : Path
-        `<last fold>/figures`; made if it is missing.
-    report : mapping
-        Content of `report.json`.
-    predictions : Predictions
-        Of all folds, pooled.
-    results : Results
-
-    Returns
-    -------
-    dict of str to Path
-        The SVG file of each figure: `confusion_matrix`, `learning_curves`, `f1`, `hypnogram`, `bland_altman`,
-        `reliability`.
+    `report` is the content of `report.json`, `predictions` are those of all folds.
     """
     protocol = main_protocol(report)
     figures = report["protocols"][protocol]
@@ -69,17 +55,12 @@ def write_figures(
 
 
 def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int, int | None]) -> Figure:
-    """Draw loss, accuracy and macro F1 (those in the configuration) over training epochs, the selected one marked.
+    """Draw loss, accuracy and macro F1 (those in the configuration) over training epochs, a line for each fold.
 
-    Parameters
-    ----------
-    histories : mapping of int to DataFrame
-        `metrics.csv` of each fold; a line is drawn for each.
-    selected : mapping of int to int
-        Training epoch (1-based) that was selected in each fold.
+    `histories` are the `metrics.csv` of the folds; the training epoch (1-based) that was selected is marked.
     """
     columns = next(iter(histories.values())).columns
-    evaluated_set = "valid" if "valid_loss" in columns else "test"
+    evaluated_set, subjects = ("valid", "validation") if "valid_loss" in columns else ("test", "test")
     titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
     titles = {name: title for name, title in titles.items() if f"train_{name}" in columns}
     style: dict[str, Any] = {"lw": 1, "alpha": 1 if len(histories) == 1 else 0.75}
@@ -98,10 +79,8 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
         axes.set(xlabel="Training epoch", title=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
-    lines = row[0].get_lines()[:3]
-    evaluated_on = {"valid": "validation subjects", "test": "test subjects"}[evaluated_set]
-    labels = ["training subjects", evaluated_on, "selected training epoch"]
-    figure.legend(lines, labels, loc="outside lower left", ncols=3)
+    labels = ["training subjects", f"{subjects} subjects", "selected training epoch"]
+    figure.legend(row[0].get_lines()[:3], labels, loc="outside lower left", ncols=3)
     return figure
 
 
@@ -110,8 +89,7 @@ def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     figure = new_figure(5.2, 3.4)
     axes = figure.subplots()
     styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
-    for number, (name, figures) in enumerate(protocols.items()):
-        marker, colour, face = styles[number]
+    for number, ((name, figures), (marker, colour, face)) in enumerate(zip(protocols.items(), styles, strict=False)):
         for position, stage in enumerate(STAGE_NAMES):
             row = figures["per_class"][stage]
             x, f1 = position + 0.24 * (number - (len(protocols) - 1) / 2), 100 * row["f1"]
@@ -184,8 +162,8 @@ def reliability(calibration: Mapping[str, Any]) -> Figure:
     top.legend(loc="upper left")
     top.grid()
     total = sum(bin_["n"] for bin_ in bins)
-    edges = [(100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total) for bin_ in bins]
-    left, width, height = zip(*edges, strict=True)
-    bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
+    for bin_ in bins:
+        left, width, height = 100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total
+        bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
     bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
     return figure

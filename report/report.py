@@ -1,7 +1,7 @@
 """The report of an experiment's folds: pooled figures with intervals, per fold, per recording."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,12 @@ def write_report(results: Results) -> dict[str, Any]:
 def make_report(results: Results) -> dict[str, Any]:
     """Evaluate the predictions of all folds pooled, per fold, and per recording.
 
-    Parameters
-    ----------
-    results : Results
-
     Returns
     -------
     dict
-        Plain values; the published metrics are fractions from 0 to 1, and a metric that gives no number is None:
-        `folds` (`finished`, `missing`), `metrics` (names), `protocols`, `per_fold`, `per_recording`, `transitions` (of
-        the true hypnograms and by protocol), `context_difference` (what the night context adds to the single sleep
-        epochs, over subjects; None without it), `timing`.
+        Plain values, the content of `report.json`. The published metrics are fractions from 0 to 1; a metric that gives
+        no number is None. `transitions` are those of the true hypnograms and of each protocol; `context_difference` is
+        what the night context adds to the single sleep epochs, over subjects, or None without it.
     """
     predictions = pooled(list(results.folds.values()))
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
@@ -89,7 +84,13 @@ def make_report(results: Results) -> dict[str, Any]:
                 figure: statistics.mean_and_sd([row[name][figure] for row in per_fold]) for figure in results.metrics
             },
             "calibration": statistics.calibration(y_true, stages, of_stages),
-            "sleep_agreement": _sleep_agreement(per_recording, name),
+            "sleep_agreement": {
+                statistic: statistics.agreement(
+                    [row["sleep"]["true"][statistic] for row in per_recording],
+                    [row["sleep"][name][statistic] for row in per_recording],
+                )
+                for statistic in per_recording[0]["sleep"]["true"]
+            },
         }
         for (name, stages), of_stages in zip(y_pred.items(), probabilities, strict=True)
     }
@@ -143,15 +144,4 @@ def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str,
             for position, stage in enumerate(STAGE_NAMES)
         },
         "intervals": statistics.intervals(metrics, resamples),
-    }
-
-
-def _sleep_agreement(per_recording: Sequence[Mapping[str, Any]], protocol: str) -> dict[str, Any]:
-    """Compare each sleep statistic of the predicted hypnograms with that of the true ones."""
-    nights = [row["sleep"] for row in per_recording]
-    return {
-        name: statistics.agreement(
-            [night["true"][name] for night in nights], [night[protocol][name] for night in nights]
-        )
-        for name in nights[0]["true"]
     }

@@ -34,15 +34,12 @@ class Results:
     experiment : Path
         `<save_dir>/<name>`.
     config : dict
-        Resolved configuration.
+        Resolved configuration, the same for all folds.
     metrics : dict of str to function
         The published metrics, then the others of the configuration.
-    folds : dict of int to Predictions
-        By number of the fold, ascending.
-    histories : dict of int to DataFrame
-        `metrics.csv` of each fold: a row for each training epoch.
-    seconds : dict of int to float
-        How long each fold trained, its model of the night context included.
+    folds, histories, seconds : dict
+        Predictions, `metrics.csv` (a row for each training epoch), and how long the fold trained, its model of the
+        night context included; by the number of the fold, ascending.
     """
 
     experiment: Path
@@ -74,15 +71,8 @@ class Results:
 
 
 def read_results(experiment: Path) -> Results:
-    """Read the finished folds of an experiment.
-
-    Raises
-    ------
-    UserError
-        The folder is no experiment, no fold is finished, or a file is damaged.
-    """
-    config, metrics = _read_config(experiment)
-    results = Results(experiment, config, metrics, {}, {}, {})
+    """Read the finished folds of an experiment; refuse a folder without any, and damaged files."""
+    results = Results(experiment, *_read_config(experiment), {}, {}, {})
     for fold in range(results.num_folds):
         directory = fold_directory(experiment, fold)
         if not is_finished(directory):
@@ -128,14 +118,12 @@ def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         int(config["data_loader"]["args"]["num_folds"])
-        names = [*PUBLISHED, *(name for name in config["metrics"] if name not in PUBLISHED)]
+        names = list(dict.fromkeys([*PUBLISHED, *config["metrics"]]))
         protocol = config["evaluation"]["protocol"]
         if protocol not in ("released", "holdout"):
             raise ValueError(f"evaluation.protocol is {protocol!r}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a fold's configuration ({error!r}). Train the fold again."
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error!r}). Train the fold again.") from error
     unknown = [name for name in names if name not in metric.__all__]
     if unknown:
         LOG.warning(f"{path}: no metric {', '.join(unknown)} in model/metric.py any more; the report leaves it out.")
@@ -143,7 +131,6 @@ def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
 
 
 def _read_history(path: Path) -> pd.DataFrame:
-    """Read a `metrics.csv`."""
     try:
         return pd.read_csv(path).astype({"seconds": float})
     except (ValueError, KeyError) as error:

@@ -30,19 +30,8 @@ N_BINS = 15
 def counts_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute the confusion matrix of each group of sleep epochs, such as each subject.
 
-    Parameters
-    ----------
-    groups : ndarray of shape (n,)
-        Name of each sleep epoch's group.
-    y_true, y_pred : ndarray of shape (n,)
-        Stages 0 to 4.
-
-    Returns
-    -------
-    names : ndarray of shape (n_groups,)
-        Sorted.
-    counts : ndarray of shape (n_groups, 5, 5), int64
-        Rows are true stages.
+    `groups` of shape (n,) names the group of each sleep epoch. Returns the names, sorted, and the confusion matrices,
+    (n_groups, 5, 5).
     """
     names, position = np.unique(groups, return_inverse=True)
     cell = (position * N_STAGES + y_true) * N_STAGES + y_pred
@@ -74,20 +63,11 @@ def draw(n: int) -> np.ndarray:
 def resample(counts: np.ndarray) -> np.ndarray:
     """Draw subjects with replacement and sum their confusion matrices.
 
-    Parameters
-    ----------
-    counts : ndarray of shape (n_subjects, 5, 5)
-        Confusion matrix of each subject, all nights together.
-
-    Returns
-    -------
-    ndarray of shape (n_resamples, 5, 5)
-        2000 resamples, always the same; none if there are fewer than two subjects.
+    Maps (n_subjects, 5, 5) to (2000, 5, 5), always the same, or to (0, 5, 5) with fewer than two subjects.
     """
-    n_subjects = len(counts)
-    if n_subjects < 2:
+    if len(counts) < 2:
         return counts[:0]
-    times_drawn = np.stack([np.bincount(positions, minlength=n_subjects) for positions in draw(n_subjects)])
+    times_drawn = np.stack([np.bincount(positions, minlength=len(counts)) for positions in draw(len(counts))])
     return np.tensordot(times_drawn, counts, axes=1)
 
 
@@ -111,12 +91,7 @@ def f1_intervals(resamples: np.ndarray) -> list[list[float] | None]:
 
 
 def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Compare a figure of the same subjects in two experiments.
-
-    Parameters
-    ----------
-    before, after : ndarray of shape (n_subjects,)
-        Each subject's figure; a subject with NaN does not count.
+    """Compare a figure of the same subjects, (n_subjects,), in two experiments; a subject with NaN does not count.
 
     Returns
     -------
@@ -141,14 +116,7 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
 def differences_by_subject(
     metrics: Mapping[str, Metric], before: np.ndarray, after: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Compare two predictions by the `paired_difference` of each metric.
-
-    Parameters
-    ----------
-    metrics : mapping of str to function
-    before, after : ndarray of shape (n_subjects, 5, 5)
-        Confusion matrices of the same subjects.
-    """
+    """Compute the `paired_difference` of each metric from the same subjects' confusion matrices (n_subjects, 5, 5)."""
     return {
         name: paired_difference(evaluate(metric, before), evaluate(metric, after)) for name, metric in metrics.items()
     }
@@ -164,12 +132,7 @@ def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def agreement(true: Sequence[float | None], predicted: Sequence[float | None]) -> dict[str, Any]:
-    """Compare a measurement of the same nights as Bland and Altman do (Lancet 1986).
-
-    Parameters
-    ----------
-    true, predicted : sequence of float or None
-        One for each night; a night counts if it has both.
+    """Compare a measurement of the same nights as Bland and Altman do (Lancet 1986); a night counts if it has both.
 
     Returns
     -------
@@ -184,12 +147,7 @@ def agreement(true: Sequence[float | None], predicted: Sequence[float | None]) -
 
 
 def calibration(y_true: np.ndarray, y_pred: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Compare the confidence of predictions with how often they are right.
-
-    Parameters
-    ----------
-    y_true, y_pred : ndarray of shape (n,)
-    probabilities : ndarray of shape (n, 5)
+    """Compare the confidence of predictions, with probabilities (n, 5), with how often they are right.
 
     Returns
     -------
