@@ -27,7 +27,7 @@ from scoring.night import Scoring
 from utils.checkpoint import BEST, load_checkpoint, load_weights
 from utils.config_fields import FIELDS
 from utils.errors import UserError
-from utils.experiment import CONTEXT, fold_directory
+from utils.experiment import CONTEXT
 from utils.nested import differences
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
@@ -37,16 +37,9 @@ _MAX_FS = 100_000  # Hz; no EEG is sampled faster
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network was trained on.
+    """What a network was trained on: `fs` in Hz, `channel` (empty if the checkpoint does not say), and `context`.
 
-    Attributes
-    ----------
-    fs : float
-        Sampling rate in Hz.
-    channel : str
-        Empty if the checkpoint does not say.
-    context : tuple of two int
-        Sleep epochs before and after the one to score in each input, see `data_loaders.neighbours`.
+    `context` is how many sleep epochs before and after the one to score are in each input.
     """
 
     fs: float
@@ -66,18 +59,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with the weights of a checkpoint, and its night context if it has one.
+    """A network with the weights of a checkpoint, and its night context if it has one, in evaluation mode.
 
     Attributes
     ----------
     network : nn.Module
-        Maps EEG in microvolts, (B, 1, T), to logits, (B, 5). In evaluation mode.
+        Maps EEG in microvolts, (B, 1, T), to logits, (B, 5).
     inputs : Inputs
     checkpoint : dict
         Path, CRC-32 and, where known, fold and training epoch, in plain values. `night_context` holds the same of the
         night context, or None.
     night_context : nn.Module or None
-        See `model.night_context`. It reads `network.summary(signal)` of each sleep epoch, and its logits count.
+        Reads `network.summary(signal)` of each sleep epoch; its logits count.
     """
 
     network: nn.Module
@@ -107,13 +100,7 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class Networks:
-    """Trained networks that score a night together: their probabilities are averaged.
-
-    Attributes
-    ----------
-    members : tuple of TrainedNetwork
-        At least one; all were trained on the same inputs.
-    """
+    """One or more networks, trained on the same inputs, that score a night together: probabilities are averaged."""
 
     members: tuple[TrainedNetwork, ...]
 
@@ -145,7 +132,7 @@ class Networks:
         return notes
 
     def score(self, signal: np.ndarray, source: str, begin: int = 0, end: int | None = None) -> Scoring:
-        """Score a night.
+        """Score a night, or sleep epochs `begin` up to `end` of it.
 
         Parameters
         ----------
@@ -154,7 +141,6 @@ class Networks:
         source : str
             Name of the recording, for messages.
         begin, end : int, int or None
-            First sleep epoch to score, and the one after the last; None: score to the end.
 
         Raises
         ------
@@ -204,13 +190,9 @@ class Networks:
 
 
 def load_networks(paths: Sequence[Path]) -> Networks:
-    """Load the networks of checkpoints, folds and experiments.
+    """Load the networks of checkpoints (of this project or of the released code), folds and experiments.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Each a checkpoint of this project or of the released code, the folder of a fold, or that of an experiment, which
-        stands for the best models of its folds. A folder brings its night context along, if it has one.
+    An experiment stands for the best models of its folds. A folder brings its night context along, if it has one.
 
     Raises
     ------
@@ -230,23 +212,17 @@ def load_networks(paths: Sequence[Path]) -> Networks:
 
 
 def find_checkpoints(path: Path) -> list[Path]:
-    """List the checkpoints that a path stands for: the file itself, or the best models of a fold or an experiment.
-
-    Raises
-    ------
-    UserError
-        There is none.
-    """
+    """List the checkpoints that a path stands for: the file itself, or the best models of a fold or an experiment."""
     if not path.is_dir():
         return [path]
     if (path / BEST).is_file():
         return [path / BEST]
-    folds = sorted(int(fold.name.removeprefix("fold_")) for fold in path.glob("fold_*") if (fold / BEST).is_file())
-    if not folds:
+    checkpoints = sorted(path.glob(f"fold_*/{BEST}"), key=lambda best: int(best.parent.name.removeprefix("fold_")))
+    if not checkpoints:
         raise UserError(
             f"{path}: neither a fold ({BEST}) nor an experiment (fold_*/{BEST}). Pass one, such as saved/Exp1."
         )
-    return [fold_directory(path, fold) / BEST for fold in folds]
+    return checkpoints
 
 
 def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
@@ -279,7 +255,7 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
 
 
 def _identity(path: Path, about: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Path, CRC-32 and, where known, fold and training epoch of a checkpoint, in plain values."""
+    """Make the plain values of `TrainedNetwork.checkpoint`."""
     known = {"fold": about.get("fold"), "train_epoch": about["train_epoch"]} if about else {}
     return {"path": str(path), "crc32": f"{zlib.crc32(path.read_bytes()):08x}", **known}
 

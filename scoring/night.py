@@ -47,30 +47,14 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Night:
-    """A scored night.
-
-    Attributes
-    ----------
-    name : str
-        Name of the recording; the names of its files begin with it.
-    channel : str
-    start : datetime or None
-        Start of the recording, if it is known.
-    scoring : Scoring
-    in_bed : tuple of two int or None
-        First sleep epoch after lights off and first after lights on, if these were given.
-    hypnogram : ndarray of shape (n_sleep_epochs,) or None
-        Stages to compare with, -1 where there is none.
-    remarks : tuple of str
-        What the user should know of it.
-    """
+    """A scored night; the names of its files begin with `name`, and `remarks` are what the user should know of it."""
 
     name: str
     channel: str
     start: datetime | None
     scoring: Scoring
-    in_bed: tuple[int, int] | None = None
-    hypnogram: np.ndarray | None = None
+    in_bed: tuple[int, int] | None = None  # first sleep epoch after lights off, and first after lights on
+    hypnogram: np.ndarray | None = None  # stages to compare with, (n_sleep_epochs,); -1 where there is none
     remarks: tuple[str, ...] = ()
 
     @property
@@ -113,19 +97,8 @@ def result_files(directory: Path, name: str) -> dict[str, Path]:
 def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """Read the JSON file of a night that was scored before; None if the night is to be scored now.
 
-    Parameters
-    ----------
-    files : mapping of str to Path
-        From `result_files`.
-    settings : mapping
-        Everything that decides the result, in plain values. An interrupted run with the same settings is done again.
-    overwrite : bool
-        Score the night again, whatever the settings were.
-
-    Raises
-    ------
-    UserError
-        The night was scored with other settings, or a file of one of these names is not from a scored night.
+    A night whose files are not all there is scored again, and so is any with `overwrite`. Files that hold something
+    else are refused, and so is a night that was scored with other `settings`: everything that decides the result.
     """
     existing = [path for path in files.values() if path.exists()]
     if not existing:
@@ -169,17 +142,8 @@ def time_in_bed(
 ) -> tuple[tuple[int, int] | None, list[str]]:
     """Find the sleep epochs between lights off and lights on.
 
-    Parameters
-    ----------
-    start : datetime or None
-        Start of the recording.
-    n_sleep_epochs : int
-        Sleep epochs of the recording.
-    lights_off_s, lights_on_s : int or None
-        Clock times in s since midnight; None: start and end of the recording. Lights off is the first such time in the
-        recording, or up to 12 h before it. Lights on is the first such time after that.
-    source : str
-        Name of the recording, for messages.
+    Clock times are in s since midnight; None: start and end of the recording. Lights off is the first such time in the
+    recording, or up to 12 h before it. Lights on is the first such time after that.
 
     Returns
     -------
@@ -247,13 +211,7 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
 def write_night(files: Mapping[str, Path], night: Night, about: Mapping[str, Any]) -> None:
     """Write all files of a night but its picture; the files of an earlier scoring are removed.
 
-    Parameters
-    ----------
-    files : mapping of str to Path
-        From `result_files`.
-    night : Night
-    about : mapping
-        What the JSON file says besides, of settings and networks, in plain values.
+    `about` is what the JSON file says besides, of settings and networks.
     """
     write_text(files[".json"], json.dumps(dict(about) | description(night), indent=2) + "\n")
     for suffix in SUFFIXES[1:]:  # the JSON file no longer describes what is in these

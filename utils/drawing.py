@@ -88,14 +88,7 @@ def write_figure(directory: Path, name: str, figure: Figure, note: str | None = 
 def draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour: str) -> None:
     """Draw stages over hours as a staircase with gaps where sleep epochs are missing, and REM as a thick bar.
 
-    Parameters
-    ----------
-    axes : Axes
-    position : ndarray of shape (n,), int
-        Of each sleep epoch in the night, ascending.
-    stages : ndarray of shape (n,), int
-        0 to 4.
-    colour : str
+    `position` of shape (n,) is that of each sleep epoch in the night, ascending.
     """
     height = np.empty(N_STAGES)
     height[list(HYPNOGRAM_ORDER)] = range(N_STAGES)
@@ -112,16 +105,7 @@ def draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour:
 
 
 def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarray) -> None:
-    """Draw the probabilities of the stages over hours, stacked, with a legend on the right; gaps stay blank.
-
-    Parameters
-    ----------
-    axes : Axes
-    position : ndarray of shape (n,), int
-        Of each sleep epoch in the night, ascending.
-    probabilities : ndarray of shape (n, 5)
-        Of W, N1, N2, N3, REM.
-    """
+    """Draw probabilities (n, 5) over hours, stacked, with a legend on the right; gaps stay blank."""
     begin, end = position[0], position[-1] + 1
     lower = np.zeros(end - begin)
     edges = np.arange(begin, end + 1) * SLEEP_EPOCH_S / 3600
@@ -136,9 +120,8 @@ def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarra
     axes.set(ylabel="Probability (%)", xlabel="Time since the start of the recording (h)")
     handles, labels = axes.get_legend_handles_labels()
     legend = axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
-    for box in legend.legend_handles:
-        if box is not None:
-            box.set(edgecolor=GREY, linewidth=0.6)
+    for box in legend.get_patches():
+        box.set(edgecolor=GREY, linewidth=0.6)
 
 
 def _shorten(svg: str) -> str:
@@ -160,9 +143,9 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
     axes.spines[:].set_visible(False)
     for (row, column), n in np.ndenumerate(matrix):
         colour = "white" if percent[row, column] > 52 else INK
-        position: dict[str, Any] = {"ha": "center", "color": colour}
-        axes.text(column, row - 0.04, f"{percent[row, column]:.1f} %", va="bottom", weight="bold", **position)
-        axes.text(column, row + 0.06, f"{n:,}", va="top", size=8, **position)
+        bold = f"{percent[row, column]:.1f} %"
+        axes.text(column, row - 0.04, bold, ha="center", va="bottom", weight="bold", color=colour)
+        axes.text(column, row + 0.06, f"{n:,}", ha="center", va="top", size=8, color=colour)
     axes.set(xlabel="Predicted stage", ylabel="True stage", title="Confusion matrix (percent of the true stage, count)")
     axes.set_xticks(range(N_STAGES), STAGE_NAMES)
     axes.set_yticks(range(N_STAGES), STAGE_NAMES)
