@@ -11,7 +11,7 @@ from report import statistics
 from report.results import Results, read_results
 from report.wording import title_of, with_interval, written
 from utils.errors import UserError
-from utils.experiment import Predictions, pooled
+from utils.experiment import Predictions
 from utils.logs import LOG
 from utils.stages import STAGE_NAMES
 
@@ -37,10 +37,10 @@ def experiments_table(experiments: Sequence[Results]) -> str:
     header = ["experiment", "protocol", "folds", "n", *map(title_of, metrics)]
     header += [*(f"F1 {stage}" for stage in STAGE_NAMES), "s per fold"]
     names = _names(experiments)
-    everything = [pooled(list(results.folds.values())) for results in experiments]
     rows, wholes = [], []
     for own in (True, False):
-        for name, results, predictions in zip(names, experiments, everything, strict=True):
+        for name, results in zip(names, experiments, strict=True):
+            predictions = results.predictions
             protocol, y_pred = _choose(results, predictions, own)
             counts = statistics.counts_by_group(predictions.subject, predictions.y_true, y_pred)[1]
             whole, resamples = counts.sum(0), statistics.resample(counts)
@@ -116,15 +116,16 @@ def _choose(results: Results, predictions: Predictions, own: bool) -> tuple[str,
 
 
 def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
-    """Take the predictions of both for the recordings that both have, sorted by recording and sleep epoch."""
-    one, other = (pooled(list(results.folds.values())) for results in (first, second))
+    """Take the predictions of the recordings that both have, sorted by recording and sleep epoch."""
+    one, other = first.predictions, second.predictions
     recordings = np.intersect1d(one.recording, other.recording)
     if len(recordings) == 0:
         raise UserError(
             f"{first.experiment} and {second.experiment} share no recording: there is nothing to compare. "
             f"The one has {one.recording[0]} and others, the other {other.recording[0]} and others."
         )
-    one, other = _in_order(one, recordings), _in_order(other, recordings)
+    one, other = (each.take(np.isin(each.recording, recordings)) for each in (one, other))
+    one, other = (each.take(np.lexsort((each.sleep_epoch, each.recording))) for each in (one, other))
     for recording in recordings.tolist():
         mine, theirs = one.take(one.recording == recording), other.take(other.recording == recording)
         for name, what in (("sleep_epoch", "sleep epochs"), ("y_true", "true stages"), ("subject", "subject")):
@@ -134,12 +135,6 @@ def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
                     "on different preparations, or with different subject_pattern; train one of them again."
                 )
     return one, other
-
-
-def _in_order(predictions: Predictions, recordings: np.ndarray) -> Predictions:
-    """Take the sleep epochs of `recordings`, sorted by recording and position."""
-    shared = predictions.take(np.isin(predictions.recording, recordings))
-    return shared.take(np.lexsort((shared.sleep_epoch, shared.recording)))
 
 
 def _comparison_table(compared: Mapping[str, Any]) -> str:

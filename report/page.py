@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from report.results import folds_note, main_protocol, typical_recording
+from report.results import Results, folds_note, main_protocol, typical_recording
 from report.wording import CLASS_FIGURES, METRICS, written
 from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS
 from utils.experiment import Predictions
@@ -38,17 +38,8 @@ SLEEP_STATISTICS = {
 }
 
 
-def write_page(
-    directory: Path,
-    report: Mapping[str, Any],
-    predictions: Predictions,
-    figures: Mapping[str, Path],
-    config: Mapping[str, Any],
-) -> Path:
-    """Write `report.html`, which needs no other file and no network, and return its path.
-
-    `report` is the content of `report.json`, `predictions` are those of all folds, `figures` SVG files by name.
-    """
+def write_page(directory: Path, report: Mapping[str, Any], results: Results, figures: Mapping[str, Path]) -> Path:
+    """Write `report.html`, which needs no other file and no network; `figures` are SVG files by their names."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -67,8 +58,8 @@ def write_page(
         typical=typical_recording(report),
         partial=folds_note(report),
         pictures={name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()},
-        config=config,
-        nights=_nights(predictions),
+        config=results.config,
+        nights=_nights(results.predictions),
         subjects={row["subject"] for row in report["per_recording"]},
         stages=STAGE_NAMES,
         metrics={name: _heading(METRICS[name]) if name in METRICS else name for name in report["metrics"]},

@@ -28,13 +28,8 @@ AGREEMENT = {"total_sleep_time_min": ("Total sleep time", "min", 1), "sleep_effi
 """Title, unit, and factor to this unit, of the statistics in the Bland-Altman plots."""
 
 
-def write_figures(
-    directory: Path, report: Mapping[str, Any], predictions: Predictions, results: Results
-) -> dict[str, Path]:
-    """Write every figure as SVG, PDF and PNG (300 dpi), and return the SVG file of each by its name.
-
-    `report` is the content of `report.json`, `predictions` are those of all folds.
-    """
+def write_figures(directory: Path, report: Mapping[str, Any], results: Results) -> dict[str, Path]:
+    """Write every figure as SVG, PDF and PNG (300 dpi), and return the SVG file of each by its name."""
     protocol = main_protocol(report)
     figures = report["protocols"][protocol]
     note = " | ".join(filter(None, [f"Protocol {protocol}: {figures['label']}", folds_note(report)]))
@@ -44,7 +39,7 @@ def write_figures(
             "confusion_matrix": confusion_matrix(figures["confusion_matrix"]),
             "learning_curves": learning_curves(results.histories, selected),
             "f1": f1_by_stage(report["protocols"]),
-            "hypnogram": hypnogram(predictions, typical_recording(report)),
+            "hypnogram": hypnogram(results.predictions, typical_recording(report)),
             "bland_altman": bland_altman(report, protocol),
             "reliability": reliability(figures["calibration"]),
         }

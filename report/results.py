@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from model import metric
 from model.metric import Metric
 from report.wording import METRICS as PUBLISHED
 from utils.errors import UserError
-from utils.experiment import CONFIG, CONTEXT, METRICS, Predictions, fold_directory, is_finished, read_predictions
+from utils.experiment import (
+    CONFIG,
+    CONTEXT,
+    METRICS,
+    Predictions,
+    fold_directory,
+    is_finished,
+    pooled,
+    read_predictions,
+)
 from utils.logs import LOG
 
 PROTOCOLS = {
@@ -54,6 +64,11 @@ class Results:
         """Name of the experiment's folder."""
         return self.experiment.resolve().name
 
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Predictions of all finished folds, pooled."""
+        return pooled(list(self.folds.values()))
+
     @property
     def protocol(self) -> str:
         """`released` or `holdout`."""
@@ -63,11 +78,6 @@ class Results:
     def num_folds(self) -> int:
         """Number of folds in the configuration, finished or not."""
         return self.config["data_loader"]["args"]["num_folds"]
-
-    @property
-    def missing(self) -> list[int]:
-        """Folds that are not finished."""
-        return sorted(set(range(self.num_folds)) - set(self.folds))
 
 
 def read_results(experiment: Path) -> Results:
@@ -104,10 +114,8 @@ def folds_note(report: Mapping[str, Any]) -> str | None:
     finished, missing = report["folds"]["finished"], report["folds"]["missing"]
     if not missing:
         return None
-    return (
-        f"Partial: {len(finished)} of {len(finished) + len(missing)} folds "
-        f"({', '.join(map(str, finished))}); missing: {', '.join(map(str, missing))}"
-    )
+    numbers, rest = (", ".join(map(str, folds)) for folds in (finished, missing))
+    return f"Partial: {len(finished)} of {len(finished) + len(missing)} folds ({numbers}); missing: {rest}"
 
 
 def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:

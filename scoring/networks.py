@@ -132,7 +132,7 @@ class Networks:
         return notes
 
     def score(self, signal: np.ndarray, source: str, begin: int = 0, end: int | None = None) -> Scoring:
-        """Score a night, or sleep epochs `begin` up to `end` of it.
+        """Score a night, or sleep epochs `begin` up to `end` of it; refuse what cannot be EEG in microvolts.
 
         Parameters
         ----------
@@ -140,12 +140,6 @@ class Networks:
             Microvolts at `fs` Hz. A sleep epoch with a NaN is not scored, and neither is a rest of less than 30 s.
         source : str
             Name of the recording, for messages.
-        begin, end : int, int or None
-
-        Raises
-        ------
-        UserError
-            The signal cannot be EEG in microvolts, or there is nothing to score.
         """
         n_samples = self.inputs.n_samples
         n_sleep_epochs = len(signal) // n_samples
@@ -193,12 +187,7 @@ def load_networks(paths: Sequence[Path]) -> Networks:
     """Load the networks of checkpoints (of this project or of the released code), folds and experiments.
 
     An experiment stands for the best models of its folds. A folder brings its night context along, if it has one.
-
-    Raises
-    ------
-    UserError
-        A path is none of these, a checkpoint cannot be read or does not fit its network, or two checkpoints were
-        trained on different inputs.
+    Networks that were trained on different inputs are refused.
     """
     members = [_load(checkpoint, path.is_dir()) for path in paths for checkpoint in find_checkpoints(path)]
     first = members[0]
@@ -219,9 +208,7 @@ def find_checkpoints(path: Path) -> list[Path]:
         return [path / BEST]
     checkpoints = sorted(path.glob(f"fold_*/{BEST}"), key=lambda best: int(best.parent.name.removeprefix("fold_")))
     if not checkpoints:
-        raise UserError(
-            f"{path}: neither a fold ({BEST}) nor an experiment (fold_*/{BEST}). Pass one, such as saved/Exp1."
-        )
+        raise UserError(f"{path}: neither a fold ({BEST}) nor an experiment (fold_*/{BEST}) such as saved/Exp1.")
     return checkpoints
 
 
@@ -229,9 +216,9 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
     """Load one network, and the night context in its folder if that is wanted and there."""
     weights, about = load_weights(path)
     with _naming(path):
-        network: nn.Module
         if about is None:
-            network, inputs = from_original_state_dict(weights), Inputs(float(original_fs(weights)))
+            network: nn.Module = from_original_state_dict(weights)
+            inputs = Inputs(float(original_fs(weights)))
         else:
             inputs = _inputs(about)
             fs = int(inputs.fs) if inputs.fs.is_integer() else inputs.fs

@@ -111,8 +111,7 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
         )
     if overwrite:
         return None
-    changed = differences(earlier["scoring"], settings)
-    if changed:
+    if changed := differences(earlier["scoring"], settings):
         raise UserError(
             f"{files['.json'].name}: there already, scored with other settings ({'; '.join(changed)}). "
             "Pass --overwrite to replace it, or another --output_dir."
@@ -148,15 +147,9 @@ def time_in_bed(
     Returns
     -------
     in_bed : tuple of two int or None
-        First sleep epoch that begins after lights off, and the first that ends after lights on; None if neither time
-        is given.
+        First sleep epoch that begins after lights off, and the first that ends after lights on.
     remarks : list of str
         Which time lies outside the recording.
-
-    Raises
-    ------
-    UserError
-        The start is not known, or no sleep epoch lies between the times.
     """
     if lights_off_s is None and lights_on_s is None:
         return None, []
@@ -188,14 +181,11 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
     """Add remarks on the signal, which has `n_samples` in a sleep epoch, and on the agreement with the hypnogram."""
     remarks = list(night.remarks)
     sleep_epochs = signal[: len(night.scoring.stages) * n_samples].reshape(-1, n_samples)
-    rest_s = len(signal) % n_samples * SLEEP_EPOCH_S / n_samples
-    if rest_s:
+    if rest_s := len(signal) % n_samples * SLEEP_EPOCH_S / n_samples:
         remarks.append(f"its last {rest_s:.1f} s do not fill a sleep epoch and are not scored")
-    n_missing = int((~np.isfinite(sleep_epochs).all(axis=1)).sum())
-    if n_missing:
+    if n_missing := (~np.isfinite(sleep_epochs).all(axis=1)).sum():
         remarks.append(f"{n_missing} sleep epochs with a gap are not scored")
-    n_flat = int((np.ptp(sleep_epochs[night.scored], axis=1) == 0).sum())
-    if n_flat:
+    if n_flat := (np.ptp(sleep_epochs[night.scored], axis=1) == 0).sum():
         remarks.append(f"{n_flat} of its scored sleep epochs have a flat signal")
     if night.agreement:
         share, n = 100 * night.agreement["accuracy"], night.agreement["n"]
@@ -264,7 +254,6 @@ def _write_hypnogram(path: Path, night: Night) -> None:
     # EDF has no year before 1985 or after 2084
     date = night.start.date() if night.start and 1985 <= night.start.year <= 2084 else None
     recording = Recording(startdate=date, equipment_code="AttnSleep")
-    starttime = night.start.time() if night.start else None
-    edf = Edf([], recording=recording, starttime=starttime, annotations=annotations)
+    time = night.start.time() if night.start else None
     with replacing(path) as temporary:
-        edf.write(temporary)
+        Edf([], recording=recording, starttime=time, annotations=annotations).write(temporary)

@@ -11,7 +11,6 @@ from report_inputs import FIGURES, NIGHT, history, night_predictions, report_of,
 from report import plots
 from report.report import make_report
 from utils import drawing
-from utils.experiment import pooled
 
 
 def night(stages, name="a"):
@@ -23,7 +22,7 @@ def draw(directory, nights, seconds=(1, 1, 1)):
     """Write all figures of {recording: stages} and return the paths of the SVG files."""
     folds = night_predictions(nights)
     everything = results(folds, seconds=dict.fromkeys(folds, seconds))
-    return plots.write_figures(directory, make_report(everything), pooled(list(folds.values())), everything)
+    return plots.write_figures(directory, make_report(everything), everything)
 
 
 def texts(figure):
