@@ -17,7 +17,6 @@ from utils.drawing import (
     confusion_matrix,
     draw_hypnodensity,
     draw_hypnogram,
-    new_figure,
     styled,
     write_figure,
 )
@@ -59,7 +58,7 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
     titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
     titles = {name: title for name, title in titles.items() if f"train_{name}" in columns}
     style: dict[str, Any] = {"lw": 1, "alpha": 1 if len(histories) == 1 else 0.75}
-    figure = new_figure(1.2 + 2.6 * len(titles), 3.2)
+    figure = Figure(figsize=(1.2 + 2.6 * len(titles), 3.2))
     row = figure.subplots(1, len(titles), squeeze=False)[0]
     for axes, (name, title) in zip(row, titles.items(), strict=True):
         factor = 1 if name == "loss" else 100
@@ -81,7 +80,7 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
 
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     """Draw each stage's F1 with its interval, the protocols side by side."""
-    figure = new_figure(5.2, 3.4)
+    figure = Figure(figsize=(5.2, 3.4))
     axes = figure.subplots()
     styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
     for number, ((name, figures), (marker, colour, face)) in enumerate(zip(protocols.items(), styles, strict=False)):
@@ -110,7 +109,7 @@ def hypnogram(predictions: Predictions, recording: str) -> Figure:
     """Draw the true and the predicted stages of a recording over the stacked probabilities; gaps stay blank."""
     night = predictions.take(predictions.recording == recording)
     n, accuracy = len(night.y_true), 100 * (night.y_true == night.y_pred).mean()
-    figure = new_figure(7.2, 4.8)
+    figure = Figure(figsize=(7.2, 4.8))
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.1])
     draw_hypnogram(top, night.sleep_epoch, night.y_true, INK)
     draw_hypnogram(middle, night.sleep_epoch, night.y_pred, BLUE)
@@ -125,7 +124,7 @@ def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure:
     """Draw predicted minus true against their mean for each recording (Bland and Altman, Lancet 1986)."""
     agreement = report["protocols"][protocol]["sleep_agreement"]
     nights = [row["sleep"] for row in report["per_recording"]]
-    figure = new_figure(7.2, 3.3)
+    figure = Figure(figsize=(7.2, 3.3))
     for axes, (name, (title, unit, factor)) in zip(figure.subplots(1, 2), AGREEMENT.items(), strict=True):
         pairs = factor * np.array([[night["true"][name], night[protocol][name]] for night in nights])
         axes.axhline(0, color=GREY, lw=0.8)
@@ -146,7 +145,7 @@ def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure:
 def reliability(calibration: Mapping[str, Any]) -> Figure:
     """Draw accuracy against confidence, and how many sleep epochs have which confidence."""
     bins = [bin_ for bin_ in calibration["bins"] if bin_["n"]]
-    figure = new_figure(4.2, 4.6)
+    figure = Figure(figsize=(4.2, 4.6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="perfect calibration")
     confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))

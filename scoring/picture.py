@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from recordings.stage_names import UNSCORED
 from scoring.night import Night
-from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, new_figure, styled
+from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, styled
 from utils.files import replacing
 from utils.stages import SLEEP_EPOCH_S
 
@@ -40,7 +40,7 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
             f"kappa {night.agreement['kappa']:.2f}"
         )
         hypnograms = [("Stages of the hypnogram", night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
-    figure = new_figure(9, 5.2 + 1.3 * (len(hypnograms) - 1))
+    figure = Figure(figsize=(9, 5.2 + 1.3 * (len(hypnograms) - 1)))
     heights = [1.3, *[1] * len(hypnograms), 1]
     top, *middle, bottom = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_spectrogram(top, night, signal, fs)

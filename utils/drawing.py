@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -62,13 +61,6 @@ _STYLE: list[Any] = [
 def styled() -> AbstractContextManager[None]:
     """Context in which figures get the style of this project, whatever the user's own settings are."""
     return matplotlib.style.context(_STYLE)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Make a figure outside matplotlib's global state; width and height in inches."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def write_figure(directory: Path, name: str, figure: Figure, note: str | None = None) -> Path:
@@ -133,7 +125,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
     """Draw counts of shape (5, 5), true stages down and predicted ones across, with the percent of each row."""
     matrix = np.asarray(counts)
     percent = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
-    figure = new_figure(4.6, 4.3)
+    figure = Figure(figsize=(4.6, 4.3))
     axes = figure.subplots()
     blues = LinearSegmentedColormap.from_list("blues", ["#ffffff", "#8dbbd6", "#22608c", "#0b2343"])
     edges = np.arange(N_STAGES + 1) - 0.5

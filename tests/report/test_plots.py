@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from report_inputs import FIGURES, NIGHT, history, night_predictions, report_of, results
 
@@ -178,8 +179,9 @@ def test_no_text_of_a_figure_is_cut_off_or_lies_on_another(n_nights):
         ]
         for figure in figures:
             figure.suptitle("Protocol", x=0.01, ha="left")
-            figure.canvas.draw()
-            pixels = np.asarray(figure.canvas.buffer_rgba())
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            pixels = np.asarray(canvas.buffer_rgba())
             for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
                 assert (edge == 255).all(), figure.axes[0].get_title("left")
             shown = [child for axes in figure.axes for child in [*axes.get_children(), axes.xaxis.label]]
