@@ -21,12 +21,8 @@ from utils.experiment import Predictions
 from utils.files import write_text
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
-PAGE = "report.html"
-
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
-
-LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-"""A probability as one character: 64 levels from 0 to 1."""
+LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"  # a probability as one character
 
 SLEEP_STATISTICS = {
     "total_sleep_time_min": "Total sleep time, min",
@@ -40,17 +36,11 @@ SLEEP_STATISTICS = {
 
 def write_page(directory: Path, report: Mapping[str, Any], results: Results, figures: Mapping[str, Path]) -> Path:
     """Write `report.html`, which needs no other file and no network; `figures` are SVG files by their names."""
+    templates = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pretty = partial(json.dumps, indent=2, ensure_ascii=False)
-    environment.filters.update(
-        figure=_figure, interval=_interval, plus_minus=_plus_minus, duration=_duration, pretty=pretty
-    )
+    environment.filters.update(figure=_figure, interval=_interval, plus_minus=_plus_minus, duration=_duration)
     text = environment.get_template("report.html.jinja").render(
         report=report,
         seconds={row["fold"]: row["seconds"] for row in report["timing"]["per_fold"]},
@@ -59,6 +49,7 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
         partial=folds_note(report),
         pictures={name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()},
         config=results.config,
+        config_text=json.dumps(results.config, indent=2, ensure_ascii=False),
         nights=_nights(results.predictions),
         subjects={row["subject"] for row in report["per_recording"]},
         stages=STAGE_NAMES,
@@ -72,8 +63,8 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
             "Cores": str(os.cpu_count()),
         },
     )
-    write_text(directory / PAGE, text)
-    return directory / PAGE
+    write_text(directory / "report.html", text)
+    return directory / "report.html"
 
 
 def _nights(predictions: Predictions) -> dict[str, Any]:

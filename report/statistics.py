@@ -16,15 +16,9 @@ from utils.logs import LOG
 from utils.stages import N_STAGES
 
 N_RESAMPLES = 2000
-
-SEED = 0
-"""Seed of the resamples, so that the same predictions give the same report."""
-
-LEVEL = 95
-"""Percent of the resamples within an interval."""
-
-N_BINS = 15
-"""Bins of the highest probability, as in Guo et al., On Calibration of Modern Neural Networks (ICML 2017)."""
+SEED = 0  # of the resamples, so that the same predictions give the same report
+LEVEL = 95  # percent of the resamples within an interval
+N_BINS = 15  # as in Guo et al., On Calibration of Modern Neural Networks (ICML 2017)
 
 
 def counts_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,9 +98,8 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     differences = np.round(np.asarray(after, np.float64) - before, 12)
     differences = differences[~np.isnan(differences)]
     n = len(differences)
-    result: dict[str, Any] = {"n": n, "mean": None, "interval": None, "p_value": None}
-    if n >= 1:
-        result["mean"] = differences.mean().item()
+    mean = differences.mean().item() if n else None
+    result: dict[str, Any] = {"n": n, "mean": mean, "interval": None, "p_value": None}
     if n >= 2:
         result["interval"] = interval(differences[draw(n)].mean(axis=1))
         result["p_value"] = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
@@ -117,9 +110,7 @@ def differences_by_subject(
     metrics: Mapping[str, Metric], before: np.ndarray, after: np.ndarray
 ) -> dict[str, dict[str, Any]]:
     """Compute the `paired_difference` of each metric from the same subjects' confusion matrices (n_subjects, 5, 5)."""
-    return {
-        name: paired_difference(evaluate(metric, before), evaluate(metric, after)) for name, metric in metrics.items()
-    }
+    return {name: paired_difference(evaluate(each, before), evaluate(each, after)) for name, each in metrics.items()}
 
 
 def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:

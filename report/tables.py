@@ -12,9 +12,7 @@ from report.wording import CLASS_FIGURES, scaled, title_of, with_interval
 from utils.files import replacing
 from utils.stages import STAGE_NAMES
 
-FEW_SUBJECTS = 10
-"""With fewer subjects than this, percentile intervals are much too narrow."""
-
+FEW_SUBJECTS = 10  # with fewer than this, percentile intervals are much too narrow
 AGREEMENT = {
     "mean": "mean difference (predicted - true)",
     "sd": "its standard deviation",
@@ -163,14 +161,11 @@ def _transition_table(of_hypnogram: Mapping[str, Any]) -> pd.DataFrame:
 
 def _rows_table(report: Mapping[str, Any], key: str) -> pd.DataFrame:
     """One row per fold or recording (`key`), the metrics of each protocol side by side."""
-    columns = [(protocol, name, title_of(name)) for protocol in report["protocols"] for name in report["metrics"]]
-    table = pd.DataFrame(
-        [
-            {key: row[key], "n": row["n"]}
-            | {f"{protocol}: {title}": scaled(row[protocol][name], title) for protocol, name, title in columns}
-            for row in report[f"per_{key}"]
-        ]
-    )
+    table = pd.DataFrame({name: [row[name] for row in report[f"per_{key}"]] for name in (key, "n")})
+    for protocol in report["protocols"]:
+        for name in report["metrics"]:
+            title = title_of(name)
+            table[f"{protocol}: {title}"] = [scaled(row[protocol][name], title) for row in report[f"per_{key}"]]
     return table.astype({key: object, "n": "Int64"}).set_index(key)
 
 
@@ -186,9 +181,7 @@ def _fold_rows(protocols: Mapping[str, Any]) -> pd.DataFrame:
 
 def _sleep_table(report: Mapping[str, Any]) -> pd.DataFrame:
     """Sleep statistics of each recording's hypnograms, and below them how well true and predicted ones agree."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {
-        (row["recording"], name): values for row in report["per_recording"] for name, values in row["sleep"].items()
-    }
+    rows = {(row["recording"], name): night for row in report["per_recording"] for name, night in row["sleep"].items()}
     for name, figures in report["protocols"].items():
         for key, title in AGREEMENT.items():
             rows[title, name] = {statistic: nights[key] for statistic, nights in figures["sleep_agreement"].items()}

@@ -40,7 +40,7 @@ def export_onnx(path: Path, networks: Networks) -> None:
         except Exception as error:  # the network may be the user's own
             reason = str(error).partition("\n")[0]
             raise UserError(f"torch cannot write this network as ONNX: {reason}") from error
-    assert program is not None  # as it is for the exporter of torch.export
+    assert program is not None  # only the old exporter gives None
     program.model.metadata_props.update(
         {
             "fs": f"{inputs.fs:g}",
