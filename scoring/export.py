@@ -3,6 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def export_onnx(path: Path, networks: Networks) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it logs packages that are not needed here
     with warnings.catch_warnings(action="ignore"):  # torch warns of its own deprecated calls
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 networks.members[0].network,
                 (torch.zeros(2, 1, inputs.n_samples * inputs.n_sleep_epochs),),
                 input_names=["eeg"],
@@ -40,7 +41,6 @@ def export_onnx(path: Path, networks: Networks) -> None:
         except Exception as error:  # the network may be the user's own
             reason = str(error).partition("\n")[0]
             raise UserError(f"torch cannot write this network as ONNX: {reason}") from error
-    assert program is not None  # only the old exporter gives None
     program.model.metadata_props.update(
         {
             "fs": f"{inputs.fs:g}",
