@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -87,14 +87,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("recordings", nargs="*", type=Path, metavar="RECORDING", help="EDF, BDF, npz, what else MNE reads, or a folder")
-    add(
-        "--checkpoint",
-        nargs="+",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="a .pth, a fold's folder or an experiment's, or several, whose probabilities are averaged",
-    )
+    weights = "a .pth, a fold's folder or an experiment's, or several, whose probabilities are averaged"
+    add("--checkpoint", nargs="+", type=Path, required=True, metavar="PATH", help=weights)
     add("--select_ch", nargs="+", default=[], metavar="CHANNEL", help="EEG channel by its name (that of the training)")
     add("--reference", metavar="CHANNEL", help="channel to subtract: --select_ch C4 --reference M1")
     add("--from", dest="lights_off", type=_clock, metavar="HH:MM", help="lights off: score from then on")
@@ -114,24 +108,17 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Find the recordings among files and in folders.
+    """Find the recordings among files and in folders, by name: that of the file without its ending and `-PSG`.
 
-    Returns
-    -------
-    recordings : dict of str to Path
-        By name: that of the file without its ending and without `-PSG`.
-    problems : list of str
-        Folders without a recording, and files whose results would have the same name.
+    Returns the problems besides: folders without a recording, and files whose results would have the same name.
     """
     files, problems = [], []
     for path in paths:
-        if is_recording(path) or not path.is_dir():
-            files.append(path)
-            continue
-        in_folder = sorted(file for file in path.iterdir() if is_recording(file))
-        if not in_folder:
+        in_folder = path.is_dir() and not is_recording(path)
+        recordings = sorted(file for file in path.iterdir() if is_recording(file)) if in_folder else [path]
+        if not recordings:
             problems.append(f"{path}: no recording in this folder.")
-        files += in_folder
+        files += recordings
     by_name: dict[str, dict[str, Path]] = defaultdict(dict)  # a file that is named twice counts once
     for file in files:
         if problem := name_problem(file):
@@ -151,7 +138,15 @@ def score_file(
 ) -> Outcome:
     """Score a recording and write its files, unless they are there already."""
     begin = time.perf_counter()
-    settings = settings_of(path, networks, request)
+    settings = {  # everything that decides how the recording is scored
+        "recording": os.path.realpath(path),
+        "channel": request.channel,
+        "reference": request.reference,
+        "from": _clock_text(request.lights_off_s),
+        "to": _clock_text(request.lights_on_s),
+        "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
+        "checkpoints": networks.checksums,
+    }
     files = result_files(output_dir, name)
     earlier = earlier_night(files, settings, overwrite)
     if earlier:
@@ -170,19 +165,6 @@ def score_file(
 
     write_picture(files[".png"], night, recording.signal, recording.fs)
     return Outcome(name, "scored", night.counts, time.perf_counter() - begin, remarks=night.remarks)
-
-
-def settings_of(path: Path, networks: "Networks", request: Request) -> dict[str, Any]:
-    """Collect everything that decides how a recording is scored, in plain values."""
-    return {
-        "recording": os.path.realpath(path),
-        "channel": request.channel,
-        "reference": request.reference,
-        "from": _clock_text(request.lights_off_s),
-        "to": _clock_text(request.lights_on_s),
-        "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
-        "checkpoints": networks.checksums,
-    }
 
 
 def score_recording(
@@ -209,11 +191,6 @@ def score_recording(
     -------
     Scoring
         `stages` of shape (n_sleep_epochs,), 0 to 4 or -1 where not scored, and `probabilities` (n_sleep_epochs, 5).
-
-    Raises
-    ------
-    UserError
-        The checkpoint cannot be used, or the signal cannot be scored.
     """
     from scoring.networks import load_networks
 

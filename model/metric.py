@@ -77,15 +77,8 @@ def mgm(counts: np.ndarray) -> np.ndarray:
 def per_class(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Compute precision, recall, F1, G-mean and support of each stage against all others.
 
-    Parameters
-    ----------
-    counts : ndarray of shape (..., 5, 5), int
-        Confusion matrices; rows are true stages.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (..., 5)
-        `precision`, `recall`, `f1`, `g_mean` as fractions (0 where not defined) and `support`, a count.
+    Maps confusion matrices, (..., 5, 5) with true stages as rows, to arrays of shape (..., 5): fractions, 0 where they
+    are not defined, and `support`, a count.
     """
     right, true, predicted = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
     negatives = true.sum(-1, keepdims=True) - true
@@ -106,18 +99,9 @@ def occurs(counts: np.ndarray) -> np.ndarray:
 
 
 def evaluate(metric: Metric, counts: np.ndarray) -> np.ndarray:
-    """Evaluate a metric on many confusion matrices.
+    """Evaluate a metric on confusion matrices of shape (..., 5, 5); NaN where it fails or gives no number.
 
-    Parameters
-    ----------
-    metric : function
-        Evaluated by its formula if `from_counts` made it; otherwise called once for each distinct matrix.
-    counts : ndarray of shape (..., 5, 5), int
-
-    Returns
-    -------
-    ndarray of shape (...), float64
-        NaN where the metric fails or gives no number.
+    A metric that `from_counts` made is evaluated by its formula, any other called once for each distinct matrix.
     """
     if hasattr(metric, "of_counts"):
         with suppress(Exception):  # a formula for one matrix only: it is called once for each below
@@ -134,13 +118,7 @@ def evaluate(metric: Metric, counts: np.ndarray) -> np.ndarray:
 
 
 def number(metric: Metric, y_true: np.ndarray, y_pred: np.ndarray) -> float:
-    """Call a metric.
-
-    Raises
-    ------
-    UserError
-        It fails, or gives something that is no finite number.
-    """
+    """Call a metric; refuse one that fails or gives something that is no finite number."""
     name, labels_of_both = getattr(metric, "__name__", repr(metric)), [y_true.view(), y_pred.view()]
     for array in labels_of_both:
         array.setflags(write=False)  # a metric that changed them would falsify the others

@@ -18,17 +18,10 @@ from utils.logs import log_to_console, print_any_name
 
 def main() -> int:
     """Report on one experiment or compare several; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "experiment",
-        type=Path,
-        nargs="+",
-        help="folder of an experiment, such as saved/Exp1; with several, they are compared and nothing is written",
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m report", description=__doc__, formatter_class=raw)
+    folders = "folder of an experiment, such as saved/Exp1; with several, they are compared and nothing is written"
+    parser.add_argument("experiment", type=Path, nargs="+", help=folders)
     paths = parser.parse_args().experiment
     log_to_console(0)
     print_any_name()

@@ -11,19 +11,13 @@ from report import statistics
 from report.results import Results, read_results
 from report.wording import title_of, with_interval, written
 from utils.errors import UserError
-from utils.experiment import Predictions, pooled
+from utils.experiment import Predictions
 from utils.logs import LOG
 from utils.stages import STAGE_NAMES
 
 
 def read_experiments(folders: Sequence[Path]) -> list[Results]:
-    """Read the experiments among some folders; warn of a folder that is none, or has no finished fold.
-
-    Raises
-    ------
-    UserError
-        No folder is an experiment with a finished fold, or a file is damaged.
-    """
+    """Read the experiments among some folders; warn of a folder that is none, or has no finished fold."""
     experiments = []
     for folder in folders:
         if not any(folder.glob("fold_*/config.json")):
@@ -38,25 +32,15 @@ def read_experiments(folders: Sequence[Path]) -> list[Results]:
 
 
 def experiments_table(experiments: Sequence[Results]) -> str:
-    """Make a table of experiments: each one's own protocol first, then their last training epochs.
-
-    Parameters
-    ----------
-    experiments : sequence of Results
-
-    Returns
-    -------
-    str
-        A header and two lines for each experiment, of equal width; the metrics are those of all experiments.
-    """
+    """Make a table of experiments: a line for each one's own protocol, then one for each last training epoch."""
     metrics = {name: function for results in experiments for name, function in results.metrics.items()}
     header = ["experiment", "protocol", "folds", "n", *map(title_of, metrics)]
     header += [*(f"F1 {stage}" for stage in STAGE_NAMES), "s per fold"]
     names = _names(experiments)
-    everything = [pooled(list(results.folds.values())) for results in experiments]
     rows, wholes = [], []
     for own in (True, False):
-        for name, results, predictions in zip(names, experiments, everything, strict=True):
+        for name, results in zip(names, experiments, strict=True):
+            predictions = results.predictions
             protocol, y_pred = _choose(results, predictions, own)
             counts = statistics.counts_by_group(predictions.subject, predictions.y_true, y_pred)[1]
             whole, resamples = counts.sum(0), statistics.resample(counts)
@@ -76,10 +60,6 @@ def experiments_table(experiments: Sequence[Results]) -> str:
 
 def compare(first: Results, second: Results) -> dict[str, Any]:
     """Compare two experiments on the recordings that they share.
-
-    Parameters
-    ----------
-    first, second : Results
 
     Returns
     -------
@@ -120,10 +100,9 @@ def comparison(first: Results, second: Results) -> str:
     if compared["n_subjects"] < 2:
         lines.append("With one subject there is neither interval nor p.")
     for key in ("own", "last_epoch"):
-        protocols = compared[key]["protocols"]
-        same = protocols[0] == protocols[1]
-        lines += ["", f"Protocol {protocols[0]}" if same else f"Protocol {protocols[0]} of A, {protocols[1]} of B"]
-        if not same:
+        a, b = compared[key]["protocols"]
+        lines += ["", f"Protocol {a}" if a == b else f"Protocol {a} of A, {b} of B"]
+        if a != b:
             lines.append("These select in different ways; the last epochs below compare like with like.")
         lines.append(_comparison_table(compared[key]))
     return "\n".join(lines)
@@ -137,15 +116,16 @@ def _choose(results: Results, predictions: Predictions, own: bool) -> tuple[str,
 
 
 def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
-    """Take the predictions of both for the recordings that both have, sorted by recording and sleep epoch."""
-    one, other = (pooled(list(results.folds.values())) for results in (first, second))
+    """Take the predictions of the recordings that both have, sorted by recording and sleep epoch."""
+    one, other = first.predictions, second.predictions
     recordings = np.intersect1d(one.recording, other.recording)
     if len(recordings) == 0:
         raise UserError(
             f"{first.experiment} and {second.experiment} share no recording: there is nothing to compare. "
             f"The one has {one.recording[0]} and others, the other {other.recording[0]} and others."
         )
-    one, other = _in_order(one, recordings), _in_order(other, recordings)
+    one, other = (each.take(np.isin(each.recording, recordings)) for each in (one, other))
+    one, other = (each.take(np.lexsort((each.sleep_epoch, each.recording))) for each in (one, other))
     for recording in recordings.tolist():
         mine, theirs = one.take(one.recording == recording), other.take(other.recording == recording)
         for name, what in (("sleep_epoch", "sleep epochs"), ("y_true", "true stages"), ("subject", "subject")):
@@ -157,26 +137,14 @@ def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
     return one, other
 
 
-def _in_order(predictions: Predictions, recordings: np.ndarray) -> Predictions:
-    """Take the sleep epochs of `recordings`, sorted by recording and position."""
-    shared = predictions.take(np.isin(predictions.recording, recordings))
-    return shared.take(np.lexsort((shared.sleep_epoch, shared.recording)))
-
-
 def _comparison_table(compared: Mapping[str, Any]) -> str:
     """Make the table of one protocol, a line for each metric."""
     rows = []
     for name, difference in compared["difference"].items():
-        title = title_of(name)
-        rows.append(
-            [
-                title,
-                written(compared["first"][name], title),
-                written(compared["second"][name], title),
-                with_interval(difference["mean"], difference["interval"], title, signed=True),
-                "-" if difference["p_value"] is None else f"{difference['p_value']:.3g}",
-            ]
-        )
+        title, p = title_of(name), difference["p_value"]
+        figures = [written(compared[side][name], title) for side in ("first", "second")]
+        gain = with_interval(difference["mean"], difference["interval"], title, signed=True)
+        rows.append([title, *figures, gain, "-" if p is None else f"{p:.3g}"])
     return _text_table(["", "A", "B", "B - A", "p"], rows, n_left=1)
 
 

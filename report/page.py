@@ -6,6 +6,7 @@ import os
 import platform
 import string
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,15 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from report.results import folds_note, main_protocol, typical_recording
+from report.results import Results, folds_note, main_protocol, typical_recording
 from report.wording import CLASS_FIGURES, METRICS, written
 from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS
 from utils.experiment import Predictions
 from utils.files import write_text
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
-PAGE = "report.html"
-
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
-
-LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
-"""A probability as one character: 64 levels from 0 to 1."""
+LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"  # a probability as one character
 
 SLEEP_STATISTICS = {
     "total_sleep_time_min": "Total sleep time, min",
@@ -37,52 +34,23 @@ SLEEP_STATISTICS = {
 }
 
 
-def write_page(
-    directory: Path,
-    report: Mapping[str, Any],
-    predictions: Predictions,
-    figures: Mapping[str, Path],
-    config: Mapping[str, Any],
-) -> Path:
-    """Write `report.html`, which needs no other file and no network.
-
-    Parameters
-    ----------
-    directory : Path
-        Folder of the last fold.
-    report : mapping
-        Content of `report.json`.
-    predictions : Predictions
-        Of all folds, pooled.
-    figures : mapping of str to Path
-        SVG files, as `report.plots.write_figures` returns them.
-    config : mapping
-        Resolved configuration.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
+def write_page(directory: Path, report: Mapping[str, Any], results: Results, figures: Mapping[str, Path]) -> Path:
+    """Write `report.html`, which needs no other file and no network; `figures` are SVG files by their names."""
+    templates = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(
-        figure=_figure, interval=_interval, plus_minus=_plus_minus, duration=_duration, pretty=_pretty
-    )
+    environment.filters.update(figure=_figure, interval=_interval, plus_minus=_plus_minus, duration=_duration)
     text = environment.get_template("report.html.jinja").render(
         report=report,
         seconds={row["fold"]: row["seconds"] for row in report["timing"]["per_fold"]},
         main=main_protocol(report),
         typical=typical_recording(report),
         partial=folds_note(report),
-        pictures={name: _data_uri(path) for name, path in figures.items()},
-        config=config,
-        nights=_nights(predictions),
+        pictures={name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()},
+        config=results.config,
+        config_text=json.dumps(results.config, indent=2, ensure_ascii=False),
+        nights=_nights(results.predictions),
         subjects={row["subject"] for row in report["per_recording"]},
         stages=STAGE_NAMES,
         metrics={name: _heading(METRICS[name]) if name in METRICS else name for name in report["metrics"]},
@@ -95,27 +63,27 @@ def write_page(
             "Cores": str(os.cpu_count()),
         },
     )
-    write_text(directory / PAGE, text)
-    return directory / PAGE
+    write_text(directory / "report.html", text)
+    return directory / "report.html"
 
 
 def _nights(predictions: Predictions) -> dict[str, Any]:
     """Pack the nights for the script of the page: a character for each sleep epoch, a dot where one is missing."""
     levels = np.array(list(LEVELS))
-    by_name = {}
+    by_name: dict[str, dict[str, Any]] = {}
     for name in np.unique(predictions.recording).tolist():
         night = predictions.take(predictions.recording == name)
         begin = night.sleep_epoch.min()
-        packed: dict[str, Any] = {"begin": begin.item()}
-        position, length = night.sleep_epoch - begin, night.sleep_epoch.max() - begin + 1
-        for track, stages in (("true", night.y_true), ("predicted", night.y_pred)):
-            letters = np.full(length, ".")
-            letters[position] = stages.astype(str)
-            packed[track] = "".join(letters)
-        letters = np.full((length, len(STAGE_NAMES)), ".")
-        letters[position] = levels[np.rint(night.probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)]
-        packed["probabilities"] = "".join(letters.ravel())
-        by_name[name] = packed
+        by_name[name] = {"begin": begin.item()}
+        tracks = {
+            "true": night.y_true.astype(str),
+            "predicted": night.y_pred.astype(str),
+            "probabilities": levels[np.rint(night.probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)],
+        }
+        for track, of_sleep_epochs in tracks.items():
+            letters = np.full((night.sleep_epoch.max() - begin + 1, *of_sleep_epochs.shape[1:]), ".")
+            letters[night.sleep_epoch - begin] = of_sleep_epochs
+            by_name[name][track] = "".join(letters.ravel())
     return {
         "recordings": by_name,
         "levels": LEVELS,
@@ -126,17 +94,12 @@ def _nights(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def _data_uri(path: Path) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 def _heading(title: str) -> str:
     """Begin a title with a capital letter."""
     return title[0].upper() + title[1:]
 
 
-def _figure(value: float | None, title: str, signed: bool = False) -> str:
-    return written(value, title, signed, missing="–")
+_figure = partial(written, missing="–")
 
 
 def _interval(limits: Sequence[float] | None, title: str, signed: bool = False) -> str:
@@ -152,11 +115,7 @@ def _plus_minus(spread: Mapping[str, float | None], title: str, signed: bool = F
 
 def _duration(seconds: float) -> str:
     """Write seconds as hours, minutes and seconds."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    parts = [f"{hours} h" if hours else "", f"{minutes} min" if whole >= 60 else "", f"{whole % 60} s"]
-    return " ".join(part for part in parts if part)
-
-
-def _pretty(config: Mapping[str, Any]) -> str:
-    return json.dumps(config, indent=2, ensure_ascii=False)
+    minutes, s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {s} s" if minutes else f"{s} s"
+    return f"{minutes // 60} h {minutes % 60} min {s} s"

@@ -17,7 +17,6 @@ from utils.drawing import (
     confusion_matrix,
     draw_hypnodensity,
     draw_hypnogram,
-    new_figure,
     styled,
     write_figure,
 )
@@ -28,27 +27,8 @@ AGREEMENT = {"total_sleep_time_min": ("Total sleep time", "min", 1), "sleep_effi
 """Title, unit, and factor to this unit, of the statistics in the Bland-Altman plots."""
 
 
-def write_figures(
-    directory: Path, report: Mapping[str, Any], predictions: Predictions, results: Results
-) -> dict[str, Path]:
-    """Write every figure as SVG, PDF and PNG (300 dpi).
-
-    Parameters
-    ----------
-    directory : Path
-        `<last fold>/figures`; made if it is missing.
-    report : mapping
-        Content of `report.json`.
-    predictions : Predictions
-        Of all folds, pooled.
-    results : Results
-
-    Returns
-    -------
-    dict of str to Path
-        The SVG file of each figure: `confusion_matrix`, `learning_curves`, `f1`, `hypnogram`, `bland_altman`,
-        `reliability`.
-    """
+def write_figures(directory: Path, report: Mapping[str, Any], results: Results) -> dict[str, Path]:
+    """Write every figure as SVG, PDF and PNG (300 dpi), and return the SVG file of each by its name."""
     protocol = main_protocol(report)
     figures = report["protocols"][protocol]
     note = " | ".join(filter(None, [f"Protocol {protocol}: {figures['label']}", folds_note(report)]))
@@ -58,7 +38,7 @@ def write_figures(
             "confusion_matrix": confusion_matrix(figures["confusion_matrix"]),
             "learning_curves": learning_curves(results.histories, selected),
             "f1": f1_by_stage(report["protocols"]),
-            "hypnogram": hypnogram(predictions, typical_recording(report)),
+            "hypnogram": hypnogram(results.predictions, typical_recording(report)),
             "bland_altman": bland_altman(report, protocol),
             "reliability": reliability(figures["calibration"]),
         }
@@ -69,21 +49,16 @@ def write_figures(
 
 
 def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int, int | None]) -> Figure:
-    """Draw loss, accuracy and macro F1 (those in the configuration) over training epochs, the selected one marked.
+    """Draw loss, accuracy and macro F1 (those in the configuration) over training epochs, a line for each fold.
 
-    Parameters
-    ----------
-    histories : mapping of int to DataFrame
-        `metrics.csv` of each fold; a line is drawn for each.
-    selected : mapping of int to int
-        Training epoch (1-based) that was selected in each fold.
+    `histories` are the `metrics.csv` of the folds; the training epoch (1-based) that was selected is marked.
     """
     columns = next(iter(histories.values())).columns
-    evaluated_set = "valid" if "valid_loss" in columns else "test"
+    evaluated_set, subjects = ("valid", "validation") if "valid_loss" in columns else ("test", "test")
     titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
     titles = {name: title for name, title in titles.items() if f"train_{name}" in columns}
     style: dict[str, Any] = {"lw": 1, "alpha": 1 if len(histories) == 1 else 0.75}
-    figure = new_figure(1.2 + 2.6 * len(titles), 3.2)
+    figure = Figure(figsize=(1.2 + 2.6 * len(titles), 3.2))
     row = figure.subplots(1, len(titles), squeeze=False)[0]
     for axes, (name, title) in zip(row, titles.items(), strict=True):
         factor = 1 if name == "loss" else 100
@@ -98,20 +73,17 @@ def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int
         axes.set(xlabel="Training epoch", title=title)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid()
-    lines = row[0].get_lines()[:3]
-    evaluated_on = {"valid": "validation subjects", "test": "test subjects"}[evaluated_set]
-    labels = ["training subjects", evaluated_on, "selected training epoch"]
-    figure.legend(lines, labels, loc="outside lower left", ncols=3)
+    labels = ["training subjects", f"{subjects} subjects", "selected training epoch"]
+    figure.legend(row[0].get_lines()[:3], labels, loc="outside lower left", ncols=3)
     return figure
 
 
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     """Draw each stage's F1 with its interval, the protocols side by side."""
-    figure = new_figure(5.2, 3.4)
+    figure = Figure(figsize=(5.2, 3.4))
     axes = figure.subplots()
     styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
-    for number, (name, figures) in enumerate(protocols.items()):
-        marker, colour, face = styles[number]
+    for number, ((name, figures), (marker, colour, face)) in enumerate(zip(protocols.items(), styles, strict=False)):
         for position, stage in enumerate(STAGE_NAMES):
             row = figures["per_class"][stage]
             x, f1 = position + 0.24 * (number - (len(protocols) - 1) / 2), 100 * row["f1"]
@@ -137,7 +109,7 @@ def hypnogram(predictions: Predictions, recording: str) -> Figure:
     """Draw the true and the predicted stages of a recording over the stacked probabilities; gaps stay blank."""
     night = predictions.take(predictions.recording == recording)
     n, accuracy = len(night.y_true), 100 * (night.y_true == night.y_pred).mean()
-    figure = new_figure(7.2, 4.8)
+    figure = Figure(figsize=(7.2, 4.8))
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.1])
     draw_hypnogram(top, night.sleep_epoch, night.y_true, INK)
     draw_hypnogram(middle, night.sleep_epoch, night.y_pred, BLUE)
@@ -152,7 +124,7 @@ def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure:
     """Draw predicted minus true against their mean for each recording (Bland and Altman, Lancet 1986)."""
     agreement = report["protocols"][protocol]["sleep_agreement"]
     nights = [row["sleep"] for row in report["per_recording"]]
-    figure = new_figure(7.2, 3.3)
+    figure = Figure(figsize=(7.2, 3.3))
     for axes, (name, (title, unit, factor)) in zip(figure.subplots(1, 2), AGREEMENT.items(), strict=True):
         pairs = factor * np.array([[night["true"][name], night[protocol][name]] for night in nights])
         axes.axhline(0, color=GREY, lw=0.8)
@@ -173,7 +145,7 @@ def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure:
 def reliability(calibration: Mapping[str, Any]) -> Figure:
     """Draw accuracy against confidence, and how many sleep epochs have which confidence."""
     bins = [bin_ for bin_ in calibration["bins"] if bin_["n"]]
-    figure = new_figure(4.2, 4.6)
+    figure = Figure(figsize=(4.2, 4.6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     top.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="perfect calibration")
     confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))
@@ -184,8 +156,8 @@ def reliability(calibration: Mapping[str, Any]) -> Figure:
     top.legend(loc="upper left")
     top.grid()
     total = sum(bin_["n"] for bin_ in bins)
-    edges = [(100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total) for bin_ in bins]
-    left, width, height = zip(*edges, strict=True)
-    bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
+    for bin_ in bins:
+        left, width, height = 100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total
+        bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
     bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
     return figure

@@ -1,7 +1,7 @@
 """The report of an experiment's folds: pooled figures with intervals, per fold, per recording."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from model.metric import Metric
 from report import statistics
 from report.results import PROTOCOLS, Results, read_results
 from report.tables import summary, write_workbook
-from utils.experiment import LOG_FILE, fold_directory, is_finished, pooled
+from utils.experiment import LOG_FILE, fold_directory, is_finished
 from utils.files import write_text
 from utils.lock import locked
 from utils.logs import LOG, SUMMARY, log_to_file
@@ -34,13 +34,13 @@ def write_report(results: Results) -> dict[str, Any]:
     from report.page import write_page  # these load matplotlib, for which a training run does not wait
     from report.plots import write_figures
 
-    report, predictions = make_report(results), pooled(list(results.folds.values()))
+    report = make_report(results)
     directory = fold_directory(results.experiment, max(results.folds))
     workbook = directory / f"{results.name}_classification_report.xlsx"
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
     write_workbook(workbook, report)
-    figures = write_figures(directory / "figures", report, predictions, results)
-    page = write_page(directory, report, predictions, figures, results.config)
+    figures = write_figures(directory / "figures", report, results)
+    page = write_page(directory, report, results, figures)
     LOG.log(SUMMARY, summary(report))
     LOG.log(SUMMARY, f"Report: {page}\n        {workbook}\n        {directory / 'report.json'}")
     return report
@@ -49,19 +49,14 @@ def write_report(results: Results) -> dict[str, Any]:
 def make_report(results: Results) -> dict[str, Any]:
     """Evaluate the predictions of all folds pooled, per fold, and per recording.
 
-    Parameters
-    ----------
-    results : Results
-
     Returns
     -------
     dict
-        Plain values; the published metrics are fractions from 0 to 1, and a metric that gives no number is None:
-        `folds` (`finished`, `missing`), `metrics` (names), `protocols`, `per_fold`, `per_recording`, `transitions` (of
-        the true hypnograms and by protocol), `context_difference` (what the night context adds to the single sleep
-        epochs, over subjects; None without it), `timing`.
+        Plain values, the content of `report.json`. The published metrics are fractions from 0 to 1; a metric that gives
+        no number is None. `transitions` are those of the true hypnograms and of each protocol; `context_difference` is
+        what the night context adds to the single sleep epochs, over subjects, or None without it.
     """
-    predictions = pooled(list(results.folds.values()))
+    predictions = results.predictions
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
     y_pred = {results.protocol: predictions.y_pred, "last_epoch": predictions.y_pred_last_epoch}
     probabilities = [predictions.probabilities, predictions.probabilities_last_epoch]
@@ -89,15 +84,23 @@ def make_report(results: Results) -> dict[str, Any]:
                 figure: statistics.mean_and_sd([row[name][figure] for row in per_fold]) for figure in results.metrics
             },
             "calibration": statistics.calibration(y_true, stages, of_stages),
-            "sleep_agreement": _sleep_agreement(per_recording, name),
+            "sleep_agreement": {
+                statistic: statistics.agreement(
+                    [row["sleep"]["true"][statistic] for row in per_recording],
+                    [row["sleep"][name][statistic] for row in per_recording],
+                )
+                for statistic in per_recording[0]["sleep"]["true"]
+            },
         }
         for (name, stages), of_stages in zip(y_pred.items(), probabilities, strict=True)
     }
+    missing = [number for number in range(results.num_folds) if number not in results.folds]
+    seconds = list(results.seconds.values())
     difference = None
     if "context" in counts:
         difference = statistics.differences_by_subject(results.metrics, counts[results.protocol], counts["context"])
     return {
-        "folds": {"finished": list(results.folds), "missing": results.missing},
+        "folds": {"finished": list(results.folds), "missing": missing},
         "metrics": list(results.metrics),
         "protocols": protocols,
         "per_fold": per_fold,
@@ -107,9 +110,9 @@ def make_report(results: Results) -> dict[str, Any]:
         },
         "context_difference": difference,
         "timing": {
-            "per_fold": [{"fold": number, "seconds": seconds} for number, seconds in results.seconds.items()],
-            "mean": np.mean(list(results.seconds.values())).item(),
-            "total": np.sum(list(results.seconds.values())).item(),
+            "per_fold": [{"fold": number, "seconds": of_fold} for number, of_fold in results.seconds.items()],
+            "mean": np.mean(seconds).item(),
+            "total": np.sum(seconds).item(),
         },
     }
 
@@ -143,15 +146,4 @@ def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str,
             for position, stage in enumerate(STAGE_NAMES)
         },
         "intervals": statistics.intervals(metrics, resamples),
-    }
-
-
-def _sleep_agreement(per_recording: Sequence[Mapping[str, Any]], protocol: str) -> dict[str, Any]:
-    """Compare each sleep statistic of the predicted hypnograms with that of the true ones."""
-    nights = [row["sleep"] for row in per_recording]
-    return {
-        name: statistics.agreement(
-            [night["true"][name] for night in nights], [night[protocol][name] for night in nights]
-        )
-        for name in nights[0]["true"]
     }

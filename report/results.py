@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from model import metric
 from model.metric import Metric
 from report.wording import METRICS as PUBLISHED
 from utils.errors import UserError
-from utils.experiment import CONFIG, CONTEXT, METRICS, Predictions, fold_directory, is_finished, read_predictions
+from utils.experiment import (
+    CONFIG,
+    CONTEXT,
+    METRICS,
+    Predictions,
+    fold_directory,
+    is_finished,
+    pooled,
+    read_predictions,
+)
 from utils.logs import LOG
 
 PROTOCOLS = {
@@ -34,15 +44,12 @@ class Results:
     experiment : Path
         `<save_dir>/<name>`.
     config : dict
-        Resolved configuration.
+        Resolved configuration, the same for all folds.
     metrics : dict of str to function
         The published metrics, then the others of the configuration.
-    folds : dict of int to Predictions
-        By number of the fold, ascending.
-    histories : dict of int to DataFrame
-        `metrics.csv` of each fold: a row for each training epoch.
-    seconds : dict of int to float
-        How long each fold trained, its model of the night context included.
+    folds, histories, seconds : dict
+        Predictions, `metrics.csv` (a row for each training epoch), and how long the fold trained, its model of the
+        night context included; by the number of the fold, ascending.
     """
 
     experiment: Path
@@ -57,6 +64,11 @@ class Results:
         """Name of the experiment's folder."""
         return self.experiment.resolve().name
 
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Predictions of all finished folds, pooled."""
+        return pooled(list(self.folds.values()))
+
     @property
     def protocol(self) -> str:
         """`released` or `holdout`."""
@@ -67,22 +79,10 @@ class Results:
         """Number of folds in the configuration, finished or not."""
         return self.config["data_loader"]["args"]["num_folds"]
 
-    @property
-    def missing(self) -> list[int]:
-        """Folds that are not finished."""
-        return sorted(set(range(self.num_folds)) - set(self.folds))
-
 
 def read_results(experiment: Path) -> Results:
-    """Read the finished folds of an experiment.
-
-    Raises
-    ------
-    UserError
-        The folder is no experiment, no fold is finished, or a file is damaged.
-    """
-    config, metrics = _read_config(experiment)
-    results = Results(experiment, config, metrics, {}, {}, {})
+    """Read the finished folds of an experiment; refuse a folder without any, and damaged files."""
+    results = Results(experiment, *_read_config(experiment), {}, {}, {})
     for fold in range(results.num_folds):
         directory = fold_directory(experiment, fold)
         if not is_finished(directory):
@@ -114,10 +114,8 @@ def folds_note(report: Mapping[str, Any]) -> str | None:
     finished, missing = report["folds"]["finished"], report["folds"]["missing"]
     if not missing:
         return None
-    return (
-        f"Partial: {len(finished)} of {len(finished) + len(missing)} folds "
-        f"({', '.join(map(str, finished))}); missing: {', '.join(map(str, missing))}"
-    )
+    numbers, rest = (", ".join(map(str, folds)) for folds in (finished, missing))
+    return f"Partial: {len(finished)} of {len(finished) + len(missing)} folds ({numbers}); missing: {rest}"
 
 
 def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
@@ -128,14 +126,12 @@ def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         int(config["data_loader"]["args"]["num_folds"])
-        names = [*PUBLISHED, *(name for name in config["metrics"] if name not in PUBLISHED)]
+        names = list(dict.fromkeys([*PUBLISHED, *config["metrics"]]))
         protocol = config["evaluation"]["protocol"]
         if protocol not in ("released", "holdout"):
             raise ValueError(f"evaluation.protocol is {protocol!r}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a fold's configuration ({error!r}). Train the fold again."
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error!r}). Train the fold again.") from error
     unknown = [name for name in names if name not in metric.__all__]
     if unknown:
         LOG.warning(f"{path}: no metric {', '.join(unknown)} in model/metric.py any more; the report leaves it out.")
@@ -143,7 +139,6 @@ def _read_config(experiment: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
 
 
 def _read_history(path: Path) -> pd.DataFrame:
-    """Read a `metrics.csv`."""
     try:
         return pd.read_csv(path).astype({"seconds": float})
     except (ValueError, KeyError) as error:

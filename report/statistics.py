@@ -16,33 +16,16 @@ from utils.logs import LOG
 from utils.stages import N_STAGES
 
 N_RESAMPLES = 2000
-
-SEED = 0
-"""Seed of the resamples, so that the same predictions give the same report."""
-
-LEVEL = 95
-"""Percent of the resamples within an interval."""
-
-N_BINS = 15
-"""Bins of the highest probability, as in Guo et al., On Calibration of Modern Neural Networks (ICML 2017)."""
+SEED = 0  # of the resamples, so that the same predictions give the same report
+LEVEL = 95  # percent of the resamples within an interval
+N_BINS = 15  # as in Guo et al., On Calibration of Modern Neural Networks (ICML 2017)
 
 
 def counts_by_group(groups: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute the confusion matrix of each group of sleep epochs, such as each subject.
 
-    Parameters
-    ----------
-    groups : ndarray of shape (n,)
-        Name of each sleep epoch's group.
-    y_true, y_pred : ndarray of shape (n,)
-        Stages 0 to 4.
-
-    Returns
-    -------
-    names : ndarray of shape (n_groups,)
-        Sorted.
-    counts : ndarray of shape (n_groups, 5, 5), int64
-        Rows are true stages.
+    `groups` of shape (n,) names the group of each sleep epoch. Returns the names, sorted, and the confusion matrices,
+    (n_groups, 5, 5).
     """
     names, position = np.unique(groups, return_inverse=True)
     cell = (position * N_STAGES + y_true) * N_STAGES + y_pred
@@ -74,20 +57,11 @@ def draw(n: int) -> np.ndarray:
 def resample(counts: np.ndarray) -> np.ndarray:
     """Draw subjects with replacement and sum their confusion matrices.
 
-    Parameters
-    ----------
-    counts : ndarray of shape (n_subjects, 5, 5)
-        Confusion matrix of each subject, all nights together.
-
-    Returns
-    -------
-    ndarray of shape (n_resamples, 5, 5)
-        2000 resamples, always the same; none if there are fewer than two subjects.
+    Maps (n_subjects, 5, 5) to (2000, 5, 5), always the same, or to (0, 5, 5) with fewer than two subjects.
     """
-    n_subjects = len(counts)
-    if n_subjects < 2:
+    if len(counts) < 2:
         return counts[:0]
-    times_drawn = np.stack([np.bincount(positions, minlength=n_subjects) for positions in draw(n_subjects)])
+    times_drawn = np.stack([np.bincount(positions, minlength=len(counts)) for positions in draw(len(counts))])
     return np.tensordot(times_drawn, counts, axes=1)
 
 
@@ -111,12 +85,7 @@ def f1_intervals(resamples: np.ndarray) -> list[list[float] | None]:
 
 
 def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Compare a figure of the same subjects in two experiments.
-
-    Parameters
-    ----------
-    before, after : ndarray of shape (n_subjects,)
-        Each subject's figure; a subject with NaN does not count.
+    """Compare a figure of the same subjects, (n_subjects,), in two experiments; a subject with NaN does not count.
 
     Returns
     -------
@@ -129,9 +98,8 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     differences = np.round(np.asarray(after, np.float64) - before, 12)
     differences = differences[~np.isnan(differences)]
     n = len(differences)
-    result: dict[str, Any] = {"n": n, "mean": None, "interval": None, "p_value": None}
-    if n >= 1:
-        result["mean"] = differences.mean().item()
+    mean = differences.mean().item() if n else None
+    result: dict[str, Any] = {"n": n, "mean": mean, "interval": None, "p_value": None}
     if n >= 2:
         result["interval"] = interval(differences[draw(n)].mean(axis=1))
         result["p_value"] = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
@@ -141,17 +109,8 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
 def differences_by_subject(
     metrics: Mapping[str, Metric], before: np.ndarray, after: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Compare two predictions by the `paired_difference` of each metric.
-
-    Parameters
-    ----------
-    metrics : mapping of str to function
-    before, after : ndarray of shape (n_subjects, 5, 5)
-        Confusion matrices of the same subjects.
-    """
-    return {
-        name: paired_difference(evaluate(metric, before), evaluate(metric, after)) for name, metric in metrics.items()
-    }
+    """Compute the `paired_difference` of each metric from the same subjects' confusion matrices (n_subjects, 5, 5)."""
+    return {name: paired_difference(evaluate(each, before), evaluate(each, after)) for name, each in metrics.items()}
 
 
 def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
@@ -164,12 +123,7 @@ def mean_and_sd(values: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def agreement(true: Sequence[float | None], predicted: Sequence[float | None]) -> dict[str, Any]:
-    """Compare a measurement of the same nights as Bland and Altman do (Lancet 1986).
-
-    Parameters
-    ----------
-    true, predicted : sequence of float or None
-        One for each night; a night counts if it has both.
+    """Compare a measurement of the same nights as Bland and Altman do (Lancet 1986); a night counts if it has both.
 
     Returns
     -------
@@ -184,12 +138,7 @@ def agreement(true: Sequence[float | None], predicted: Sequence[float | None]) -
 
 
 def calibration(y_true: np.ndarray, y_pred: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Compare the confidence of predictions with how often they are right.
-
-    Parameters
-    ----------
-    y_true, y_pred : ndarray of shape (n,)
-    probabilities : ndarray of shape (n, 5)
+    """Compare the confidence of predictions, with probabilities (n, 5), with how often they are right.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """The tables of a report: the sheets of the workbook and the lines of the log."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ from report.wording import CLASS_FIGURES, scaled, title_of, with_interval
 from utils.files import replacing
 from utils.stages import STAGE_NAMES
 
-FEW_SUBJECTS = 10
-"""With fewer subjects than this, percentile intervals are much too narrow."""
-
+FEW_SUBJECTS = 10  # with fewer than this, percentile intervals are much too narrow
 AGREEMENT = {
     "mean": "mean difference (predicted - true)",
     "sd": "its standard deviation",
@@ -35,18 +33,23 @@ def write_workbook(path: Path, report: Mapping[str, Any]) -> None:
 
 def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Make the sheets of the workbook, by title; the published metrics in percent but for kappa."""
-    protocols, metrics = report["protocols"], report["metrics"]
-    overall = pd.DataFrame({_label(name, figures): _overall(figures, metrics) for name, figures in protocols.items()}).T
-    overall["folds"] = folds_note(report) or f"all {len(report['per_fold'])}"
+    protocols = report["protocols"]
+    overall = {}
+    for name, figures in protocols.items():
+        row: dict[str, Any] = {}
+        for metric in report["metrics"]:
+            row |= _with_limits(title_of(metric), figures[metric], figures["intervals"][metric])
+        folds = folds_note(report) or f"all {len(report['per_fold'])}"
+        overall[_label(name, figures)] = row | {"n": figures["n"], "folds": folds}
 
     def by_protocol(make_table: Callable[[Any], pd.DataFrame], key: str, index: str) -> pd.DataFrame:
         """Make the table of each protocol's figures at `key`, one below the other."""
-        made = {_label(name, figures): make_table(figures[key]) for name, figures in protocols.items()}
-        return pd.concat(made, names=["protocol", index])
+        by_label = {_label(name, figures): make_table(figures[key]) for name, figures in protocols.items()}
+        return pd.concat(by_label, names=["protocol", index])
 
     transitions = {name: _transition_table(of_hypnogram) for name, of_hypnogram in report["transitions"].items()}
     return {
-        "overall": overall.rename_axis("protocol"),
+        "overall": pd.DataFrame.from_dict(overall, orient="index").rename_axis("protocol"),
         "per class": by_protocol(_class_table, "per_class", "stage"),
         "confusion matrix": by_protocol(_confusion_table, "confusion_matrix", "true stage"),
         "per fold": pd.concat([_rows_table(report, "fold"), _fold_rows(protocols)]).rename_axis("fold"),
@@ -62,10 +65,12 @@ def summary(report: Mapping[str, Any]) -> str:
     partial = folds_note(report)
     lines = [f"{partial}."] if partial else []
     for name, figures in report["protocols"].items():
-        lines.append(f"Protocol {_label(name, figures)}: {figures['n']} sleep epochs")
-        lines.append("  " + "   ".join(_in_words(figures, metric) for metric in report["metrics"]))
         f1 = (f"{stage} {100 * figures['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
-        lines.append(f"  F1 in percent: {'   '.join(f1)}")
+        lines += [
+            f"Protocol {_label(name, figures)}: {figures['n']} sleep epochs",
+            "  " + "   ".join(_in_words(figures, metric) for metric in report["metrics"]),
+            f"  F1 in percent: {'   '.join(f1)}",
+        ]
     if report["context_difference"] is not None:
         lines.append(_context_line(report))
     n_subjects = len({row["subject"] for row in report["per_recording"]})
@@ -129,14 +134,6 @@ def _with_limits(title: str, value: float | None, limits: Sequence[float] | None
     return {column: scaled(number, title) for column, number in columns.items()}
 
 
-def _overall(figures: Mapping[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
-    """Metrics with their intervals, and the number of sleep epochs."""
-    row: dict[str, Any] = {}
-    for name in metrics:
-        row |= _with_limits(title_of(name), figures[name], figures["intervals"][name])
-    return row | {"n": figures["n"]}
-
-
 def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row per stage, F1 with its interval."""
     rows = {}
@@ -164,14 +161,11 @@ def _transition_table(of_hypnogram: Mapping[str, Any]) -> pd.DataFrame:
 
 def _rows_table(report: Mapping[str, Any], key: str) -> pd.DataFrame:
     """One row per fold or recording (`key`), the metrics of each protocol side by side."""
-    columns = [(protocol, name, title_of(name)) for protocol in report["protocols"] for name in report["metrics"]]
-    table = pd.DataFrame(
-        [
-            {key: row[key], "n": row["n"]}
-            | {f"{protocol}: {title}": scaled(row[protocol][name], title) for protocol, name, title in columns}
-            for row in report[f"per_{key}"]
-        ]
-    )
+    table = pd.DataFrame({name: [row[name] for row in report[f"per_{key}"]] for name in (key, "n")})
+    for protocol in report["protocols"]:
+        for name in report["metrics"]:
+            title = title_of(name)
+            table[f"{protocol}: {title}"] = [scaled(row[protocol][name], title) for row in report[f"per_{key}"]]
     return table.astype({key: object, "n": "Int64"}).set_index(key)
 
 
@@ -187,9 +181,7 @@ def _fold_rows(protocols: Mapping[str, Any]) -> pd.DataFrame:
 
 def _sleep_table(report: Mapping[str, Any]) -> pd.DataFrame:
     """Sleep statistics of each recording's hypnograms, and below them how well true and predicted ones agree."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {
-        (row["recording"], name): values for row in report["per_recording"] for name, values in row["sleep"].items()
-    }
+    rows = {(row["recording"], name): night for row in report["per_recording"] for name, night in row["sleep"].items()}
     for name, figures in report["protocols"].items():
         for key, title in AGREEMENT.items():
             rows[title, name] = {statistic: nights[key] for statistic, nights in figures["sleep_agreement"].items()}

@@ -16,15 +16,13 @@ def title_of(metric: str) -> str:
 
 def scaled(value: float | None, title: str) -> float | None:
     """Convert a fraction to percent if the title says so."""
-    return None if value is None else value * _factor(title)
+    return None if value is None else value * (100 if title.endswith(" %") else 1)
 
 
 def written(value: float | None, title: str, signed: bool = False, missing: str = "-") -> str:
     """Write a figure in the unit of its title, with one decimal, or with three where there is no unit."""
-    if value is None:
-        return missing
     decimals = 1 if title.endswith((" %", " min")) else 3
-    return f"{value * _factor(title):{'+' if signed else ''}.{decimals}f}"
+    return missing if value is None else f"{scaled(value, title):{'+' if signed else ''}.{decimals}f}"
 
 
 def with_interval(
@@ -36,7 +34,3 @@ def with_interval(
         return text
     low, high = (written(limit, title, signed) for limit in limits)
     return f"{text} [{low}, {high}]"
-
-
-def _factor(title: str) -> int:
-    return 100 if title.endswith(" %") else 1

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,18 +16,8 @@ from utils.stages import STAGE_NAMES
 def export_onnx(path: Path, networks: Networks) -> None:
     """Write a network as ONNX: `eeg`, float32 (B, 1, T) in microvolts, to `logits` (B, 5), for any B.
 
-    The metadata of the file holds sampling rate, channel, context and stages. A night context is not written.
-
-    Parameters
-    ----------
-    path : Path
-    networks : Networks
-        With one member.
-
-    Raises
-    ------
-    UserError
-        There are several networks, or a package that writes ONNX is not installed.
+    The metadata of the file holds sampling rate, channel, context and stages. A night context is not written, and
+    neither are several networks.
     """
     n = len(networks.members)
     if n > 1:
@@ -39,7 +30,7 @@ def export_onnx(path: Path, networks: Networks) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it logs packages that are not needed here
     with warnings.catch_warnings(action="ignore"):  # torch warns of its own deprecated calls
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 networks.members[0].network,
                 (torch.zeros(2, 1, inputs.n_samples * inputs.n_sleep_epochs),),
                 input_names=["eeg"],
@@ -50,8 +41,6 @@ def export_onnx(path: Path, networks: Networks) -> None:
         except Exception as error:  # the network may be the user's own
             reason = str(error).partition("\n")[0]
             raise UserError(f"torch cannot write this network as ONNX: {reason}") from error
-    if program is None:
-        raise UserError("torch wrote no ONNX program.")
     program.model.metadata_props.update(
         {
             "fs": f"{inputs.fs:g}",

@@ -28,7 +28,7 @@ from scoring.night import Scoring
 from utils.checkpoint import BEST, load_checkpoint, load_weights
 from utils.config_fields import FIELDS
 from utils.errors import UserError
-from utils.experiment import CONTEXT, fold_directory
+from utils.experiment import CONTEXT
 from utils.nested import differences
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
@@ -38,16 +38,9 @@ _MAX_FS = 100_000  # Hz; no EEG is sampled faster
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network was trained on.
+    """What a network was trained on: `fs` in Hz, `channel` (empty if the checkpoint does not say), and `context`.
 
-    Attributes
-    ----------
-    fs : float
-        Sampling rate in Hz.
-    channel : str
-        Empty if the checkpoint does not say.
-    context : tuple of two int
-        Sleep epochs before and after the one to score in each input, see `data_loaders.neighbours`.
+    `context` is how many sleep epochs before and after the one to score are in each input.
     """
 
     fs: float
@@ -67,18 +60,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with the weights of a checkpoint, and its night context if it has one.
+    """A network with the weights of a checkpoint, and its night context if it has one, in evaluation mode.
 
     Attributes
     ----------
     network : nn.Module
-        Maps EEG in microvolts, (B, 1, T), to logits, (B, 5). In evaluation mode.
+        Maps EEG in microvolts, (B, 1, T), to logits, (B, 5).
     inputs : Inputs
     checkpoint : dict
         Path, CRC-32 and, where known, fold and training epoch, in plain values. `night_context` holds the same of the
         night context, or None.
     night_context : nn.Module or None
-        See `model.night_context`. It reads `network.summary(signal)` of each sleep epoch, and its logits count.
+        Reads `network.summary(signal)` of each sleep epoch; its logits count.
     """
 
     network: nn.Module
@@ -108,13 +101,7 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class Networks:
-    """Trained networks that score a night together: their probabilities are averaged.
-
-    Attributes
-    ----------
-    members : tuple of TrainedNetwork
-        At least one; all were trained on the same inputs.
-    """
+    """One or more networks, trained on the same inputs, that score a night together: probabilities are averaged."""
 
     members: tuple[TrainedNetwork, ...]
 
@@ -146,7 +133,7 @@ class Networks:
         return notes
 
     def score(self, signal: np.ndarray, source: str, begin: int = 0, end: int | None = None) -> Scoring:
-        """Score a night.
+        """Score a night, or sleep epochs `begin` up to `end` of it; refuse what cannot be EEG in microvolts.
 
         Parameters
         ----------
@@ -154,13 +141,6 @@ class Networks:
             Microvolts at `fs` Hz. A sleep epoch with a NaN is not scored, and neither is a rest of less than 30 s.
         source : str
             Name of the recording, for messages.
-        begin, end : int, int or None
-            First sleep epoch to score, and the one after the last; None: score to the end.
-
-        Raises
-        ------
-        UserError
-            The signal cannot be EEG in microvolts, or there is nothing to score.
         """
         n_samples = self.inputs.n_samples
         n_sleep_epochs = len(signal) // n_samples
@@ -207,19 +187,10 @@ class Networks:
 
 
 def load_networks(paths: Sequence[Path]) -> Networks:
-    """Load the networks of checkpoints, folds and experiments.
+    """Load the networks of checkpoints (of this project or of the released code), folds and experiments.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Each a checkpoint of this project or of the released code, the folder of a fold, or that of an experiment, which
-        stands for the best models of its folds. A folder brings its night context along, if it has one.
-
-    Raises
-    ------
-    UserError
-        A path is none of these, a checkpoint cannot be read or does not fit its network, or two checkpoints were
-        trained on different inputs.
+    An experiment stands for the best models of its folds. A folder brings its night context along, if it has one.
+    Networks that were trained on different inputs are refused.
     """
     members = [_load(checkpoint, path.is_dir()) for path in paths for checkpoint in find_checkpoints(path)]
     first = members[0]
@@ -233,32 +204,24 @@ def load_networks(paths: Sequence[Path]) -> Networks:
 
 
 def find_checkpoints(path: Path) -> list[Path]:
-    """List the checkpoints that a path stands for: the file itself, or the best models of a fold or an experiment.
-
-    Raises
-    ------
-    UserError
-        There is none.
-    """
+    """List the checkpoints that a path stands for: the file itself, or the best models of a fold or an experiment."""
     if not path.is_dir():
         return [path]
     if (path / BEST).is_file():
         return [path / BEST]
-    folds = sorted(int(fold.name.removeprefix("fold_")) for fold in path.glob("fold_*") if (fold / BEST).is_file())
-    if not folds:
-        raise UserError(
-            f"{path}: neither a fold ({BEST}) nor an experiment (fold_*/{BEST}). Pass one, such as saved/Exp1."
-        )
-    return [fold_directory(path, fold) / BEST for fold in folds]
+    checkpoints = sorted(path.glob(f"fold_*/{BEST}"), key=lambda best: int(best.parent.name.removeprefix("fold_")))
+    if not checkpoints:
+        raise UserError(f"{path}: neither a fold ({BEST}) nor an experiment (fold_*/{BEST}) such as saved/Exp1.")
+    return checkpoints
 
 
 def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
     """Load one network, and the night context in its folder if that is wanted and there."""
     weights, about = load_weights(path)
     with _naming(path):
-        network: nn.Module
         if about is None:
-            network, inputs = from_original_state_dict(weights), Inputs(float(original_fs(weights)))
+            network: nn.Module = from_original_state_dict(weights)
+            inputs = Inputs(float(original_fs(weights)))
         else:
             inputs = _inputs(about)
             fs = int(inputs.fs) if inputs.fs.is_integer() else inputs.fs
@@ -284,7 +247,7 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
 
 
 def _identity(path: Path, about: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Path, CRC-32 and, where known, fold and training epoch of a checkpoint, in plain values."""
+    """Make the plain values of `TrainedNetwork.checkpoint`."""
     known = {"fold": about.get("fold"), "train_epoch": about["train_epoch"]} if about else {}
     return {"path": str(path), "crc32": f"{zlib.crc32(path.read_bytes()):08x}", **known}
 

@@ -47,30 +47,14 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Night:
-    """A scored night.
-
-    Attributes
-    ----------
-    name : str
-        Name of the recording; the names of its files begin with it.
-    channel : str
-    start : datetime or None
-        Start of the recording, if it is known.
-    scoring : Scoring
-    in_bed : tuple of two int or None
-        First sleep epoch after lights off and first after lights on, if these were given.
-    hypnogram : ndarray of shape (n_sleep_epochs,) or None
-        Stages to compare with, -1 where there is none.
-    remarks : tuple of str
-        What the user should know of it.
-    """
+    """A scored night; the names of its files begin with `name`, and `remarks` are what the user should know of it."""
 
     name: str
     channel: str
     start: datetime | None
     scoring: Scoring
-    in_bed: tuple[int, int] | None = None
-    hypnogram: np.ndarray | None = None
+    in_bed: tuple[int, int] | None = None  # first sleep epoch after lights off, and first after lights on
+    hypnogram: np.ndarray | None = None  # stages to compare with, (n_sleep_epochs,); -1 where there is none
     remarks: tuple[str, ...] = ()
 
     @property
@@ -113,19 +97,8 @@ def result_files(directory: Path, name: str) -> dict[str, Path]:
 def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """Read the JSON file of a night that was scored before; None if the night is to be scored now.
 
-    Parameters
-    ----------
-    files : mapping of str to Path
-        From `result_files`.
-    settings : mapping
-        Everything that decides the result, in plain values. An interrupted run with the same settings is done again.
-    overwrite : bool
-        Score the night again, whatever the settings were.
-
-    Raises
-    ------
-    UserError
-        The night was scored with other settings, or a file of one of these names is not from a scored night.
+    A night whose files are not all there is scored again, and so is any with `overwrite`. Files that hold something
+    else are refused, and so is a night that was scored with other `settings`: everything that decides the result.
     """
     existing = [path for path in files.values() if path.exists()]
     if not existing:
@@ -138,8 +111,7 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
         )
     if overwrite:
         return None
-    changed = differences(earlier["scoring"], settings)
-    if changed:
+    if changed := differences(earlier["scoring"], settings):
         raise UserError(
             f"{files['.json'].name}: there already, scored with other settings ({'; '.join(changed)}). "
             "Pass --overwrite to replace it, or another --output_dir."
@@ -169,30 +141,15 @@ def time_in_bed(
 ) -> tuple[tuple[int, int] | None, list[str]]:
     """Find the sleep epochs between lights off and lights on.
 
-    Parameters
-    ----------
-    start : datetime or None
-        Start of the recording.
-    n_sleep_epochs : int
-        Sleep epochs of the recording.
-    lights_off_s, lights_on_s : int or None
-        Clock times in s since midnight; None: start and end of the recording. Lights off is the first such time in the
-        recording, or up to 12 h before it. Lights on is the first such time after that.
-    source : str
-        Name of the recording, for messages.
+    Clock times are in s since midnight; None: start and end of the recording. Lights off is the first such time in the
+    recording, or up to 12 h before it. Lights on is the first such time after that.
 
     Returns
     -------
     in_bed : tuple of two int or None
-        First sleep epoch that begins after lights off, and the first that ends after lights on; None if neither time
-        is given.
+        First sleep epoch that begins after lights off, and the first that ends after lights on.
     remarks : list of str
         Which time lies outside the recording.
-
-    Raises
-    ------
-    UserError
-        The start is not known, or no sleep epoch lies between the times.
     """
     if lights_off_s is None and lights_on_s is None:
         return None, []
@@ -224,14 +181,11 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
     """Add remarks on the signal, which has `n_samples` in a sleep epoch, and on the agreement with the hypnogram."""
     remarks = list(night.remarks)
     sleep_epochs = signal[: len(night.scoring.stages) * n_samples].reshape(-1, n_samples)
-    rest_s = len(signal) % n_samples * SLEEP_EPOCH_S / n_samples
-    if rest_s:
+    if rest_s := len(signal) % n_samples * SLEEP_EPOCH_S / n_samples:
         remarks.append(f"its last {rest_s:.1f} s do not fill a sleep epoch and are not scored")
-    n_missing = int((~np.isfinite(sleep_epochs).all(axis=1)).sum())
-    if n_missing:
+    if n_missing := (~np.isfinite(sleep_epochs).all(axis=1)).sum():
         remarks.append(f"{n_missing} sleep epochs with a gap are not scored")
-    n_flat = int((np.ptp(sleep_epochs[night.scored], axis=1) == 0).sum())
-    if n_flat:
+    if n_flat := (np.ptp(sleep_epochs[night.scored], axis=1) == 0).sum():
         remarks.append(f"{n_flat} of its scored sleep epochs have a flat signal")
     if night.agreement:
         share, n = 100 * night.agreement["accuracy"], night.agreement["n"]
@@ -247,13 +201,7 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
 def write_night(files: Mapping[str, Path], night: Night, about: Mapping[str, Any]) -> None:
     """Write all files of a night but its picture; the files of an earlier scoring are removed.
 
-    Parameters
-    ----------
-    files : mapping of str to Path
-        From `result_files`.
-    night : Night
-    about : mapping
-        What the JSON file says besides, of settings and networks, in plain values.
+    `about` is what the JSON file says besides, of settings and networks.
     """
     write_text(files[".json"], json.dumps(dict(about) | description(night), indent=2) + "\n")
     for suffix in SUFFIXES[1:]:  # the JSON file no longer describes what is in these
@@ -306,7 +254,6 @@ def _write_hypnogram(path: Path, night: Night) -> None:
     # EDF has no year before 1985 or after 2084
     date = night.start.date() if night.start and 1985 <= night.start.year <= 2084 else None
     recording = Recording(startdate=date, equipment_code="AttnSleep")
-    starttime = night.start.time() if night.start else None
-    edf = Edf([], recording=recording, starttime=starttime, annotations=annotations)
+    time = night.start.time() if night.start else None
     with replacing(path) as temporary:
-        edf.write(temporary)
+        Edf([], recording=recording, starttime=time, annotations=annotations).write(temporary)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from recordings.stage_names import UNSCORED
 from scoring.night import Night
-from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, new_figure, styled
+from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, styled
 from utils.files import replacing
 from utils.stages import SLEEP_EPOCH_S
 
@@ -25,25 +25,13 @@ _MAX_TICKS = 12
 
 
 def write_picture(path: Path, night: Night, signal: np.ndarray, fs: float) -> None:
-    """Draw a night and write it as PNG (200 dpi).
-
-    Parameters
-    ----------
-    path : Path
-    night : Night
-    signal : ndarray of shape (n,), float32
-        Microvolts; NaN where nothing was recorded.
-    fs : float
-        Sampling rate in Hz.
-    """
-    with styled():
-        figure = draw_night(night, signal, fs)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
+    """Draw a night and write it as PNG (200 dpi); `signal` is in microvolts, NaN where nothing was recorded."""
+    with styled(), replacing(path) as temporary:
+        draw_night(night, signal, fs).savefig(temporary, format="png", dpi=200, metadata={"Software": None})
 
 
 def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
-    """Draw a night; see `write_picture`."""
+    """Draw spectrogram, hypnograms and hypnodensity of a night."""
     hypnograms = [("Scored stages", night.scoring.stages, BLUE)]
     if night.agreement and night.hypnogram is not None:
         share, n = 100 * night.agreement["accuracy"], night.agreement["n"]
@@ -52,7 +40,7 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
             f"kappa {night.agreement['kappa']:.2f}"
         )
         hypnograms = [("Stages of the hypnogram", night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
-    figure = new_figure(9, 5.2 + 1.3 * (len(hypnograms) - 1))
+    figure = Figure(figsize=(9, 5.2 + 1.3 * (len(hypnograms) - 1)))
     heights = [1.3, *[1] * len(hypnograms), 1]
     top, *middle, bottom = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_spectrogram(top, night, signal, fs)
@@ -85,17 +73,11 @@ def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -
     extent = (begin * _HOURS, last * _HOURS, half_bin, frequency[shown][-1] + half_bin)
     image = axes.imshow(decibels, "magma", aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high,
                         interpolation="nearest")  # fmt: skip
-    axes.set(ylabel="Frequency (Hz)", title=_title(night))
-    axes.set_ylim(0, _MAX_HZ)
+    date = f", {night.start.day} {night.start:%B %Y}" if night.start and night.start.year > _ANONYMOUS_YEAR else ""
+    axes.set(ylabel="Frequency (Hz)", title=f"{night.name}: {night.channel}{date}", ylim=(0, _MAX_HZ))
     bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.015, 0, 0.012, 1)))
     bar.set_label("Power (dB, µV²/Hz)")
     bar.outline.set_visible(False)
-
-
-def _title(night: Night) -> str:
-    """Name, channel and, where it is known, date of the recording."""
-    date = f", {night.start.day} {night.start:%B %Y}" if night.start and night.start.year > _ANONYMOUS_YEAR else ""
-    return f"{night.name}: {night.channel}{date}"
 
 
 def _label_time(axes: Axes, night: Night) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -64,13 +63,6 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.style.context(_STYLE)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Make a figure outside matplotlib's global state; width and height in inches."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def write_figure(directory: Path, name: str, figure: Figure, note: str | None = None) -> Path:
     """Write a figure as SVG, PDF and PNG (300 dpi), with a note above it, and return the path of the SVG."""
     if note is not None:
@@ -88,14 +80,7 @@ def write_figure(directory: Path, name: str, figure: Figure, note: str | None = 
 def draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour: str) -> None:
     """Draw stages over hours as a staircase with gaps where sleep epochs are missing, and REM as a thick bar.
 
-    Parameters
-    ----------
-    axes : Axes
-    position : ndarray of shape (n,), int
-        Of each sleep epoch in the night, ascending.
-    stages : ndarray of shape (n,), int
-        0 to 4.
-    colour : str
+    `position` of shape (n,) is that of each sleep epoch in the night, ascending.
     """
     height = np.empty(N_STAGES)
     height[list(HYPNOGRAM_ORDER)] = range(N_STAGES)
@@ -112,16 +97,7 @@ def draw_hypnogram(axes: Axes, position: np.ndarray, stages: np.ndarray, colour:
 
 
 def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarray) -> None:
-    """Draw the probabilities of the stages over hours, stacked, with a legend on the right; gaps stay blank.
-
-    Parameters
-    ----------
-    axes : Axes
-    position : ndarray of shape (n,), int
-        Of each sleep epoch in the night, ascending.
-    probabilities : ndarray of shape (n, 5)
-        Of W, N1, N2, N3, REM.
-    """
+    """Draw probabilities (n, 5) over hours, stacked, with a legend on the right; gaps stay blank."""
     begin, end = position[0], position[-1] + 1
     lower = np.zeros(end - begin)
     edges = np.arange(begin, end + 1) * SLEEP_EPOCH_S / 3600
@@ -136,9 +112,8 @@ def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarra
     axes.set(ylabel="Probability (%)", xlabel="Time since the start of the recording (h)")
     handles, labels = axes.get_legend_handles_labels()
     legend = axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
-    for box in legend.legend_handles:
-        if box is not None:
-            box.set(edgecolor=GREY, linewidth=0.6)
+    for box in legend.get_patches():
+        box.set(edgecolor=GREY, linewidth=0.6)
 
 
 def _shorten(svg: str) -> str:
@@ -150,7 +125,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
     """Draw counts of shape (5, 5), true stages down and predicted ones across, with the percent of each row."""
     matrix = np.asarray(counts)
     percent = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
-    figure = new_figure(4.6, 4.3)
+    figure = Figure(figsize=(4.6, 4.3))
     axes = figure.subplots()
     blues = LinearSegmentedColormap.from_list("blues", ["#ffffff", "#8dbbd6", "#22608c", "#0b2343"])
     edges = np.arange(N_STAGES + 1) - 0.5
@@ -160,9 +135,9 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
     axes.spines[:].set_visible(False)
     for (row, column), n in np.ndenumerate(matrix):
         colour = "white" if percent[row, column] > 52 else INK
-        position: dict[str, Any] = {"ha": "center", "color": colour}
-        axes.text(column, row - 0.04, f"{percent[row, column]:.1f} %", va="bottom", weight="bold", **position)
-        axes.text(column, row + 0.06, f"{n:,}", va="top", size=8, **position)
+        bold = f"{percent[row, column]:.1f} %"
+        axes.text(column, row - 0.04, bold, ha="center", va="bottom", weight="bold", color=colour)
+        axes.text(column, row + 0.06, f"{n:,}", ha="center", va="top", size=8, color=colour)
     axes.set(xlabel="Predicted stage", ylabel="True stage", title="Confusion matrix (percent of the true stage, count)")
     axes.set_xticks(range(N_STAGES), STAGE_NAMES)
     axes.set_yticks(range(N_STAGES), STAGE_NAMES)

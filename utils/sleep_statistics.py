@@ -6,8 +6,7 @@ import numpy as np
 
 from utils.stages import N_STAGES, REM, SLEEP_EPOCH_S, STAGE_NAMES, W
 
-MINUTES = SLEEP_EPOCH_S / 60
-"""Minutes in one sleep epoch."""
+MINUTES = SLEEP_EPOCH_S / 60  # in one sleep epoch
 
 
 def sleep_statistics(
@@ -26,10 +25,8 @@ def sleep_statistics(
 
     Parameters
     ----------
-    sleep_epoch : ndarray of shape (n,)
-        Position of each sleep epoch in the night, at least one.
-    stages : ndarray of shape (n,)
-        0 to 4.
+    sleep_epoch, stages : ndarray of shape (n,)
+        Position of each sleep epoch in the night, at least one, and its stage, 0 to 4.
     in_bed : tuple of two int or None
         Position of the first sleep epoch after lights off, and that of the first after lights on.
 
@@ -62,24 +59,14 @@ def sleep_statistics(
         "waso_min": waso,
         "rem_latency_min": rem_latency,
         **{f"minutes_{name}": value for name, value in minutes.items()},
-        **{
-            f"percent_{name}": 100 * value / total if total else None
-            for name, value in minutes.items()
-            if name != STAGE_NAMES[W]
-        },
+        **{f"percent_{name}": 100 * minutes[name] / total if total else None for name in STAGE_NAMES if name != "W"},
     }
 
 
 def transitions(recording: np.ndarray, sleep_epoch: np.ndarray, stages: np.ndarray) -> dict[str, Any]:
-    """Count how often each stage follows each stage.
+    """Count how often each stage follows each stage; a pair with a gap between does not count.
 
-    Parameters
-    ----------
-    recording : ndarray of shape (n,), str
-    sleep_epoch : ndarray of shape (n,), int
-        Position in the night, ascending within a recording. A pair with a gap between does not count.
-    stages : ndarray of shape (n,)
-        0 to 4.
+    All arrays have shape (n,); `sleep_epoch`, the position in the night, ascends within a recording.
 
     Returns
     -------

@@ -8,12 +8,11 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from report_inputs import FIGURES, NIGHT, config_of, night_predictions, results
+from report_inputs import FIGURES, NIGHT, night_predictions, results
 
 from report.page import write_page
 from report.plots import write_figures
 from report.report import make_report
-from utils.experiment import pooled
 
 NIGHTS = {"SC4011E0": NIGHT, "SC4012E0": [0, 0, 1, 2, 4, 4, 2, 2], "SC4021E0": NIGHT * 3}
 MARKUP = "<b>n&1</b>\"'$x^2$</script>"
@@ -108,10 +107,8 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory):
     """Figures of three recordings in three folds; drawing them takes seconds, so all pages show these."""
-    folds = night_predictions(NIGHTS)
-    everything = results(folds)
-    directory = tmp_path_factory.mktemp("figures")
-    return write_figures(directory, make_report(everything), pooled(list(folds.values())), everything)
+    everything = results(night_predictions(NIGHTS))
+    return write_figures(tmp_path_factory.mktemp("figures"), make_report(everything), everything)
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +117,10 @@ def write(figures):
 
     def write(directory, nights, change=lambda report: None, name="Exp1", protocol="released"):
         folds = night_predictions(nights)
-        report = make_report(results(folds, protocol, dict.fromkeys(folds, [60, 1])))
+        everything = results(folds, protocol, dict.fromkeys(folds, [60, 1]), name=name)
+        report = make_report(everything)
         change(report)
-        return write_page(directory, report, pooled(list(folds.values())), figures, config_of(len(folds), name=name))
+        return write_page(directory, report, everything, figures)
 
     return write
 

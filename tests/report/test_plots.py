@@ -5,13 +5,13 @@ import xml.etree.ElementTree as ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from report_inputs import FIGURES, NIGHT, history, night_predictions, report_of, results
 
 from report import plots
 from report.report import make_report
 from utils import drawing
-from utils.experiment import pooled
 
 
 def night(stages, name="a"):
@@ -23,7 +23,7 @@ def draw(directory, nights, seconds=(1, 1, 1)):
     """Write all figures of {recording: stages} and return the paths of the SVG files."""
     folds = night_predictions(nights)
     everything = results(folds, seconds=dict.fromkeys(folds, seconds))
-    return plots.write_figures(directory, make_report(everything), pooled(list(folds.values())), everything)
+    return plots.write_figures(directory, make_report(everything), everything)
 
 
 def texts(figure):
@@ -179,8 +179,9 @@ def test_no_text_of_a_figure_is_cut_off_or_lies_on_another(n_nights):
         ]
         for figure in figures:
             figure.suptitle("Protocol", x=0.01, ha="left")
-            figure.canvas.draw()
-            pixels = np.asarray(figure.canvas.buffer_rgba())
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            pixels = np.asarray(canvas.buffer_rgba())
             for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
                 assert (edge == 255).all(), figure.axes[0].get_title("left")
             shown = [child for axes in figure.axes for child in [*axes.get_children(), axes.xaxis.label]]

@@ -15,7 +15,6 @@ def test_results_are_those_of_the_finished_folds(tmp_path):
     results = read_results(write_experiment(tmp_path / "Exp", folds, 3, "holdout", {0: [1.5, 2], 2: [10]}))
     assert (results.name, results.num_folds, results.protocol) == ("Exp", 3, "holdout")
     assert list(results.folds) == [0, 2]
-    assert results.missing == [1]
     assert results.folds[2].recording.tolist() == ["c"] * 3
     assert results.folds[2].selected_train_epoch == 4
     assert results.seconds == {0: 3.5, 2: 10}

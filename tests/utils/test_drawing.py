@@ -1,7 +1,8 @@
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS, draw_hypnogram, new_figure
+from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS, draw_hypnogram
 
 
 def test_the_colours_of_the_stages_differ_in_grey():
@@ -11,7 +12,7 @@ def test_the_colours_of_the_stages_differ_in_grey():
 
 
 def test_rem_is_a_thick_bar_and_nothing_else_is():
-    axes = new_figure(4, 2).subplots()
+    axes = Figure(figsize=(4, 2)).subplots()
     draw_hypnogram(axes, np.arange(6), np.array([0, 4, 4, 2, 4, 3]), "black")
     thin, thick = axes.lines
     assert thick.get_linewidth() > 2 * thin.get_linewidth()
