@@ -29,14 +29,7 @@ _ANNOTATION = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14(?:(.
 def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndarray:
     """Read one channel, and nothing else, as it was recorded: not filtered, not resampled.
 
-    Parameters
-    ----------
-    header : Header
-        From `read_header`.
-    label : str
-        From `channels.find_channel`.
-    keep_gaps : bool
-        Fill gaps between the data records with NaN. Otherwise a recording with gaps is refused.
+    A recording with gaps between its data records is refused, unless `keep_gaps` is true: then they are NaN.
 
     Returns
     -------
@@ -74,7 +67,7 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     Raises
     ------
     UserError
-        There are none, too many, or one cannot be read.
+        There are none or too many, or one cannot be read.
     """
     header = read_header(path)
     signals = [signal for signal in header.signals if signal.label in ANNOTATIONS]
@@ -153,7 +146,7 @@ def _check_no_gaps(header: Header) -> None:
     gaps = np.flatnonzero(np.abs(onsets_s - expected_s) >= _ROUNDING_S)
     if len(gaps):
         raise UserError(
-            f"{header.path.name}: {_plus_d(header)} with a gap before data record {gaps[0] + 1} of {header.n_records}. "
+            f"{header.path.name}: a gap before data record {gaps[0] + 1} of {header.n_records}. "
             "Only recordings without gaps can be prepared: cut it into files that have none."
         )
 
@@ -191,12 +184,7 @@ def _record_onsets(header: Header) -> np.ndarray:
     times = next((signal for signal in header.signals if signal.label in ANNOTATIONS), None)
     if times is None:
         raise UserError(
-            f"{header.path.name}: {_plus_d(header)} without {ANNOTATIONS[0]!r}: its times are not known. Get it again."
+            f"{header.path.name}: EDF+D without {ANNOTATIONS[0]!r}, so its times are not known. Get it again."
         )
     matches = (re.match(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14", record.tobytes()) for record in header.data(times))
     return np.array([float(match[1]) if match else math.nan for match in matches])
-
-
-def _plus_d(header: Header) -> str:
-    """Name the kind of file whose data records may have gaps between them."""
-    return "BDF+D" if header.sample_bytes == 3 else "EDF+D"

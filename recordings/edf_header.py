@@ -33,9 +33,8 @@ class Signal:
 
     Attributes
     ----------
-    label : str
-    dimension : str
-        Physical dimension, such as uV.
+    label, dimension : str
+        Name and physical dimension, such as uV.
     physical_range, digital_range : tuple of float
         Minimum and maximum; NaN where the header has no number.
     n_per_record : int
@@ -58,7 +57,6 @@ class Header:
 
     Attributes
     ----------
-    path : Path
     start : datetime or None
         None if the header has no valid date and time.
     discontinuous : bool
@@ -70,7 +68,7 @@ class Header:
     signals : tuple of Signal
         In the order of the file, with the signals that hold annotations.
     sample_bytes : int
-        Bytes of one sample: 2 in EDF, 3 in BDF.
+        2 in EDF, 3 in BDF.
     """
 
     path: Path
@@ -109,14 +107,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of an EDF, EDF+, BDF or BDF+ file and check it against the size of the file.
-
-    Raises
-    ------
-    UserError
-        The file is empty, no EDF or BDF (as its suffix says), cut off, without data records, or longer than its header
-        says.
-    """
+    """Read the header of an EDF, EDF+, BDF or BDF+ file; refuse a file that is not what its header says."""
     require_file(path)
     is_bdf = path.suffix.lower() == ".bdf"
     with path.open("rb") as file:
@@ -182,18 +173,12 @@ def _n_records(path: Path, text: str, data_bytes: int, record_bytes: int) -> int
     n_records = _count(path, "number of data records", text)
     if n_records == 0 or record_bytes == 0:
         raise UserError(f"{path.name}: no data records, only a header. Get it again.")
-    problem, (n_whole, rest) = "", divmod(data_bytes, record_bytes)
-    if n_whole < n_records and rest:
-        problem = f"cut off in the middle of data record {n_whole + 1} of {n_records}"
-    elif n_whole < n_records:
-        problem = f"the header promises {n_records} data records, but the file has {n_whole}"
-    elif data_bytes > n_records * record_bytes:
-        problem = (
-            f"the file goes on for {data_bytes - n_records * record_bytes} bytes after the {n_records} data records "
-            f"of {record_bytes} bytes that its header promises"
+    if data_bytes != n_records * record_bytes:
+        problem = "cut off" if data_bytes < n_records * record_bytes else "too long"
+        raise UserError(
+            f"{path.name}: {problem}: its header promises {n_records} data records of {record_bytes} bytes, "
+            f"{n_records * record_bytes} bytes in all, but {data_bytes} are there. Get it again."
         )
-    if problem:
-        raise UserError(f"{path.name}: {problem}. Get it again.")
     if n_records > _MAX_RECORDS:
         raise UserError(f"{path.name}: {n_records} data records; at most {_MAX_RECORDS} are read. Make them longer.")
     return n_records
