@@ -11,13 +11,7 @@ N_WAKE = 60
 
 
 def samples_per_sleep_epoch(fs: float, source: str) -> int:
-    """Return the number of samples in 30 s at `fs` Hz.
-
-    Raises
-    ------
-    UserError
-        It is not a whole number. The message names the file, `source`.
-    """
+    """Return the number of samples in 30 s at `fs` Hz, the rate of the file `source`. It must be whole."""
     n_samples = round(fs * SLEEP_EPOCH_S)
     if n_samples < 1 or abs(fs * SLEEP_EPOCH_S - n_samples) > 1e-6:
         raise UserError(
@@ -42,10 +36,8 @@ def cut_sleep_epochs(
         Microvolts, from the start of the night; NaN where nothing was recorded.
     stages : ndarray of shape (m,), int32
         Stage of each sleep epoch from the start of the night: 0 to 4, or -1 where not scored.
-    n_samples : int
-        Samples per sleep epoch.
-    source : str
-        Name of the hypnogram file, for messages.
+    n_samples, source
+        Samples per sleep epoch, and name of the hypnogram file.
 
     Returns
     -------

@@ -10,9 +10,7 @@ from recordings.edf_header import ANNOTATIONS, read_header
 from recordings.reader import SUFFIXES
 from utils.errors import UserError
 
-EDF_SUFFIXES = (".edf", ".bdf")
-"""Endings of recordings that can hold their hypnogram themselves."""
-
+EDF_SUFFIXES = (".edf", ".bdf")  # of recordings that can hold their hypnogram themselves
 HYPNOGRAM_SUFFIXES = (*EDF_SUFFIXES, ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")
 
 _HYPNOGRAM_WORD = re.compile(
