@@ -63,16 +63,8 @@ def tell_end(
 ) -> int:
     """Print the totals, remarks, notes, what was left out and the problems; return the exit code.
 
-    Parameters
-    ----------
-    where : str
-        Folder of the results.
-    width : int
-        Width of the names in the table.
-    problems, notes : sequence of str
-        Problems that were found before the recordings were read, and what else the user should know.
-    done : str
-        State of a recording that was worked on.
+    `where` is the folder of the results, `problems` were found before the recordings were read, and `done` is the state
+    of a recording that was worked on.
     """
     by_state: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:

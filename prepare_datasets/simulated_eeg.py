@@ -67,9 +67,9 @@ def simulate_eeg(stages: np.ndarray, fs: int, subject: np.random.Generator, rng:
     ----------
     stages : ndarray of shape (n_sleep_epochs,)
         R&K stages, 0 to 5.
-    fs : int
+    fs
         Sampling rate in Hz.
-    subject, rng : Generator
+    subject, rng
         Random numbers of the subject, the same for each of its channels, and of this channel.
 
     Returns

@@ -61,12 +61,13 @@ def find_derivation(labels: Sequence[str], name: str, reference: str | None, sou
 
 def _matches(labels: Sequence[str], name: str, aliases: Sequence[str] = ()) -> list[str]:
     """List the labels that match a name best: several if they match it equally well."""
+    folded, bare = _folded(name), _folded(name).removeprefix("eeg")
     folded_aliases = {alias.casefold() for alias in aliases}
     rules = (
         lambda label: label == name,
         lambda label: label.casefold() in folded_aliases,
-        lambda label: _folded(label) == _folded(name),
-        lambda label: _bare(label) == _bare(name) != "",
+        lambda label: _folded(label) == folded,
+        lambda label: _folded(label).removeprefix("eeg") == bare != "",
     )
     return next((matches for rule in rules if (matches := [label for label in labels if rule(label)])), [])
 
@@ -74,8 +75,3 @@ def _matches(labels: Sequence[str], name: str, aliases: Sequence[str] = ()) -> l
 def _folded(name: str) -> str:
     """Put a name in lower case, without spaces."""
     return "".join(name.casefold().split())
-
-
-def _bare(name: str) -> str:
-    """Put a name in lower case, without spaces and without a leading EEG."""
-    return _folded(name).removeprefix("eeg")

@@ -29,55 +29,27 @@ _SIGNAL_WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes of the fields of on
 
 @dataclass(frozen=True)
 class Signal:
-    """One signal, as the header describes it.
-
-    Attributes
-    ----------
-    label, dimension : str
-        Name and physical dimension, such as uV.
-    physical_range, digital_range : tuple of float
-        Minimum and maximum; NaN where the header has no number.
-    n_per_record : int
-        Samples in one data record.
-    position : int
-        Samples of other signals before it in each data record.
-    """
+    """One signal, as the header describes it."""
 
     label: str
-    dimension: str
-    physical_range: tuple[float, float]
+    dimension: str  # physical dimension, such as uV
+    physical_range: tuple[float, float]  # minimum and maximum; NaN where the header has no number
     digital_range: tuple[float, float]
-    n_per_record: int
-    position: int
+    n_per_record: int  # samples in one data record
+    position: int  # samples of other signals before it in each data record
 
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a file that has exactly the size that its header gives.
-
-    Attributes
-    ----------
-    start : datetime or None
-        None if the header has no valid date and time.
-    discontinuous : bool
-        The file is EDF+D or BDF+D: there may be gaps between its data records.
-    n_records : int
-        Data records, at least 1.
-    record_s : float
-        Duration of one data record in s; 0 in files that hold annotations alone.
-    signals : tuple of Signal
-        In the order of the file, with the signals that hold annotations.
-    sample_bytes : int
-        2 in EDF, 3 in BDF.
-    """
+    """The header of a file that has exactly the size that its header gives."""
 
     path: Path
-    start: datetime | None
-    discontinuous: bool
-    n_records: int
-    record_s: float
-    signals: tuple[Signal, ...]
-    sample_bytes: int
+    start: datetime | None  # None if the header has no valid date and time
+    discontinuous: bool  # EDF+D or BDF+D: there may be gaps between the data records
+    n_records: int  # at least 1
+    record_s: float  # duration of one data record; 0 in files that hold annotations alone
+    signals: tuple[Signal, ...]  # in the order of the file, with those that hold annotations
+    sample_bytes: int  # 2 in EDF, 3 in BDF
 
     @property
     def labels(self) -> list[str]:

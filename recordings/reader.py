@@ -27,27 +27,13 @@ _LARGEST_FACTOR = 100_000  # of resampling, up or down: the filter grows with it
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of a recording.
+    """One channel of a recording."""
 
-    Attributes
-    ----------
-    signal : ndarray of shape (n,), float32
-        Microvolts; NaN where nothing was recorded.
-    fs : float
-        Sampling rate in Hz.
-    name : str
-        As the user asked for it, such as `EEG Fpz-Cz` or `C4-M1`.
-    start_time : str
-        Start of the recording, ISO 8601; empty if not known.
-    remarks : tuple of str
-        What was assumed about the file or changed in the signal.
-    """
-
-    signal: np.ndarray
-    fs: float
-    name: str
-    start_time: str
-    remarks: tuple[str, ...]
+    signal: np.ndarray  # (n,), float32, in microvolts; NaN where nothing was recorded
+    fs: float  # sampling rate in Hz
+    name: str  # as the user asked for it, such as `EEG Fpz-Cz` or `C4-M1`
+    start_time: str  # ISO 8601; empty if not known
+    remarks: tuple[str, ...]  # what was assumed about the file or changed in the signal
 
 
 def read_channel(path: Path, name: str, reference: str | None = None, fs: float | None = None) -> Channel:
@@ -160,10 +146,10 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
             "Pass two channels of one rate."
         )
     signal, remarks = _difference(signals, labels, name, reference)
-    converted = sorted({header.signal(label).dimension for label in labels} & {"mV", "V", "nV"})
-    remarks += [f"converted from {' and '.join(converted)} to microvolts"] if converted else []
-    missing_s = np.count_nonzero(np.isnan(signal)) / rates[0]
-    remarks += [f"{missing_s:.0f} s between its data records were not recorded"] if missing_s else []
+    if converted := sorted({header.signal(label).dimension for label in labels} & {"mV", "V", "nV"}):
+        remarks.append(f"converted from {' and '.join(converted)} to microvolts")
+    if missing_s := np.count_nonzero(np.isnan(signal)) / rates[0]:
+        remarks.append(f"{missing_s:.0f} s between its data records were not recorded")
     if header.start is None:
         remarks.append("its header has no valid start time")
     elif header.start.date() == ANONYMOUS:
