@@ -14,10 +14,7 @@ def samples_per_sleep_epoch(fs: float, source: str) -> int:
     """Return the number of samples in 30 s at `fs` Hz, the rate of the file `source`. It must be whole."""
     n_samples = round(fs * SLEEP_EPOCH_S)
     if n_samples < 1 or abs(fs * SLEEP_EPOCH_S - n_samples) > 1e-6:
-        raise UserError(
-            f"{source}: {fs:g} Hz gives {fs * SLEEP_EPOCH_S:g} samples in {SLEEP_EPOCH_S} s, not a whole number. "
-            "Resample it first."
-        )
+        raise UserError(f"{source}: {fs:g} Hz gives no whole number of samples in 30 s. Resample it first.")
     return n_samples
 
 
@@ -58,8 +55,7 @@ def cut_sleep_epochs(
     asleep = np.flatnonzero(stages[scored] != W)
     if len(asleep) == 0:
         raise UserError(
-            f"{source}: no sleep at all where there is signal ({len(scored)} sleep epochs of W). "
-            "Leave this recording out."
+            f"{source}: no sleep at all where there is signal ({len(scored)} sleep epochs of W). Leave it out."
         )
     kept = scored[max(asleep[0] - N_WAKE, 0) : asleep[-1] + N_WAKE + 1]
     return sleep_epochs[kept], stages[kept].astype(np.int32), kept.astype(np.int32)

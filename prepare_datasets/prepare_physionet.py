@@ -54,16 +54,13 @@ def pair_files(files: list[Path]) -> tuple[dict[str, tuple[Path, Path]], list[st
     for recording in sorted({*psgs, *hypnograms}):
         psg, hypnogram = psgs[recording], hypnograms[recording]
         names = ", ".join(file.name for file in psg + hypnogram)
-        if not hypnogram:
-            problems.append(f"{names}: no hypnogram {recording}?{HYPNOGRAM} beside it. Add it, or move the PSG away.")
-        elif not psg:
-            problems.append(f"{names}: no PSG {recording}?{PSG} beside it. Add it, or move the hypnogram away.")
-        elif len(psg) > 1 or len(hypnogram) > 1:
-            problems.append(
-                f"{names}: {len(psg)} PSG and {len(hypnogram)} hypnograms of one recording. Leave one of each."
-            )
-        else:
+        if len(psg) == len(hypnogram) == 1:
             pairs[psg[0].name.removesuffix(PSG)] = (psg[0], hypnogram[0])
+        else:
+            problems.append(
+                f"{names}: {len(psg)} {recording}?{PSG} and {len(hypnogram)} {recording}?{HYPNOGRAM}. "
+                "Add what is missing, or move the others away: there must be one of each."
+            )
     return pairs, problems
 
 

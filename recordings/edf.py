@@ -75,7 +75,7 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     if n_bytes > _MAX_ANNOTATION_BYTES:
         raise UserError(
             f"{path.name}: {n_bytes} bytes of annotations; at most {_MAX_ANNOTATION_BYTES} are read. "
-            "Pass the hypnogram in a file of its own."
+            "Pass the hypnogram in another file."
         )
     annotations, start_s = [], 0.0
     lists = chain.from_iterable(re.finditer(rb"[^\0]+", header.data(signal).tobytes()) for signal in signals)
@@ -89,8 +89,7 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
         annotations += [(onset_s - start_s, duration_s, _decoded(text, header)) for text in texts if text]
         if len(annotations) > _MAX_ANNOTATIONS:
             raise UserError(
-                f"{path.name}: too many annotations; at most {_MAX_ANNOTATIONS} are read. "
-                "Pass the hypnogram in a file of its own."
+                f"{path.name}: more than {_MAX_ANNOTATIONS} annotations. Pass the hypnogram in another file."
             )
     if not annotations:
         raise UserError(f"{path.name}: no annotations in it. Sleep stages must be there, or in a file beside it.")
@@ -122,18 +121,14 @@ def _check_signal(header: Header, signal: Signal) -> None:
     name, n_samples = f"{header.path.name}: {signal.label!r}", header.n_records * signal.n_per_record
     if signal.dimension not in _VOLTS:
         raise UserError(
-            f"{name} is in {signal.dimension!r}, which is no voltage. "
-            "The header must say uV, mV, V or nV; pass another channel with --select_ch, or correct the header."
+            f"{name} is in {signal.dimension!r}, which is no voltage (uV, mV, V or nV). "
+            "Pass another channel with --select_ch, or correct the header."
         )
     if not header.record_s > 0 or signal.n_per_record == 0:
-        raise UserError(
-            f"{name} has {signal.n_per_record} samples in data records of {header.record_s:g} s, "
-            "which gives no sampling rate. Correct the header."
-        )
+        n_per_record, record_s = signal.n_per_record, header.record_s
+        raise UserError(f"{name} has {n_per_record} samples in data records of {record_s:g} s. Correct the header.")
     if n_samples > MAX_SAMPLES:
-        raise UserError(
-            f"{name} has {n_samples} samples; at most {MAX_SAMPLES} are read. Cut the recording, or resample it."
-        )
+        raise UserError(f"{name} has {n_samples} samples; at most {MAX_SAMPLES} are read. Cut or resample it.")
     for kind, (low, high) in {"physical": signal.physical_range, "digital": signal.digital_range}.items():
         if math.isnan(low) or math.isnan(high) or low == high or (kind == "digital" and low > high):
             raise UserError(f"{name} has a {kind} range from {low:g} to {high:g}. Correct the header.")

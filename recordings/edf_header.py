@@ -94,11 +94,9 @@ def read_header(path: Path) -> Header:
         if size < header_bytes:
             raise UserError(f"{path.name}: cut off within its header ({size} of {header_bytes} bytes). Get it again.")
         signal_fields = file.read(n_signals * _SIGNAL_BYTES)
-    if _count(path, "size of the header", _text(fixed[184:192])) != header_bytes:
-        raise UserError(
-            f"{path.name}: the header says that it has {_text(fixed[184:192])} bytes, but its {n_signals} signals "
-            f"make {header_bytes}. Get the file again."
-        )
+    stated_bytes = _count(path, "size of the header", _text(fixed[184:192]))
+    if stated_bytes != header_bytes:
+        raise UserError(f"{path.name}: a header of {stated_bytes} bytes, not {header_bytes}. Get the file again.")
     record_s = _number(_text(fixed[244:252]))
     if not record_s >= 0:
         raise UserError(f"{path.name}: data records of {_text(fixed[244:252])!r} s. Get the file again.")
@@ -138,10 +136,7 @@ def _signals(path: Path, content: bytes, n_signals: int) -> tuple[Signal, ...]:
 def _n_records(path: Path, text: str, data_bytes: int, record_bytes: int) -> int:
     """Read the number of data records and check it against the size of the file."""
     if text == "-1":
-        raise UserError(
-            f"{path.name}: the number of data records in its header is -1: the recording was never closed. "
-            "Save it again with the program that recorded it."
-        )
+        raise UserError(f"{path.name}: -1 data records: it was never closed. Save it again where it was recorded.")
     n_records = _count(path, "number of data records", text)
     if n_records == 0 or record_bytes == 0:
         raise UserError(f"{path.name}: no data records, only a header. Get it again.")

@@ -43,9 +43,9 @@ def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Ev
     if rows[0][0].startswith("time_base "):
         codes = rows[rows.index(["epoch_list"]) + 1 :] if ["epoch_list"] in rows else []
         return consecutive_events([row[0] for row in codes], n_sleep_epochs, path.name), True
-    if stage is not None and onset is None:
-        return consecutive_events([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
-    if stage is not None and onset is not None:
+    if stage is not None:
+        if onset is None:
+            return consecutive_events([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
         columns = (onset, _first(DURATION_COLUMNS, header), stage)
         return _table_events(path, rows[1:], columns, n_sleep_epochs, start_time), False
     if len(rows[0]) == 1:

@@ -88,10 +88,7 @@ def from_raw(raw: "BaseRaw", name: str, reference: str | None = None, source: st
         unit = raw.info["chs"][raw.ch_names.index(label)]["unit"]
         if unit != FIFF.FIFF_UNIT_V:
             kind = raw.get_channel_types([label])[0]
-            raise UserError(
-                f"{source}: {label!r} is no voltage (its type is {kind}, its unit {unit}). "
-                "Pass another channel with --select_ch."
-            )
+            raise UserError(f"{source}: {label!r} is no voltage (type {kind}, unit {unit}). Pass another channel.")
         signals.append((raw.get_data([label], verbose="ERROR")[0] * 1e6).astype(np.float32))
     signal, remarks = _difference(signals, labels, name, reference)
     for annotation in raw.annotations:
@@ -142,8 +139,7 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
     rates = [header.fs(label) for label in labels]
     if rates[0] != rates[-1]:
         raise UserError(
-            f"{path.name}: {labels[0]!r} has {rates[0]:g} Hz, but {labels[1]!r} {rates[1]:g} Hz. "
-            "Pass two channels of one rate."
+            f"{path.name}: {labels[0]!r} has {rates[0]:g} Hz, but {labels[1]!r} {rates[1]:g} Hz. Pass two of one rate."
         )
     signal, remarks = _difference(signals, labels, name, reference)
     if converted := sorted({header.signal(label).dimension for label in labels} & {"mV", "V", "nV"}):

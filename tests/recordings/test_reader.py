@@ -98,7 +98,7 @@ def test_a_difference_of_two_channels_is_told(tmp_path, name, reference):
 def test_channels_of_two_rates_have_no_difference(tmp_path):
     path = write_psg(tmp_path / "a.edf", labels=("C4",))
     edit(path, 256 + 2 * 96 + 8, "uV")
-    with pytest.raises(UserError, match="a.edf: 'C4' has 100 Hz, but 'Resp oro-nasal' 1 Hz. Pass two channels of one"):
+    with pytest.raises(UserError, match="a.edf: 'C4' has 100 Hz, but 'Resp oro-nasal' 1 Hz. Pass two of one rate"):
         read_channel(path, "C4", "Resp oro-nasal")
 
 
@@ -204,9 +204,7 @@ def write_brainvision(path, raw):
 
 
 def test_a_channel_of_an_mne_recording_that_is_no_voltage_is_refused():
-    with pytest.raises(
-        UserError, match=r"the recording: 'temp' is no voltage \(its type is misc, its unit .*NONE.*\)\. Pass"
-    ):
+    with pytest.raises(UserError, match=r"the recording: 'temp' is no voltage \(type misc, unit .*NONE.*\)\. Pass"):
         from_raw(made_raw(), "temp")
 
 
