@@ -50,11 +50,6 @@ def download(
     """Download the files of some subjects, or of all, that are not there yet; return the exit code.
 
     Files that have the published SHA-1 (in `files` by subject and name) are kept. Others of the same name are replaced.
-
-    Raises
-    ------
-    UserError
-        The data set has none of the subjects, the server cannot be reached, or a file cannot be written.
     """
     import pooch  # here, so that --help need not wait for it
     import requests

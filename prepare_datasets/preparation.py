@@ -70,6 +70,8 @@ def run(
 ) -> int:
     """Prepare all recordings, several at once, and print what becomes of them.
 
+    The exit code is 1 if there was a problem or nothing at all was prepared.
+
     Parameters
     ----------
     tasks : sequence of Task
@@ -78,11 +80,6 @@ def run(
         From `argument_parser`.
     problems, notes : sequence of str
         Problems that were found before the recordings are read, and what else the user should know, a line each.
-
-    Returns
-    -------
-    int
-        Exit code: 0, or 1 if there was a problem or nothing at all was prepared.
     """
     output_dir, channel, (number, n_shards) = arguments.output_dir, " ".join(arguments.select_ch), arguments.shard
     name_problems = {task.name: problem for task in tasks if (problem := name_problem(Path(task.name)))}

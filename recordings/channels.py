@@ -43,11 +43,6 @@ def find_derivation(labels: Sequence[str], name: str, reference: str | None, sou
     -------
     tuple of one or two str
         Label of the channel, and of the channel to subtract from it.
-
-    Raises
-    ------
-    UserError
-        There is no such channel, or more than one.
     """
     if reference:
         return find_channel(labels, name, source), find_channel(labels, reference, source)

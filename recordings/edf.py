@@ -63,11 +63,6 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     -------
     list of tuple
         Onset in s from the start of the recording, duration in s (0 if there is none) and text, ordered by onset.
-
-    Raises
-    ------
-    UserError
-        There are none or too many, or one cannot be read.
     """
     header = read_header(path)
     signals = [signal for signal in header.signals if signal.label in ANNOTATIONS]

@@ -29,11 +29,6 @@ def consecutive_events(
     duration_s : float, optional
         Duration of each stage in s. By default 30 s or a whole part of it, such that the list is as long as the
         recording.
-
-    Raises
-    ------
-    UserError
-        The list is shorter or longer than the recording.
     """
     for each_s in [duration_s] if duration_s else (30, 15, 10, 6, 5, 3, 2, 1):
         if n_sleep_epochs * SLEEP_EPOCH_S <= len(names) * each_s <= (n_sleep_epochs + 1) * SLEEP_EPOCH_S:
