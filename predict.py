@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prepare_datasets.outcomes import Outcome, tell_end, tell_head
-from prepare_datasets.preparation import Task, attempted, channel_name, exit_code, make_folder, run_each
+from prepare_datasets.preparation import Task, attempted, exit_code, make_folder, run_each
 from recordings.clock_times import clock_s
 from recordings.hypnograms import read_hypnogram
 from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
@@ -65,7 +65,7 @@ def main() -> int:
         note = ", without its night context" if networks.members[0].night_context else ""
         print(f"ONNX file: {arguments.export}{note}")
         return 0
-    channel = channel_name(arguments.select_ch) or networks.inputs.channel
+    channel = " ".join(arguments.select_ch) or networks.inputs.channel
     if not channel:
         raise UserError("The checkpoint does not say which channel it was trained on. Pass one with --select_ch.")
     request = Request(channel, arguments.reference, arguments.lights_off, arguments.lights_on, arguments.hypnogram)

@@ -47,28 +47,9 @@ def published_files() -> dict[int, dict[str, str]]:
 def download(
     files: Mapping[int, Mapping[str, str]], subjects: Collection[int] | None, output_dir: Path, base_url: str
 ) -> int:
-    """Download the files of some subjects that are not there yet.
+    """Download the files of some subjects, or of all, that are not there yet; return the exit code.
 
-    Parameters
-    ----------
-    files : mapping of int to mapping of str to str
-        SHA-1 by subject and file name.
-    subjects : collection of int or None
-        None: all.
-    output_dir : Path
-        Files in it that have the published SHA-1 are kept. Others of the same name are replaced.
-    base_url : str
-        Folder of the files on the server.
-
-    Returns
-    -------
-    int
-        Exit code: 0, or 1 if a file could not be downloaded.
-
-    Raises
-    ------
-    UserError
-        The data set has none of the subjects, the server cannot be reached, or a file cannot be written.
+    Files that have the published SHA-1 (in `files` by subject and name) are kept. Others of the same name are replaced.
     """
     import pooch  # here, so that --help need not wait for it
     import requests
@@ -76,9 +57,7 @@ def download(
     subjects = files.keys() if subjects is None else subjects
     here, absent = sorted(files.keys() & set(subjects)), sorted(set(subjects) - files.keys())
     if not here:
-        raise UserError(
-            f"--subjects: the data set has none of these; it has {min(files)} to {max(files)}. Pass others."
-        )
+        raise UserError(f"--subjects: the data set has {min(files)} to {max(files)}, none of these. Pass others.")
     if absent:
         tell(f"The data set has no subject {', '.join(map(str, absent))}.")
     make_folder(output_dir)

@@ -11,19 +11,10 @@ N_WAKE = 60
 
 
 def samples_per_sleep_epoch(fs: float, source: str) -> int:
-    """Return the number of samples in 30 s at `fs` Hz.
-
-    Raises
-    ------
-    UserError
-        It is not a whole number. The message names the file, `source`.
-    """
+    """Return the number of samples in 30 s at `fs` Hz, the rate of the file `source`. It must be whole."""
     n_samples = round(fs * SLEEP_EPOCH_S)
     if n_samples < 1 or abs(fs * SLEEP_EPOCH_S - n_samples) > 1e-6:
-        raise UserError(
-            f"{source}: {fs:g} Hz gives {fs * SLEEP_EPOCH_S:g} samples in {SLEEP_EPOCH_S} s, not a whole number. "
-            "Resample it first."
-        )
+        raise UserError(f"{source}: {fs:g} Hz gives no whole number of samples in 30 s. Resample it first.")
     return n_samples
 
 
@@ -42,10 +33,8 @@ def cut_sleep_epochs(
         Microvolts, from the start of the night; NaN where nothing was recorded.
     stages : ndarray of shape (m,), int32
         Stage of each sleep epoch from the start of the night: 0 to 4, or -1 where not scored.
-    n_samples : int
-        Samples per sleep epoch.
-    source : str
-        Name of the hypnogram file, for messages.
+    n_samples, source
+        Samples per sleep epoch, and name of the hypnogram file.
 
     Returns
     -------
@@ -66,8 +55,7 @@ def cut_sleep_epochs(
     asleep = np.flatnonzero(stages[scored] != W)
     if len(asleep) == 0:
         raise UserError(
-            f"{source}: no sleep at all where there is signal ({len(scored)} sleep epochs of W). "
-            "Leave this recording out."
+            f"{source}: no sleep at all where there is signal ({len(scored)} sleep epochs of W). Leave it out."
         )
     kept = scored[max(asleep[0] - N_WAKE, 0) : asleep[-1] + N_WAKE + 1]
     return sleep_epochs[kept], stages[kept].astype(np.int32), kept.astype(np.int32)

@@ -10,36 +10,22 @@ from tqdm import tqdm
 
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
-N_SHOWN = 3
-"""Number of recordings that are named where a line is about many."""
+N_SHOWN = 3  # recordings that are named where a line is about many
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of one recording.
 
-    Attributes
-    ----------
-    name : str
-        Name of the recording.
-    state : str
-        "prepared" (or "scored"), "kept" (was there already), "left out" (by a rule), "problem", or "not done".
-    counts : tuple of int
-        Sleep epochs of each stage, if it was prepared or kept.
-    seconds : float
-        Time that it took.
-    text : str
-        The problem, or the rule that leaves it out.
-    remarks : tuple of str
-        What the user should know of how it was prepared.
+    Its state is "prepared" (or "scored"), "kept" (was there already), "left out" (by a rule), "problem", or "not done".
     """
 
     name: str
     state: str
-    counts: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()  # sleep epochs of each stage, if it was prepared or kept
     seconds: float = 0.0
-    text: str = ""
-    remarks: tuple[str, ...] = ()
+    text: str = ""  # the problem, or the rule that leaves it out
+    remarks: tuple[str, ...] = ()  # what the user should know of how it was prepared
 
 
 def tell(text: str) -> None:
@@ -77,17 +63,8 @@ def tell_end(
 ) -> int:
     """Print the totals, remarks, notes, what was left out and the problems; return the exit code.
 
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-    where : str
-        Folder of the results.
-    width : int
-        Width of the names in the table.
-    problems, notes : sequence of str
-        Problems that were found before the recordings were read, and what else the user should know.
-    done : str
-        State of a recording that was worked on.
+    `where` is the folder of the results, `problems` were found before the recordings were read, and `done` is the state
+    of a recording that was worked on.
     """
     by_state: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:

@@ -10,9 +10,7 @@ from recordings.edf_header import ANNOTATIONS, read_header
 from recordings.reader import SUFFIXES
 from utils.errors import UserError
 
-EDF_SUFFIXES = (".edf", ".bdf")
-"""Endings of recordings that can hold their hypnogram themselves."""
-
+EDF_SUFFIXES = (".edf", ".bdf")  # of recordings that can hold their hypnogram themselves
 HYPNOGRAM_SUFFIXES = (*EDF_SUFFIXES, ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")
 
 _HYPNOGRAM_WORD = re.compile(
@@ -31,13 +29,8 @@ def pair_files(
     The hypnogram of `night1.edf` or `night1-PSG.edf` is `night1.csv`, `night1-Hypnogram.edf`, `night1_events.tsv`,
     `night1-PSG_annotations.txt`, `night1-nsrr.xml` or the like; or the annotations in the recording itself.
 
-    Parameters
-    ----------
-    recording_files, hypnogram_files : sequence of Path
-        All files of the folders of the recordings and of the hypnograms, which may be the same. Files whose names are
-        neither that of a recording nor that of a hypnogram are ignored.
-    hypnogram_end : str, optional
-        What follows the recording's name in that of its hypnogram. Then no other file is a hypnogram.
+    Files whose names are neither that of a recording nor that of a hypnogram are ignored. `hypnogram_end` is what
+    follows the recording's name in that of its hypnogram: if it is given, no other file is a hypnogram.
 
     Returns
     -------

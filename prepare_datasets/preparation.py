@@ -35,19 +35,12 @@ class LeftOut(Exception):  # noqa: N818 - not an error
 class Task:
     """One recording to work on.
 
-    Attributes
-    ----------
-    name : str
-        Name of the recording and of its results.
-    read : callable
-        Reads the recording. A function of a module, or a `functools.partial` of one, as it may go to another process.
-    fs : float or None
-        Sampling rate in Hz that the user asked for.
+    `read` is a function of a module, or a `functools.partial` of one, as it may go to another process.
     """
 
     name: str
     read: Callable[[], Any]
-    fs: float | None = None
+    fs: float | None = None  # the sampling rate in Hz that the user asked for
 
 
 def argument_parser(description: str, output_dir: str, channel: str | None = None) -> argparse.ArgumentParser:
@@ -64,19 +57,8 @@ def argument_parser(description: str, output_dir: str, channel: str | None = Non
     return parser
 
 
-def channel_name(words: Sequence[str]) -> str:
-    """Return the channel that `--select_ch` names, quoted or as several words."""
-    return " ".join(words)
-
-
 def list_files(folder: Path, pattern: str) -> list[Path]:
-    """Return the files in `folder` whose names match `pattern`, sorted, without hidden ones.
-
-    Raises
-    ------
-    UserError
-        There is no such folder, or it cannot be read.
-    """
+    """Return the files in `folder` whose names match `pattern`, sorted, without hidden ones."""
     try:
         return sorted(path for path in folder.iterdir() if path.match(pattern) and not path.name.startswith("."))
     except OSError as error:
@@ -88,28 +70,18 @@ def run(
 ) -> int:
     """Prepare all recordings, several at once, and print what becomes of them.
 
+    The exit code is 1 if there was a problem or nothing at all was prepared.
+
     Parameters
     ----------
     tasks : sequence of Task
         `read` returns a `utils.recording.Recording`.
     arguments : Namespace
         From `argument_parser`.
-    problems : sequence of str
-        Problems that were found before the recordings are read, a line each.
-    notes : sequence of str
-        What else the user should know.
-
-    Returns
-    -------
-    int
-        Exit code: 0, or 1 if there was a problem or nothing at all was prepared.
-
-    Raises
-    ------
-    UserError
-        The output folder cannot be made.
+    problems, notes : sequence of str
+        Problems that were found before the recordings are read, and what else the user should know, a line each.
     """
-    output_dir, channel, (number, n_shards) = arguments.output_dir, channel_name(arguments.select_ch), arguments.shard
+    output_dir, channel, (number, n_shards) = arguments.output_dir, " ".join(arguments.select_ch), arguments.shard
     name_problems = {task.name: problem for task in tasks if (problem := name_problem(Path(task.name)))}
     good = sorted((task for task in tasks if task.name not in name_problems), key=lambda task: task.name)
     mine = good[number - 1 :: n_shards]
@@ -126,13 +98,7 @@ def run(
 
 
 def make_folder(output_dir: Path) -> None:
-    """Make the folder of the results if it is missing.
-
-    Raises
-    ------
-    UserError
-        It cannot be made.
-    """
+    """Make the folder of the results if it is missing."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -140,19 +106,9 @@ def make_folder(output_dir: Path) -> None:
 
 
 def run_each(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int, width: int) -> list[Outcome]:
-    """Work on all recordings, several at once, and print a row for each.
+    """Work on all recordings, several at once, and print a row with names of this width for each.
 
-    Parameters
-    ----------
-    work, tasks, jobs
-        See `utils.processes.results`.
-    width : int
-        Width of the names in the table.
-
-    Returns
-    -------
-    list of Outcome
-        Sorted by name. If a process was killed, the state of unfinished recordings is "not done".
+    The outcomes are sorted by name. If a process was killed, the state of unfinished recordings is "not done".
     """
     outcomes = {}
     # disable=None: a progress bar on a terminal only

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
-from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
+from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402
 from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
@@ -28,18 +28,13 @@ def main() -> int:
     pairs, problems = pair_files(list_files(arguments.data_dir, "*.edf"))
     if not pairs and not problems:
         raise UserError(f"{arguments.data_dir}: no file *{PSG} in it. Pass the folder that holds them.")
-    channel = channel_name(arguments.select_ch)
+    channel = " ".join(arguments.select_ch)
     tasks = [Task(name, partial(read_night, psg, hypnogram, channel)) for name, (psg, hypnogram) in pairs.items()]
     return run(tasks, arguments, problems)
 
 
 def pair_files(files: list[Path]) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """Pair each PSG with its hypnogram by the first seven characters of their names, as in `SC4001E`.
-
-    Parameters
-    ----------
-    files : list of Path
-        Files whose names are neither that of a PSG nor that of a hypnogram are ignored.
 
     Returns
     -------
@@ -59,34 +54,18 @@ def pair_files(files: list[Path]) -> tuple[dict[str, tuple[Path, Path]], list[st
     for recording in sorted({*psgs, *hypnograms}):
         psg, hypnogram = psgs[recording], hypnograms[recording]
         names = ", ".join(file.name for file in psg + hypnogram)
-        if not hypnogram:
-            problems.append(f"{names}: no hypnogram {recording}?{HYPNOGRAM} beside it. Add it, or move the PSG away.")
-        elif not psg:
-            problems.append(f"{names}: no PSG {recording}?{PSG} beside it. Add it, or move the hypnogram away.")
-        elif len(psg) > 1 or len(hypnogram) > 1:
-            problems.append(
-                f"{names}: {len(psg)} PSG and {len(hypnogram)} hypnograms of one recording. Leave one of each."
-            )
-        else:
+        if len(psg) == len(hypnogram) == 1:
             pairs[psg[0].name.removesuffix(PSG)] = (psg[0], hypnogram[0])
+        else:
+            problems.append(
+                f"{names}: {len(psg)} {recording}?{PSG} and {len(hypnogram)} {recording}?{HYPNOGRAM}. "
+                "Add what is missing, or move the others away: there must be one of each."
+            )
     return pairs, problems
 
 
 def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
-    """Read one night.
-
-    Parameters
-    ----------
-    psg, hypnogram : Path
-        EDF and EDF+ file of the same recording.
-    channel : str
-        Label of the channel.
-
-    Raises
-    ------
-    UserError
-        One of the files is wrong, or they do not belong together.
-    """
+    """Read one channel of a night and its hypnogram."""
     header = read_header(psg)
     label = find_channel(header.labels, channel, psg.name)
     signal, fs = edf.read_channel(header, label), header.fs(label)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script ru
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.pairing import pair_files  # noqa: E402
-from prepare_datasets.preparation import Task, argument_parser, channel_name, exit_code, list_files, run  # noqa: E402
+from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402
 from recordings.hypnograms import load_hypnogram  # noqa: E402
 from recordings.reader import read_channel  # noqa: E402
 from recordings.stage_names import read_stage_names  # noqa: E402
@@ -26,8 +26,7 @@ from utils.recording import Recording  # noqa: E402
 from utils.stages import SLEEP_EPOCH_S  # noqa: E402
 from utils.subjects import is_pattern, subject_of  # noqa: E402
 
-TRAINING_FS = (100, 125)
-"""Sampling rates in Hz that the network takes."""
+TRAINING_FS = (100, 125)  # Hz
 
 
 def main() -> int:
@@ -39,7 +38,7 @@ def main() -> int:
     if not pairs and not problems:
         raise UserError(f"{arguments.data_dir}: no recording in it. Pass the folder that holds them.")
     notes += _subject_notes(list(pairs), arguments.subject_pattern)
-    channel, fs = channel_name(arguments.select_ch), arguments.fs
+    channel, fs = " ".join(arguments.select_ch), arguments.fs
     stage_names = read_stage_names(arguments.stage_names) if arguments.stage_names else None
     tasks = [Task(name, partial(read_night, *pair, channel, fs, stage_names), fs) for name, pair in pairs.items()]
     return run(tasks, arguments, problems, notes)
@@ -83,24 +82,7 @@ def _subject_notes(names: Sequence[str], pattern: str | None) -> list[str]:
 def read_night(
     recording: Path, hypnogram: Path, channel: str, fs: float | None, stage_names: Mapping[str, int | None] | None
 ) -> Recording:
-    """Read one night.
-
-    Parameters
-    ----------
-    recording, hypnogram : Path
-        The same file if the annotations are in the recording.
-    channel : str
-        See `read_channel`.
-    fs : float or None
-        Sampling rate to resample to, in Hz.
-    stage_names : mapping of str to int or None, optional
-        See `read_hypnogram`.
-
-    Raises
-    ------
-    UserError
-        One of the files is wrong, or they do not belong together.
-    """
+    """Read one channel of a night and its hypnogram, which may be in the same file; see `read_channel`."""
     source = read_channel(recording, channel, fs=fs)
     signal, fs, start_time, remarks = source.signal, source.fs, source.start_time, list(source.remarks)
     n_samples = samples_per_sleep_epoch(fs, recording.name)

@@ -15,15 +15,7 @@ import numpy as np  # noqa: E402
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.outcomes import some_names  # noqa: E402
-from prepare_datasets.preparation import (  # noqa: E402
-    LeftOut,
-    Task,
-    argument_parser,
-    channel_name,
-    exit_code,
-    list_files,
-    run,
-)
+from prepare_datasets.preparation import LeftOut, Task, argument_parser, exit_code, list_files, run  # noqa: E402
 from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
@@ -42,13 +34,9 @@ FOLDS = Path(__file__).resolve().parent.parent / "data_loader" / "published_fold
 def main() -> int:
     """Prepare the recordings of a folder; return the exit code."""
     parser = argument_parser("Prepare SHHS recordings.", output_dir="shhs_npz", channel="EEG C4-A1")
-    parser.add_argument("--ann_dir", type=Path, required=True, metavar="DIR", help=f"folder of the *{ANNOTATION} files")
-    parser.add_argument(
-        "--recordings",
-        choices=["published", "all"],
-        default="published",
-        help="the published 329, or all (%(default)s)",
-    )
+    add, choices = parser.add_argument, ["published", "all"]
+    add("--ann_dir", type=Path, required=True, metavar="DIR", help=f"folder of the *{ANNOTATION} files")
+    add("--recordings", choices=choices, default="published", help="the published 329, or all (%(default)s)")
     arguments = parser.parse_args()
     recordings = {path.stem: path for path in list_files(arguments.data_dir, "shhs1-*.edf")}
     files = list_files(arguments.ann_dir, f"shhs1-*{ANNOTATION}")
@@ -60,7 +48,7 @@ def main() -> int:
     else:
         names, alone = list(recordings), [name for name in hypnograms if name not in recordings]
         note = f"Annotations without a recording: {some_names(alone)}" if alone else ""
-    channel = channel_name(arguments.select_ch)
+    channel = " ".join(arguments.select_ch)
     tasks = [Task(n, partial(read_night, recordings[n], hypnograms[n], channel)) for n in names if n in hypnograms]
     problems = [
         f"{recordings[name].name}: no {name}{ANNOTATION} in {arguments.ann_dir}. Add it, or move the recording away."
@@ -85,24 +73,15 @@ def _choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list
 
 
 def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
-    """Read one night.
-
-    Parameters
-    ----------
-    recording, annotation : Path
-        EDF file and Profusion XML file of one night.
-    channel : str
-        Label of the channel, or a key of `ALIASES`.
+    """Read one channel of a night and its Profusion XML file.
 
     Raises
     ------
     LeftOut
         Parts of the night are scored as movement, or not scored. This is the rule of the published experiment.
-    UserError
-        One of the files is wrong, or they do not belong together.
     """
     header = read_header(recording)
-    label = find_channel(header.labels, channel, header.path.name, ALIASES)
+    label = find_channel(header.labels, channel, recording.name, ALIASES)
     codes = read_profusion_codes(annotation)
     stage_of, _ = resolve(codes, annotation.name, rk=True)
     night = np.array([stage_of[code] for code in codes], np.int32)

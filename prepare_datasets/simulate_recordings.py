@@ -30,7 +30,6 @@ NAMES = {
     "sleep_edf": [f"SC4{subject:02d}1E0" for subject in range(100)],
     "shhs": [f"shhs1-{n}" for n in json.loads(FOLDS.read_text(encoding="utf-8"))["shhs"]["recordings"]],
 }
-"""Names of the recordings of each data set."""
 
 # Label, sampling rate in Hz, unit, range in it, range as stored; in the order of the files. Only EEG is simulated.
 BITS_8, BITS_12, BITS_16 = (-128, 127), (-2048, 2047), (-32768, 32767)

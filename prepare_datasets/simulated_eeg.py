@@ -10,7 +10,6 @@ from utils.stages import N1, N2, N3, REM, SLEEP_EPOCH_S, W
 RK_W, RK_1, RK_2, RK_3, RK_4, RK_REM = range(6)
 
 STAGE_OF_RK = np.array([W, N1, N2, N3, N3, REM])
-"""The AASM stage of each R&K stage."""
 
 MAX_ASLEEP, CYCLE = 960, 180
 """Sleep epochs from falling asleep to the last awakening, at most (8 h), and of one sleep cycle (90 min)."""
@@ -39,16 +38,10 @@ def simulate_hypnogram(n_sleep_epochs: int, rng: np.random.Generator) -> np.ndar
 
     From cycle to cycle there is less of stages 3 and 4 and more REM. Brief awakenings interrupt stage 2 and REM.
 
-    Parameters
-    ----------
-    n_sleep_epochs : int
-        Length of the recording, at least 60 (half an hour).
-    rng : Generator
-
     Returns
     -------
     ndarray of shape (n_sleep_epochs,), int64
-        R&K stages, 0 to 5.
+        R&K stages, 0 to 5. There are at least 60 (half an hour).
     """
     n_asleep = min(round(0.85 * n_sleep_epochs), MAX_ASLEEP)
     n_cycles = max(2, round(n_asleep / CYCLE))
@@ -74,9 +67,9 @@ def simulate_eeg(stages: np.ndarray, fs: int, subject: np.random.Generator, rng:
     ----------
     stages : ndarray of shape (n_sleep_epochs,)
         R&K stages, 0 to 5.
-    fs : int
+    fs
         Sampling rate in Hz.
-    subject, rng : Generator
+    subject, rng
         Random numbers of the subject, the same for each of its channels, and of this channel.
 
     Returns

@@ -20,13 +20,7 @@ def clock_s(text: str) -> float | None:
 
 
 def onsets_from_dates(dates: Sequence[datetime], start: datetime | None, source: str) -> list[float]:
-    """Convert dates with times to seconds from the start of the recording.
-
-    Raises
-    ------
-    UserError
-        The start is not known.
-    """
+    """Convert dates with times to seconds from the start of the recording, which must be known."""
     if start is None:
         raise UserError(f"{source}: gives dates and times, but its recording has no start time. Write seconds instead.")
     if not any(date.microsecond for date in dates):
@@ -37,23 +31,8 @@ def onsets_from_dates(dates: Sequence[datetime], start: datetime | None, source:
 def onsets_from_clock(clocks: Sequence[float], start: datetime | None, n_sleep_epochs: int, source: str) -> list[float]:
     """Convert `hh:mm:ss` to seconds from the start of the recording.
 
-    The times may be times of day or times since the start. Only one of the two may lie within the recording.
-
-    Parameters
-    ----------
-    clocks : sequence of float
-        Seconds, in the order of the night. Each is less than a day after the one before it.
-    start : datetime or None
-        Start of the recording, if known.
-    n_sleep_epochs : int
-        Whole sleep epochs of the recording.
-    source : str
-        Name of the hypnogram, for messages.
-
-    Raises
-    ------
-    UserError
-        Neither or both lie within the recording.
+    The times (`clocks`, in s) are in the order of the night, each less than a day after the one before it. They may be
+    times of day or times since the start of the recording. Only one of the two may lie within its whole sleep epochs.
     """
     since_first, days_s = [0.0], 0
     for before, now in zip(clocks, clocks[1:], strict=False):

@@ -29,14 +29,7 @@ _ANNOTATION = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14(?:(.
 def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndarray:
     """Read one channel, and nothing else, as it was recorded: not filtered, not resampled.
 
-    Parameters
-    ----------
-    header : Header
-        From `read_header`.
-    label : str
-        From `channels.find_channel`.
-    keep_gaps : bool
-        Fill gaps between the data records with NaN. Otherwise a recording with gaps is refused.
+    A recording with gaps between its data records is refused, unless `keep_gaps` is true: then they are NaN.
 
     Returns
     -------
@@ -70,11 +63,6 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     -------
     list of tuple
         Onset in s from the start of the recording, duration in s (0 if there is none) and text, ordered by onset.
-
-    Raises
-    ------
-    UserError
-        There are none, too many, or one cannot be read.
     """
     header = read_header(path)
     signals = [signal for signal in header.signals if signal.label in ANNOTATIONS]
@@ -82,7 +70,7 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     if n_bytes > _MAX_ANNOTATION_BYTES:
         raise UserError(
             f"{path.name}: {n_bytes} bytes of annotations; at most {_MAX_ANNOTATION_BYTES} are read. "
-            "Pass the hypnogram in a file of its own."
+            "Pass the hypnogram in another file."
         )
     annotations, start_s = [], 0.0
     lists = chain.from_iterable(re.finditer(rb"[^\0]+", header.data(signal).tobytes()) for signal in signals)
@@ -96,8 +84,7 @@ def read_annotations(path: Path) -> list[tuple[float, float, str]]:
         annotations += [(onset_s - start_s, duration_s, _decoded(text, header)) for text in texts if text]
         if len(annotations) > _MAX_ANNOTATIONS:
             raise UserError(
-                f"{path.name}: too many annotations; at most {_MAX_ANNOTATIONS} are read. "
-                "Pass the hypnogram in a file of its own."
+                f"{path.name}: more than {_MAX_ANNOTATIONS} annotations. Pass the hypnogram in another file."
             )
     if not annotations:
         raise UserError(f"{path.name}: no annotations in it. Sleep stages must be there, or in a file beside it.")
@@ -129,18 +116,14 @@ def _check_signal(header: Header, signal: Signal) -> None:
     name, n_samples = f"{header.path.name}: {signal.label!r}", header.n_records * signal.n_per_record
     if signal.dimension not in _VOLTS:
         raise UserError(
-            f"{name} is in {signal.dimension!r}, which is no voltage. "
-            "The header must say uV, mV, V or nV; pass another channel with --select_ch, or correct the header."
+            f"{name} is in {signal.dimension!r}, which is no voltage (uV, mV, V or nV). "
+            "Pass another channel with --select_ch, or correct the header."
         )
     if not header.record_s > 0 or signal.n_per_record == 0:
-        raise UserError(
-            f"{name} has {signal.n_per_record} samples in data records of {header.record_s:g} s, "
-            "which gives no sampling rate. Correct the header."
-        )
+        n_per_record, record_s = signal.n_per_record, header.record_s
+        raise UserError(f"{name} has {n_per_record} samples in data records of {record_s:g} s. Correct the header.")
     if n_samples > MAX_SAMPLES:
-        raise UserError(
-            f"{name} has {n_samples} samples; at most {MAX_SAMPLES} are read. Cut the recording, or resample it."
-        )
+        raise UserError(f"{name} has {n_samples} samples; at most {MAX_SAMPLES} are read. Cut or resample it.")
     for kind, (low, high) in {"physical": signal.physical_range, "digital": signal.digital_range}.items():
         if math.isnan(low) or math.isnan(high) or low == high or (kind == "digital" and low > high):
             raise UserError(f"{name} has a {kind} range from {low:g} to {high:g}. Correct the header.")
@@ -153,7 +136,7 @@ def _check_no_gaps(header: Header) -> None:
     gaps = np.flatnonzero(np.abs(onsets_s - expected_s) >= _ROUNDING_S)
     if len(gaps):
         raise UserError(
-            f"{header.path.name}: {_plus_d(header)} with a gap before data record {gaps[0] + 1} of {header.n_records}. "
+            f"{header.path.name}: a gap before data record {gaps[0] + 1} of {header.n_records}. "
             "Only recordings without gaps can be prepared: cut it into files that have none."
         )
 
@@ -191,12 +174,7 @@ def _record_onsets(header: Header) -> np.ndarray:
     times = next((signal for signal in header.signals if signal.label in ANNOTATIONS), None)
     if times is None:
         raise UserError(
-            f"{header.path.name}: {_plus_d(header)} without {ANNOTATIONS[0]!r}: its times are not known. Get it again."
+            f"{header.path.name}: EDF+D without {ANNOTATIONS[0]!r}, so its times are not known. Get it again."
         )
     matches = (re.match(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14", record.tobytes()) for record in header.data(times))
     return np.array([float(match[1]) if match else math.nan for match in matches])
-
-
-def _plus_d(header: Header) -> str:
-    """Name the kind of file whose data records may have gaps between them."""
-    return "BDF+D" if header.sample_bytes == 3 else "EDF+D"

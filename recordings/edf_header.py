@@ -29,57 +29,27 @@ _SIGNAL_WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes of the fields of on
 
 @dataclass(frozen=True)
 class Signal:
-    """One signal, as the header describes it.
-
-    Attributes
-    ----------
-    label : str
-    dimension : str
-        Physical dimension, such as uV.
-    physical_range, digital_range : tuple of float
-        Minimum and maximum; NaN where the header has no number.
-    n_per_record : int
-        Samples in one data record.
-    position : int
-        Samples of other signals before it in each data record.
-    """
+    """One signal, as the header describes it."""
 
     label: str
-    dimension: str
-    physical_range: tuple[float, float]
+    dimension: str  # physical dimension, such as uV
+    physical_range: tuple[float, float]  # minimum and maximum; NaN where the header has no number
     digital_range: tuple[float, float]
-    n_per_record: int
-    position: int
+    n_per_record: int  # samples in one data record
+    position: int  # samples of other signals before it in each data record
 
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a file that has exactly the size that its header gives.
-
-    Attributes
-    ----------
-    path : Path
-    start : datetime or None
-        None if the header has no valid date and time.
-    discontinuous : bool
-        The file is EDF+D or BDF+D: there may be gaps between its data records.
-    n_records : int
-        Data records, at least 1.
-    record_s : float
-        Duration of one data record in s; 0 in files that hold annotations alone.
-    signals : tuple of Signal
-        In the order of the file, with the signals that hold annotations.
-    sample_bytes : int
-        Bytes of one sample: 2 in EDF, 3 in BDF.
-    """
+    """The header of a file that has exactly the size that its header gives."""
 
     path: Path
-    start: datetime | None
-    discontinuous: bool
-    n_records: int
-    record_s: float
-    signals: tuple[Signal, ...]
-    sample_bytes: int
+    start: datetime | None  # None if the header has no valid date and time
+    discontinuous: bool  # EDF+D or BDF+D: there may be gaps between the data records
+    n_records: int  # at least 1
+    record_s: float  # duration of one data record; 0 in files that hold annotations alone
+    signals: tuple[Signal, ...]  # in the order of the file, with those that hold annotations
+    sample_bytes: int  # 2 in EDF, 3 in BDF
 
     @property
     def labels(self) -> list[str]:
@@ -109,14 +79,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of an EDF, EDF+, BDF or BDF+ file and check it against the size of the file.
-
-    Raises
-    ------
-    UserError
-        The file is empty, no EDF or BDF (as its suffix says), cut off, without data records, or longer than its header
-        says.
-    """
+    """Read the header of an EDF, EDF+, BDF or BDF+ file; refuse a file that is not what its header says."""
     require_file(path)
     is_bdf = path.suffix.lower() == ".bdf"
     with path.open("rb") as file:
@@ -131,11 +94,9 @@ def read_header(path: Path) -> Header:
         if size < header_bytes:
             raise UserError(f"{path.name}: cut off within its header ({size} of {header_bytes} bytes). Get it again.")
         signal_fields = file.read(n_signals * _SIGNAL_BYTES)
-    if _count(path, "size of the header", _text(fixed[184:192])) != header_bytes:
-        raise UserError(
-            f"{path.name}: the header says that it has {_text(fixed[184:192])} bytes, but its {n_signals} signals "
-            f"make {header_bytes}. Get the file again."
-        )
+    stated_bytes = _count(path, "size of the header", _text(fixed[184:192]))
+    if stated_bytes != header_bytes:
+        raise UserError(f"{path.name}: a header of {stated_bytes} bytes, not {header_bytes}. Get the file again.")
     record_s = _number(_text(fixed[244:252]))
     if not record_s >= 0:
         raise UserError(f"{path.name}: data records of {_text(fixed[244:252])!r} s. Get the file again.")
@@ -175,25 +136,16 @@ def _signals(path: Path, content: bytes, n_signals: int) -> tuple[Signal, ...]:
 def _n_records(path: Path, text: str, data_bytes: int, record_bytes: int) -> int:
     """Read the number of data records and check it against the size of the file."""
     if text == "-1":
-        raise UserError(
-            f"{path.name}: the number of data records in its header is -1: the recording was never closed. "
-            "Save it again with the program that recorded it."
-        )
+        raise UserError(f"{path.name}: -1 data records: it was never closed. Save it again where it was recorded.")
     n_records = _count(path, "number of data records", text)
     if n_records == 0 or record_bytes == 0:
         raise UserError(f"{path.name}: no data records, only a header. Get it again.")
-    problem, (n_whole, rest) = "", divmod(data_bytes, record_bytes)
-    if n_whole < n_records and rest:
-        problem = f"cut off in the middle of data record {n_whole + 1} of {n_records}"
-    elif n_whole < n_records:
-        problem = f"the header promises {n_records} data records, but the file has {n_whole}"
-    elif data_bytes > n_records * record_bytes:
-        problem = (
-            f"the file goes on for {data_bytes - n_records * record_bytes} bytes after the {n_records} data records "
-            f"of {record_bytes} bytes that its header promises"
+    if data_bytes != n_records * record_bytes:
+        problem = "cut off" if data_bytes < n_records * record_bytes else "too long"
+        raise UserError(
+            f"{path.name}: {problem}: its header promises {n_records} data records of {record_bytes} bytes, "
+            f"{n_records * record_bytes} bytes in all, but {data_bytes} are there. Get it again."
         )
-    if problem:
-        raise UserError(f"{path.name}: {problem}. Get it again.")
     if n_records > _MAX_RECORDS:
         raise UserError(f"{path.name}: {n_records} data records; at most {_MAX_RECORDS} are read. Make them longer.")
     return n_records

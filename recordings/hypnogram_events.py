@@ -8,21 +8,11 @@ from utils.stages import SLEEP_EPOCH_S
 
 
 class Event(NamedTuple):
-    """One stage, or something else that a scorer noted, for as long as it lasts.
+    """One stage, or something else that a scorer noted, for as long as it lasts."""
 
-    Attributes
-    ----------
-    onset_s : float
-        Seconds from the start of the recording.
-    duration_s : float
-        Seconds; 0 if the file gives no duration.
-    name : str
-        As in the file, without spaces around it.
-    """
-
-    onset_s: float
-    duration_s: float
-    name: str
+    onset_s: float  # from the start of the recording
+    duration_s: float  # 0 if the file gives none
+    name: str  # as in the file, without spaces around it
 
 
 def consecutive_events(
@@ -32,20 +22,13 @@ def consecutive_events(
 
     Parameters
     ----------
-    names : sequence of str
-        Names of the stages.
+    names, source
+        Names of the stages, and of the hypnogram.
     n_sleep_epochs : int
         Whole sleep epochs of the recording, which may end with a part of one.
-    source : str
-        Name of the hypnogram, for messages.
     duration_s : float, optional
         Duration of each stage in s. By default 30 s or a whole part of it, such that the list is as long as the
         recording.
-
-    Raises
-    ------
-    UserError
-        The list is shorter or longer than the recording.
     """
     for each_s in [duration_s] if duration_s else (30, 15, 10, 6, 5, 3, 2, 1):
         if n_sleep_epochs * SLEEP_EPOCH_S <= len(names) * each_s <= (n_sleep_epochs + 1) * SLEEP_EPOCH_S:

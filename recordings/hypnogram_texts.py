@@ -28,34 +28,14 @@ ONSET_COLUMNS = ("recording_onset", "onset", "init", "start", "begin", "time")
 DURATION_COLUMNS = ("duration",)
 """Names of columns in lower case, without units. The first that a file has is used."""
 
-DESCRIPTION = "_description.txt"
-"""End of the name of the file that explains the codes of a list from Visbrain, beside the list."""
-
 _MAX_CELLS = 10**7
 _N_SHOWN = 3  # onsets in a message
 
 
 def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Event], bool]:
-    """Read the stages of a text file.
+    """Read the stages of a text file; see `hypnograms.load_hypnogram` for the parameters.
 
-    Parameters
-    ----------
-    path : Path
-    n_sleep_epochs : int
-        Whole sleep epochs of the recording.
-    start_time : str
-        Start of the recording, ISO 8601; empty if not known.
-
-    Returns
-    -------
-    events : list of Event
-    rk : bool
-        Numbers are Rechtschaffen & Kales' codes; see `stage_names.resolve`.
-
-    Raises
-    ------
-    UserError
-        The file has none of the known forms, a time cannot be read, or a list is not as long as the recording.
+    The second value is true if numbers are Rechtschaffen & Kales' codes; see `stage_names.resolve`.
     """
     rows = _rows(path)
     header = [_column_name(cell) for cell in rows[0]]
@@ -63,9 +43,9 @@ def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Ev
     if rows[0][0].startswith("time_base "):
         codes = rows[rows.index(["epoch_list"]) + 1 :] if ["epoch_list"] in rows else []
         return consecutive_events([row[0] for row in codes], n_sleep_epochs, path.name), True
-    if stage is not None and onset is None:
-        return consecutive_events([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
-    if stage is not None and onset is not None:
+    if stage is not None:
+        if onset is None:
+            return consecutive_events([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
         columns = (onset, _first(DURATION_COLUMNS, header), stage)
         return _table_events(path, rows[1:], columns, n_sleep_epochs, start_time), False
     if len(rows[0]) == 1:
@@ -123,7 +103,7 @@ def _number(text: str) -> float | None:
 
 def _list_events(path: Path, names: list[str], n_sleep_epochs: int) -> list[Event]:
     """Give each stage of a list its time, and its name if a file beside it explains the codes."""
-    description = path.with_name(path.stem + DESCRIPTION)
+    description = path.with_name(f"{path.stem}_description.txt")  # Visbrain's
     if not description.is_file():
         return consecutive_events(names, n_sleep_epochs, path.name)
     lines = [line.split() for line in read_small(description).decode("latin-1").splitlines()]
@@ -148,7 +128,7 @@ def _events_with_ends(path: Path, rows: list[list[str]]) -> list[Event]:
 def _table_events(
     path: Path, rows: list[list[str]], columns: tuple[int, int | None, int], n_sleep_epochs: int, start_time: str
 ) -> list[Event]:
-    """Read onset, duration and stage of each row."""
+    """Read each row's onset, duration and stage, which are in these columns."""
     onset, duration, stage = columns
     onsets_s = _onsets_s(path, [row[onset] for row in rows], n_sleep_epochs, start_time)
     durations_s = [0.0 if duration is None else _duration_s(path, row[duration]) for row in rows]

@@ -11,24 +11,11 @@ from utils.stages import SLEEP_EPOCH_S
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-PROFUSION, NSRR = "CMPStudyConfig", "PSGAnnotation"
-"""Root elements."""
+PROFUSION, NSRR = "CMPStudyConfig", "PSGAnnotation"  # root elements
 
 
 def read_xml(path: Path, n_sleep_epochs: int) -> list[Event]:
-    """Read the stages of a Profusion or NSRR file.
-
-    Parameters
-    ----------
-    path : Path
-    n_sleep_epochs : int
-        Whole sleep epochs of the recording.
-
-    Raises
-    ------
-    UserError
-        The file is neither, it has no stages, or the stages of a Profusion file are not as long as the recording.
-    """
+    """Read the stages of a Profusion or NSRR file of a recording of `n_sleep_epochs` whole sleep epochs."""
     root = _root(path)
     if root.tag == PROFUSION:
         duration_s = _seconds(path, root.findtext("EpochLength", str(SLEEP_EPOCH_S)), "EpochLength")
@@ -42,13 +29,7 @@ def read_xml(path: Path, n_sleep_epochs: int) -> list[Event]:
 
 
 def read_profusion_codes(path: Path) -> list[str]:
-    """Read the codes of a Profusion file, one for each sleep epoch.
-
-    Raises
-    ------
-    UserError
-        The file is not XML, it declares entities, or it has no stages.
-    """
+    """Read the codes of a Profusion file, one for each sleep epoch."""
     return _profusion_codes(path, _root(path))
 
 

@@ -38,19 +38,12 @@ class Run(NamedTuple):
 class Hypnogram:
     """The stages of one recording with their times.
 
-    Attributes
-    ----------
-    source : str
-        Name of the file.
-    runs : tuple of Run
-        What is scored, in order of time. Runs do not overlap, and neighbours have different stages.
-    remarks : tuple of str
-        What was assumed about the names.
+    Runs are in order of time and do not overlap. Neighbours have different stages.
     """
 
-    source: str
-    runs: tuple[Run, ...]
-    remarks: tuple[str, ...] = ()
+    source: str  # name of the file
+    runs: tuple[Run, ...]  # without what is not scored
+    remarks: tuple[str, ...]  # what was assumed about the names
 
     @property
     def begin_s(self) -> float:
@@ -105,37 +98,31 @@ class Hypnogram:
 def read_hypnogram(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
 ) -> np.ndarray:
-    """Read the stage of each sleep epoch of a recording from a hypnogram in any of the known forms.
-
-    Parameters
-    ----------
-    path : Path
-        `.edf` or `.bdf` (annotations, perhaps in the recording itself), `.xml`, or text with any other suffix.
-    n_sleep_epochs : int
-        Whole sleep epochs of the recording. Stages after them are ignored.
-    start_time : str
-        Start of the recording, ISO 8601; empty if not known. Needed where the hypnogram gives clock times.
-    stage_names : mapping of str to int or None, optional
-        Stages of names that are not known or that mean something else here; see `read_stage_names`.
-
-    Returns
-    -------
-    ndarray of shape (n_sleep_epochs,), int32
-        0 to 4; `UNSCORED` (-1) for movement and for what is not scored.
-
-    Raises
-    ------
-    UserError
-        The file cannot be read, a name is unknown, start or length differ from the recording's, or stages overlap or
-        do not fit the sleep epochs.
-    """
+    """Read the stage of each sleep epoch of a recording; see `load_hypnogram` and `Hypnogram.stages`."""
     return load_hypnogram(path, n_sleep_epochs, start_time, stage_names).stages(n_sleep_epochs)
 
 
 def load_hypnogram(
     path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
 ) -> Hypnogram:
-    """Read the stages of a recording with their times; see `read_hypnogram`."""
+    """Read the stages of a recording with their times, in any of the known forms.
+
+    Parameters
+    ----------
+    path : Path
+        `.edf` or `.bdf` (annotations, perhaps in the recording itself), `.xml`, or text with any other suffix.
+    n_sleep_epochs : int
+        Whole sleep epochs of the recording.
+    start_time : str
+        Start of the recording, ISO 8601; empty if not known. Needed where the hypnogram gives clock times.
+    stage_names : mapping of str to int or None, optional
+        Stages of names that are not known or that mean something else here; see `read_stage_names`.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, a name is unknown, start or length differ from the recording's, or stages overlap.
+    """
     require_file(path)
     suffix, rk = path.suffix.casefold(), False
     if suffix in (".edf", ".bdf"):
@@ -151,21 +138,7 @@ def load_hypnogram(
 def make_hypnogram(
     events: Iterable[Event], source: str, stage_names: Mapping[str, int | None] | None = None, *, rk: bool = False
 ) -> Hypnogram:
-    """Make a hypnogram of events in any order.
-
-    Parameters
-    ----------
-    events : iterable of Event
-    source : str
-        Name of the file, for messages.
-    stage_names, rk
-        See `resolve`.
-
-    Raises
-    ------
-    UserError
-        A name is unknown, there is no stage, or a stage begins before the recording or overlaps another.
-    """
+    """Make a hypnogram of events in any order; see `stage_names.resolve` for the parameters."""
     events = sorted(events, key=lambda event: event.onset_s)
     stage_of, remarks = resolve((event.name for event in events), source, stage_names, rk=rk)
     scored = [(event, stage) for event in events if (stage := stage_of[event.name]) is not None]
@@ -209,8 +182,8 @@ def _require_same_start(path: Path, start_time: str) -> None:
     if start is None or not start_time:
         return
     recorded = datetime.fromisoformat(start_time).replace(tzinfo=None, microsecond=0)
-    anonymous = ANONYMOUS in (start.date(), recorded.date())
-    if start.time() != recorded.time() or (start.date() != recorded.date() and not anonymous):
+    dates = {start.date(), recorded.date()}
+    if start.time() != recorded.time() or (len(dates) == 2 and ANONYMOUS not in dates):
         raise UserError(
             f"{path.name}: starts at {start.isoformat()}, but its recording at {start_time}. "
             "They must agree: get both files again."

@@ -1,6 +1,5 @@
 """Read one channel of any recording in microvolts: EDF and BDF, a prepared npz, or another format through MNE."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
@@ -22,34 +21,19 @@ if TYPE_CHECKING:
 SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nedf", ".lay")
 """Suffixes of the recordings in a folder. MNE reads more formats, if their files are named."""
 
-_SKIPPED = "BAD_ACQ_SKIP"  # MNE's annotation of what was not recorded
 _LARGEST_RATIO = 1000  # of two sampling rates: EEG has no less than 0.1 Hz and no more than 100 kHz
 _LARGEST_FACTOR = 100_000  # of resampling, up or down: the filter grows with it
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of a recording.
+    """One channel of a recording."""
 
-    Attributes
-    ----------
-    signal : ndarray of shape (n,), float32
-        Microvolts; NaN where nothing was recorded.
-    fs : float
-        Sampling rate in Hz.
-    name : str
-        As the user asked for it, such as `EEG Fpz-Cz` or `C4-M1`.
-    start_time : str
-        Start of the recording, ISO 8601; empty if not known.
-    remarks : tuple of str
-        What was assumed about the file or changed in the signal.
-    """
-
-    signal: np.ndarray
-    fs: float
-    name: str
-    start_time: str
-    remarks: tuple[str, ...]
+    signal: np.ndarray  # (n,), float32, in microvolts; NaN where nothing was recorded
+    fs: float  # sampling rate in Hz
+    name: str  # as the user asked for it, such as `EEG Fpz-Cz` or `C4-M1`
+    start_time: str  # ISO 8601; empty if not known
+    remarks: tuple[str, ...]  # what was assumed about the file or changed in the signal
 
 
 def read_channel(path: Path, name: str, reference: str | None = None, fs: float | None = None) -> Channel:
@@ -59,10 +43,8 @@ def read_channel(path: Path, name: str, reference: str | None = None, fs: float 
     ----------
     path : Path
         EDF, BDF, a prepared npz, or another format that MNE knows by its suffix.
-    name : str
-        Name of the channel, or of a difference; see `channels.find_derivation`.
-    reference : str or None
-        Name of a channel to subtract.
+    name, reference : str
+        Name of the channel, and of a channel to subtract; see `channels.find_derivation`.
     fs : float or None
         Sampling rate in Hz to resample to. None keeps the recorded rate.
 
@@ -75,8 +57,8 @@ def read_channel(path: Path, name: str, reference: str | None = None, fs: float 
         raise UserError(f"{path}: there is no such file.")
     if not path.is_dir():  # some systems record to folders
         require_file(path)
-    read: Callable[[Path, str, str | None], Channel]
-    read = {".npz": _from_npz, ".edf": _from_edf, ".bdf": _from_edf}.get(path.suffix.lower(), _from_mne)
+    suffix = path.suffix.lower()
+    read = _from_npz if suffix == ".npz" else _from_edf if suffix in (".edf", ".bdf") else _from_mne
     channel = read(path, name, reference)
     if fs is None:
         return channel
@@ -84,8 +66,7 @@ def read_channel(path: Path, name: str, reference: str | None = None, fs: float 
     if n_samples > edf.MAX_SAMPLES or not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
         raise UserError(
             f"{path.name}: {len(channel.signal)} samples at {channel.fs:g} Hz cannot be resampled to {fs:g} Hz: at "
-            f"most {edf.MAX_SAMPLES} samples, and a rate of at most {_LARGEST_RATIO} times the other. "
-            "Is the rate right?"
+            f"most {edf.MAX_SAMPLES} samples, and a rate of at most {_LARGEST_RATIO} times the other. Is it right?"
         )
     return resampled(channel, fs)
 
@@ -107,18 +88,13 @@ def from_raw(raw: "BaseRaw", name: str, reference: str | None = None, source: st
         unit = raw.info["chs"][raw.ch_names.index(label)]["unit"]
         if unit != FIFF.FIFF_UNIT_V:
             kind = raw.get_channel_types([label])[0]
-            unit_name = str(unit).partition("_UNIT_")[2].removesuffix(")")
-            raise UserError(
-                f"{source}: {label!r} is no voltage (its type is {kind}, its unit {unit_name}). "
-                "Pass another channel with --select_ch."
-            )
+            raise UserError(f"{source}: {label!r} is no voltage (type {kind}, unit {unit}). Pass another channel.")
         signals.append((raw.get_data([label], verbose="ERROR")[0] * 1e6).astype(np.float32))
     signal, remarks = _difference(signals, labels, name, reference)
-    annotations = raw.annotations
-    onsets_s = annotations.onset - raw.first_time
-    for onset_s, duration_s, text in zip(onsets_s, annotations.duration, annotations.description, strict=True):
-        if text == _SKIPPED:
-            signal[max(round(onset_s * fs), 0) : max(round((onset_s + duration_s) * fs), 0)] = np.nan
+    for annotation in raw.annotations:
+        onset_s = annotation["onset"] - raw.first_time
+        if annotation["description"] == "BAD_ACQ_SKIP":  # MNE's name for what was not recorded
+            signal[max(round(onset_s * fs), 0) : max(round((onset_s + annotation["duration"]) * fs), 0)] = np.nan
     start = raw.info["meas_date"]
     start_time = (start.replace(tzinfo=None) + timedelta(seconds=raw.first_time)).isoformat() if start else ""
     return Channel(signal, fs, derivation_name(name, reference), start_time, tuple(remarks))
@@ -163,14 +139,13 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
     rates = [header.fs(label) for label in labels]
     if rates[0] != rates[-1]:
         raise UserError(
-            f"{path.name}: {labels[0]!r} has {rates[0]:g} Hz, but {labels[1]!r} {rates[1]:g} Hz. "
-            "Pass two channels of one rate."
+            f"{path.name}: {labels[0]!r} has {rates[0]:g} Hz, but {labels[1]!r} {rates[1]:g} Hz. Pass two of one rate."
         )
     signal, remarks = _difference(signals, labels, name, reference)
-    converted = sorted({header.signal(label).dimension for label in labels} & {"mV", "V", "nV"})
-    remarks += [f"converted from {' and '.join(converted)} to microvolts"] if converted else []
-    missing_s = np.count_nonzero(np.isnan(signal)) / rates[0]
-    remarks += [f"{missing_s:.0f} s between its data records were not recorded"] if missing_s else []
+    if converted := sorted({header.signal(label).dimension for label in labels} & {"mV", "V", "nV"}):
+        remarks.append(f"converted from {' and '.join(converted)} to microvolts")
+    if missing_s := np.count_nonzero(np.isnan(signal)) / rates[0]:
+        remarks.append(f"{missing_s:.0f} s between its data records were not recorded")
     if header.start is None:
         remarks.append("its header has no valid start time")
     elif header.start.date() == ANONYMOUS:

@@ -44,10 +44,8 @@ def resolve(
 
     Parameters
     ----------
-    names : iterable of str
-        All names in the hypnogram.
-    source : str
-        Name of the hypnogram, for messages.
+    names, source
+        All names in the hypnogram, and that of its file.
     stage_names : mapping of str to int or None, optional
         Stages that the user gives, which come first; see `read_stage_names`.
     rk : bool
@@ -88,18 +86,7 @@ def resolve(
 
 
 def read_stage_names(path: Path) -> dict[str, int | None]:
-    """Read a user's stage names: a JSON object such as `{"Stage V": "REM", "Lights off": null}`.
-
-    Returns
-    -------
-    dict of str to int or None
-        Stage by name; None for what is no stage.
-
-    Raises
-    ------
-    UserError
-        The file cannot be read, or a value is no stage.
-    """
+    """Read a user's stage names: a JSON object such as `{"Stage V": "REM", "Lights off": null}`; null is no stage."""
     try:
         stage_names = json.loads(read_small(path).decode("utf-8-sig"))
     except OSError as error:

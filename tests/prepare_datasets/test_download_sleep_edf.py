@@ -141,7 +141,7 @@ def test_only_the_subjects_that_are_asked_for_are_downloaded(get, server, tmp_pa
 def test_subjects_that_do_not_exist_are_said(get, tmp_path, capsys):
     assert get({0, 5, 7}) == 0
     assert "The data set has no subject 5, 7.\n" in capsys.readouterr().out
-    with pytest.raises(UserError, match="the data set has none of these; it has 0 to 13. Pass others"):
+    with pytest.raises(UserError, match="the data set has 0 to 13, none of these. Pass others"):
         get({5, 14})
 
 

@@ -82,5 +82,5 @@ def test_samples_of_a_sleep_epoch(fs, n_samples):
 
 @pytest.mark.parametrize("fs", [100.01, 0.001, 0])
 def test_a_rate_without_whole_sleep_epochs_is_refused(fs):
-    with pytest.raises(UserError, match="here: .* not a whole number"):
+    with pytest.raises(UserError, match="here: .* no whole number"):
         samples_per_sleep_epoch(fs, "here")

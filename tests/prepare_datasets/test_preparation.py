@@ -10,7 +10,6 @@ from prepare_datasets.preparation import (
     LeftOut,
     Task,
     argument_parser,
-    channel_name,
     exit_code,
     list_files,
     prepare,
@@ -41,8 +40,9 @@ def arguments(tmp_path, *more):
 
 
 @pytest.mark.parametrize("words", [["EEG", "Fpz-Cz"], ["EEG Fpz-Cz"]])
-def test_the_channel_may_be_quoted_or_not(words):
-    assert channel_name(words) == CHANNEL
+def test_the_channel_may_be_quoted_or_not(tmp_path, words, capsys):
+    assert run([Task("a", night)], arguments(tmp_path, "--select_ch", *words)) == 0
+    assert capsys.readouterr().out.startswith(f"{CHANNEL} of 1 recordings")
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])

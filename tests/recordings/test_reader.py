@@ -76,7 +76,7 @@ def test_edf_comes_through_the_strict_door(tmp_path):
     assert channel.signal.dtype == np.float32
     assert (channel.fs, channel.name, channel.start_time, channel.remarks) == (100, "EEG Pz-Oz", START.isoformat(), ())
     cut(path, 1)
-    with pytest.raises(UserError, match="night 1.edf: cut off in the middle of data record 10 of 10"):
+    with pytest.raises(UserError, match="night 1.edf: cut off: its header promises 10 data records"):
         read_channel(path, "EEG Pz-Oz")
 
 
@@ -98,7 +98,7 @@ def test_a_difference_of_two_channels_is_told(tmp_path, name, reference):
 def test_channels_of_two_rates_have_no_difference(tmp_path):
     path = write_psg(tmp_path / "a.edf", labels=("C4",))
     edit(path, 256 + 2 * 96 + 8, "uV")
-    with pytest.raises(UserError, match="a.edf: 'C4' has 100 Hz, but 'Resp oro-nasal' 1 Hz. Pass two channels of one"):
+    with pytest.raises(UserError, match="a.edf: 'C4' has 100 Hz, but 'Resp oro-nasal' 1 Hz. Pass two of one rate"):
         read_channel(path, "C4", "Resp oro-nasal")
 
 
@@ -132,7 +132,7 @@ def test_bdf_is_read_by_the_same_rules(tmp_path):
     assert channel.fs == 128
     np.testing.assert_allclose(channel.signal, expected, rtol=1e-5, atol=1e-3)
     cut(path, 5)
-    with pytest.raises(UserError, match="a.bdf: cut off in the middle of data record 20 of 20"):
+    with pytest.raises(UserError, match="a.bdf: cut off: its header promises 20 data records"):
         read_channel(path, "C4")
     for wrong in (path.rename(tmp_path / "b.edf"), write_psg(tmp_path / "c.edf").rename(tmp_path / "c.bdf")):
         with pytest.raises(UserError, match=f"{wrong.name}: not an? .DF file"):
@@ -204,9 +204,7 @@ def write_brainvision(path, raw):
 
 
 def test_a_channel_of_an_mne_recording_that_is_no_voltage_is_refused():
-    with pytest.raises(
-        UserError, match=r"the recording: 'temp' is no voltage \(its type is misc, its unit NONE\)\. Pass"
-    ):
+    with pytest.raises(UserError, match=r"the recording: 'temp' is no voltage \(type misc, unit .*NONE.*\)\. Pass"):
         from_raw(made_raw(), "temp")
 
 
