@@ -133,7 +133,7 @@ def _check_no_gaps(header: Header) -> None:
     """Refuse an EDF+D file whose data records do not follow each other."""
     onsets_s = _record_onsets(header)
     expected_s = onsets_s[0] + np.arange(header.n_records) * header.record_s
-    gaps = np.flatnonzero(np.abs(onsets_s - expected_s) >= _ROUNDING_S)
+    gaps = np.flatnonzero(~(np.abs(onsets_s - expected_s) < _ROUNDING_S))  # also where no time is given
     if len(gaps):
         raise UserError(
             f"{header.path.name}: a gap before data record {gaps[0] + 1} of {header.n_records}. "
