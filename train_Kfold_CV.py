@@ -53,6 +53,8 @@ def main(arguments: argparse.Namespace) -> None:
         )
     teams = choose_devices(arguments.device, config["n_gpu"])
     if arguments.dry_run:
+        if ranks.rank() > 0:
+            return
         print(json.dumps(plan(config, folds[0], outlines, ", ".join(map(str, teams[0]))), indent=2))
         return
     unfinished = folds if arguments.overwrite else unfinished_folds(config, folds)

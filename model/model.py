@@ -9,7 +9,7 @@ The constructor takes `arch.args`. If it names them, it is also given
     fs              sampling rate of the recordings in Hz, `data_loader.args.fs`
     n_sleep_epochs  consecutive sleep epochs in one signal: 1, and those that `data_loader.args.context` adds around it
 
-A network may have a method `summary(signal)`, (B, 1, T) -> (B, C): the five logits, then features. The night context
+A network may have a method `summary(signal)`, (B, 1, T) -> (B, C), such as logits and features. The night context
 (`configs/night_context.json`) reads it and refuses networks without it.
 """
 

@@ -75,7 +75,8 @@ def make_night_trainer(
     """Make model of the night, optimizer, loss and windows of a fold; it selects as the network was selected."""
     seed_train_epoch(config["seed"], 0)
     network = config.init_obj("context.model", n_inputs=summaries.shape[1]).to(data.device)
-    network.standardise(summaries[data.indices(fold.train).to(data.device)])
+    if hasattr(network, "standardise"):
+        network.standardise(summaries[data.indices(fold.train).to(data.device)])
     settings = config["context"]
     return Trainer(
         network,
