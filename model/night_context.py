@@ -1,8 +1,8 @@
 """Models of a whole night. They read a summary of each sleep epoch, and of the sleep epochs around it.
 
 A class named in `__all__` can stand in the configuration's `context.model`. Its constructor is given `n_inputs`, the
-length C of a network's `summary` (see `model.model`). It maps windows of consecutive sleep epochs to their logits. If it
-has a method `standardise`, that is given the summaries of the training set, (n, C), before training.
+length C of a network's `summary` (see `model.model`). It maps windows of consecutive sleep epochs to their logits. A
+method `standardise`, if it has one, is given the summaries of the training set, (n, C), before training.
 """
 
 import torch

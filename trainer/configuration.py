@@ -100,8 +100,8 @@ def metric_problem(metric: Metric) -> str:
         return str(error)
     if not np.isclose(value, shuffled, rtol=1e-9, atol=1e-12):
         return (
-            f"Metric {getattr(metric, '__name__', metric)} depends on the order of the sleep epochs ({value:g}, shuffled {shuffled:g}), "
-            "which a metric must not."
+            f"Metric {getattr(metric, '__name__', metric)} depends on the order of the sleep epochs "
+            f"({value:g}, shuffled {shuffled:g}), which a metric must not."
         )
     return ""
 
