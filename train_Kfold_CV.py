@@ -60,8 +60,8 @@ def main(arguments: argparse.Namespace) -> None:
     unfinished = folds if arguments.overwrite else unfinished_folds(config, folds)
     teams = divide(teams, arguments.jobs, len(unfinished))
     trains_here = len(teams) == 1 and len(teams[0]) == 1
-    device, neighbours = teams[0][0] if trains_here else CPU, tuple(config["data_loader.args.context"])
     if unfinished:  # damaged signals are refused before any folder is made
+        device, neighbours = teams[0][0] if trains_here else CPU, tuple(config["data_loader.args.context"])
         resident = config["data_loader.args.resident"] if trains_here else False
         data = SleepEpochs(outlines, device, neighbours, resident)
     if ranks.rank() == 0:

@@ -58,7 +58,7 @@ def train_side_by_side(
     list of int
         Folds that failed, ascending. One that fails does not stop the others.
     """
-    waiting, running, failed, stopping = iter(folds), set[subprocess.Popen[str]](), list[int](), threading.Event()
+    waiting, running, trained, stopping = iter(folds), set[subprocess.Popen[str]](), set[int](), threading.Event()
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, n_cores() // len(teams)))}
 
     def train(team: Team) -> None:
@@ -77,8 +77,8 @@ def train_side_by_side(
                     with suppress(OSError):  # nobody reads it any more: the folds are trained all the same
                         sys.stderr.write(f"[fold {fold}] {line}")
             running.discard(process)
-            if process.returncode != 0:
-                failed.append(fold)
+            if process.returncode == 0:
+                trained.add(fold)
             if process.returncode < 0:
                 LOG.error("[fold %d] Ended by %s.", fold, signal.Signals(-process.returncode).name)
             if stopping.is_set():
@@ -97,7 +97,7 @@ def train_side_by_side(
         for thread in threads:
             thread.join()
         raise
-    return sorted(failed)
+    return sorted(set(folds) - trained)
 
 
 def train_by_ranks(script: Path, arguments: Sequence[str], n_ranks: int) -> None:
