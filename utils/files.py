@@ -89,12 +89,18 @@ def _alone(temporary: Path) -> Iterator[None]:
         try:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever held it before may have moved it into place.
-            if temporary.exists() and os.path.samestat(os.fstat(file), temporary.stat()):
+            if _is_at(temporary, file):  # whoever held it before may have moved it into place
                 yield
                 return
         finally:
             os.close(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -49,6 +49,9 @@ def together() -> Iterator[None]:
     if not are_started():
         yield
         return
+    # Loaded before there is a group: its functions would hold the group as a default, and at exit abort the process.
+    import torch.distributed.nn
+
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     if rank() > 0:
         LOG.disabled = True
