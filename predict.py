@@ -31,6 +31,7 @@ from scoring.night import (
     with_remarks,
     write_night,
 )
+from utils.cores import share_cores
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.heap import keep_freed_memory
@@ -54,6 +55,7 @@ class Request:
 def main() -> int:
     """Score all recordings, or export the network; return the exit code."""
     arguments = parse_arguments()
+    share_cores()
     from scoring.networks import load_networks  # imports torch, which --help does without
 
     keep_freed_memory()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.arguments import positive
+from utils.cores import share_cores
 from utils.errors import UserError
 from utils.logs import print_any_name
 from utils.stopping import Stopped, stoppable
@@ -34,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     from trainer.fold import folds_of, plan, unfinished_folds
     from trainer.side_by_side import train_elsewhere
     from utils import ranks
-    from utils.device import CPU, choose_devices, divide
+    from utils.device import CPU, choose_devices, divide, make_current
     from utils.logs import LOG, SUMMARY, log_to_console
 
     # The experiment
@@ -60,6 +61,8 @@ def main(arguments: argparse.Namespace) -> None:
     unfinished = folds if arguments.overwrite else unfinished_folds(config, folds)
     teams = divide(teams, arguments.jobs, len(unfinished))
     trains_here = len(teams) == 1 and len(teams[0]) == 1
+    if trains_here:
+        make_current(teams[0][0])
     if unfinished:  # damaged signals are refused before any folder is made
         device, neighbours = teams[0][0] if trains_here else CPU, tuple(config["data_loader.args.context"])
         resident = config["data_loader.args.resident"] if trains_here else False
@@ -138,8 +141,6 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
     # Network, loss and optimizer
     seed_train_epoch(config["seed"], 0)
     network = config.init_obj("arch", fs=fs, n_sleep_epochs=config.n_sleep_epochs).to(data.device)
-    if config["trainer.compile"]:
-        network.compile()
     criterion = config.init_obj("loss", class_counts=data.class_counts(counted(fold))).to(data.device)
     optimizer = config.init_obj("optimizer", params=network.parameters())
     lr_scheduler = config.init_obj("lr_scheduler", optimizer=optimizer)
@@ -154,7 +155,9 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
         train_batches=train_batches,
         evaluation_batches=evaluation_batches,
         evaluated_set="valid" if fold.valid else "test",
-        bf16=config["trainer.precision"] == "bf16",
+        precision=config["trainer.precision"],
+        cuda_graph=config["trainer.cuda_graph"],
+        compiled=config["trainer.compile"],
         directory=directory,
         epochs=config["trainer.epochs"],
         save_period=config["trainer.save_period"],
@@ -227,14 +230,16 @@ def _device(text: str) -> str:
 def run() -> int:
     """Run the command line and return its exit code."""
     arguments = parse_arguments()
+    share_cores()
     print_any_name()
     try:
         with stoppable():
             from utils import ranks
+            from utils.device import device_errors
             from utils.heap import keep_freed_memory
 
             keep_freed_memory()
-            with ranks.together():
+            with ranks.together(), device_errors():
                 main(arguments)
     except (UserError, OSError) as error:
         print(error, file=sys.stderr)

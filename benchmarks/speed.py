@@ -58,14 +58,12 @@ def training(folder: Path, rounds: int) -> dict[str, Row]:
             workers = {}
             for task in ("train", "evaluate"):
                 workers["textbook", task] = [stack.enter_context(worker(task, folder, "textbook"))]
-                workers["ours", task] = [stack.enter_context(worker(task, folder, "ours", precision))]
-                workers["side by side", task] = [
-                    stack.enter_context(worker(task, folder, "ours", precision, threads=1)) for _ in range(2)
-                ]
+                ours = partial(worker, task, folder, "ours", precision, shares_cores=True)
+                workers["ours", task] = [stack.enter_context(ours())]
+                workers["side by side", task] = [stack.enter_context(ours(threads=1)) for _ in range(2)]
             seconds = compare({key: partial(seconds_of, *processes) for key, processes in workers.items()}, rounds)
         for name, task in (("train_step", "train"), ("eval", "evaluate")):
-            ours, theirs = (1000 * seconds[who, task] / N_BATCHES for who in ("ours", "textbook"))
-            rows[f"{name}_{precision}"] = row(ours, theirs, "ms")
+            rows[f"{name}_{precision}"] = row(_ms(seconds["ours", task]), _ms(seconds["textbook", task]), "ms")
         speed = {}  # sleep epochs trained on per second, evaluation included
         for who in ("textbook", "ours", "side by side"):
             n_sleep_epochs = N_BATCHES * BATCH_SIZE * len(workers[who, "train"])
@@ -74,6 +72,30 @@ def training(folder: Path, rounds: int) -> dict[str, Row]:
         rows[f"all_folds_{precision}"] = row(best, speed["textbook"], "sleep epochs/s", higher_is_better=True)
         rows[f"all_folds_{precision}"]["side_by_side"] = speed["side by side"] / speed["ours"]
     return rows
+
+
+def beside_other_work(folder: Path, rounds: int) -> Row:
+    """Time a training step while another program keeps a core busy, with and without what the scripts set for that."""
+    with ExitStack() as stack:
+        ours, unset = (
+            stack.enter_context(worker("train", folder, "ours", shares_cores=is_set)) for is_set in (True, False)
+        )
+        textbook = stack.enter_context(worker("train", folder, "textbook"))
+        quiet = compare({"ours": partial(seconds_of, ours)}, rounds)
+        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            workers = {"ours": ours, "unset": unset, "textbook": textbook}
+            seconds = compare({name: partial(seconds_of, process) for name, process in workers.items()}, rounds)
+        finally:
+            busy.kill()
+            busy.wait()
+    others = {"times_quiet": seconds["ours"] / quiet["ours"], "unset": _ms(seconds["unset"])}
+    return row(_ms(seconds["ours"]), _ms(seconds["textbook"]), "ms") | others
+
+
+def _ms(seconds: float) -> float:
+    """Turn the seconds of a task into ms of a batch."""
+    return 1000 * seconds / N_BATCHES
 
 
 def loading(folder: Path, rounds: int) -> dict[str, float]:
@@ -109,14 +131,14 @@ def start_up(folder: Path, rounds: int) -> dict[str, float]:
     return {"help": max(helps.values()), **compare({"first_step": lambda: first_step(folder).seconds}, rounds)}
 
 
-def write_nights(folder: Path, n_nights: int) -> Path:
-    """Write prepared nights of noise, 1,000 sleep epochs each."""
+def write_nights(folder: Path, n_nights: int, n_sleep_epochs: int = N_SLEEP_EPOCHS) -> Path:
+    """Write prepared nights of noise."""
     folder.mkdir(exist_ok=True)
     random = np.random.default_rng(0)
-    position = np.arange(N_SLEEP_EPOCHS, dtype=np.int32)
+    position = np.arange(n_sleep_epochs, dtype=np.int32)
     for night in range(n_nights):
-        signal = random.standard_normal((N_SLEEP_EPOCHS, 3000), np.float32) * 20
-        stages = random.integers(0, 5, N_SLEEP_EPOCHS, np.int32)
+        signal = random.standard_normal((n_sleep_epochs, 3000), np.float32) * 20
+        stages = random.integers(0, 5, n_sleep_epochs, np.int32)
         write_recording(folder / f"night{night:03d}.npz", Recording(signal, stages, 100.0, "EEG", position))
     return folder
 
@@ -149,6 +171,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         nights = {n: write_nights(Path(temporary) / f"{n} nights", n) for n in {20, 40, n_many}}
         rows = training(nights[20], rounds)
+        rows["train_step_busy"] = beside_other_work(nights[20], rounds)
         for n in sorted({40, n_many}):
             loaded = loading(nights[n], rounds)
             rows[f"load_{n}"] = row(loaded.pop("ours"), loaded.pop("textbook"), "s") | loaded

@@ -183,9 +183,10 @@ def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def train_pass(model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader, weights: Tensor) -> None:
-    """Train for one training epoch, with loss and accuracy after each batch."""
+    """Train for one training epoch on the device of `weights`, with loss and accuracy after each batch."""
     model.train()
     for x, y in batches:
+        x, y = x.to(weights.device), y.to(weights.device)
         optimizer.zero_grad()
         logits = model(x)
         loss = F.cross_entropy(logits, y, weights)
@@ -212,7 +213,7 @@ def accuracy(y: Tensor, logits: Tensor) -> float:
     """Compute the share of sleep epochs that are right."""
     from sklearn.metrics import accuracy_score  # loads long, for which the tests of the network do not wait
 
-    return accuracy_score(y, logits.argmax(dim=1))
+    return accuracy_score(y.cpu(), logits.argmax(dim=1).cpu())
 
 
 def prepare_night(psg: Path, hypnogram: Path, npz: Path) -> None:

@@ -9,6 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from utils.cores import share_cores
+
 ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE = 128
 N_BATCHES = 4
@@ -25,7 +27,7 @@ class Timed(NamedTuple):
     peak_bytes: int
 
 
-def worker(task: str, *arguments: object, threads: int = 2) -> ProcessPoolExecutor:
+def worker(task: str, *arguments: object, threads: int = 2, shares_cores: bool = False) -> ProcessPoolExecutor:
     """Make a process in which `run` runs one task.
 
     Parameters
@@ -36,12 +38,17 @@ def worker(task: str, *arguments: object, threads: int = 2) -> ProcessPoolExecut
         Of that function.
     threads : int
         Of torch.
+    shares_cores : bool
+        Whether its threads wait as those of the scripts do, see `utils.cores`.
     """
-    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_set_up, initargs=(task, arguments, threads))
+    settings = (task, arguments, threads, shares_cores)
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=_set_up, initargs=settings)
 
 
-def _set_up(task: str, arguments: Sequence[object], threads: int) -> None:
+def _set_up(task: str, arguments: Sequence[object], threads: int, shares_cores: bool) -> None:
     """Make the task of this process."""
+    if shares_cores:
+        share_cores()
     import torch  # a process that only compares does not load it
 
     from benchmarks import tasks

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data_loader.signals import open_signals, reader_ahead
 from utils import ranks
+from utils.device import alone_on
 from utils.errors import UserError
 from utils.recording import Outline, read_outline
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
@@ -133,7 +134,8 @@ class SleepEpochs:
             ]
         )
         self._n_samples = outlines[0].n_samples
-        self._resident = self._all_on_device() if self._is_resident(resident) else None
+        with alone_on(device):
+            self._resident = self._all_on_device() if self._is_resident(resident) else None
         self.index_device = device if self._resident else torch.device("cpu")
         self._is_pinned = device.type == "cuda"  # copies to other devices wait, so that no freed memory is read
         self._read_ahead = [reader_ahead(signal) for signal in self._signals]
@@ -191,7 +193,7 @@ class SleepEpochs:
                 f"data_loader.args.resident is true, but the signals take {n_bytes / 1e9:.1f} GB and {self.device} has "
                 f"{room / 1e9:.1f} GB. Pass --set data_loader.args.resident=null."
             )
-        return resident if resident is not None else self.device.type == "cuda" and n_bytes < _FREE_SHARE * room
+        return resident if resident is not None else self.device.type != "cpu" and n_bytes < _FREE_SHARE * room
 
     def _all_on_device(self) -> tuple[Tensor, Tensor, Tensor]:
         """Copy signal (n, n_samples), stages (n,) and neighbours to the device, a recording at a time."""
@@ -234,7 +236,7 @@ def class_counts(outlines: Sequence[Outline]) -> list[int]:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the free memory of a GPU, or all memory of this machine, in bytes."""
+    """Return the free memory of a CUDA GPU, or all memory of this machine, which mps shares, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

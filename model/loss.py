@@ -1,7 +1,8 @@
 """Losses. A class named in `__all__`, or one of torch.nn such as CrossEntropyLoss, can stand in the configuration.
 
 A loss is a torch module that takes logits (B, 5) and stages (B,) and returns a scalar. If its constructor has a
-parameter `class_counts`, it is given the number of sleep epochs of each stage.
+parameter `class_counts`, it is given the number of sleep epochs of each stage. `recordable` is explained in
+`model.model`.
 """
 
 import math
@@ -62,6 +63,8 @@ class ClassAwareLoss(nn.CrossEntropyLoss):
         Constants, see `class_aware_weights`.
     """
 
+    recordable = True
+
     def __init__(self, class_counts: Sequence[int], a: float = 1.0, b: float = 1.5, c: float = 2.0) -> None:
         super().__init__(weight=torch.tensor(class_aware_weights(class_counts, a, b, c)))
 
@@ -79,6 +82,8 @@ class FocalLoss(nn.Module):
     ValueError
         `gamma` is below 0.
     """
+
+    recordable = True
 
     def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()

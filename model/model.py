@@ -11,6 +11,10 @@ The constructor takes `arch.args`. If it names them, it is also given
 
 A network may have a method `summary(signal)`, (B, 1, T) -> (B, C), such as logits and features. The night context
 (`configs/night_context.json`) reads it and refuses networks without it.
+
+A class that says `recordable = True` trains faster on a GPU, which then repeats the training step without Python (see
+`trainer.recorded_step`). Its forward must do the same each time: no random numbers but torch's, no counters, no choice
+by a value that a tensor holds. The class of the loss must be one of torch or say so as well.
 """
 
 import math
@@ -69,6 +73,8 @@ class AttnSleep(nn.Module):
     UserError
         An argument has a value that the network cannot take; says which would do.
     """
+
+    recordable = True
 
     def __init__(
         self,

@@ -5,6 +5,8 @@ length C of a network's `summary` (see `model.model`). It maps windows of consec
 method `standardise`, if it has one, is given the summaries of the training set, (n, C), before training.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -56,7 +58,9 @@ class NightGRU(nn.Module):
     def forward(self, windows: PackedSequence) -> Tensor:
         """Map the inputs of windows, (n, C) in packed order, to logits, (n, 5) in the same order."""
         scaled = (windows.data - self.mean) / self.std
-        states, _ = self.gru(_with_data(windows, self.dropout(scaled)))  # (n, C) -> (n, 2 width)
+        # Between layers cuDNN drops by random numbers of its own, which the seed of a training epoch does not reach.
+        with torch.backends.cudnn.flags(enabled=False, allow_tf32=False) if self.gru.dropout else nullcontext():
+            states, _ = self.gru(_with_data(windows, self.dropout(scaled)))  # (n, C) -> (n, 2 width)
         return self.head(self.dropout(states.data))
 
 

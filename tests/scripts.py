@@ -108,16 +108,17 @@ def call(main, arguments, cwd):
 
 
 def train(*arguments, cwd):
-    """Call train_Kfold_CV.py in this process."""
-    return call(train_Kfold_CV.run, arguments, cwd)
+    """Call train_Kfold_CV.py in this process, on the CPU unless the arguments name a device."""
+    device = [] if {"--device", "-d"} & set(arguments) else ["--device", "cpu"]
+    return call(train_Kfold_CV.run, [*arguments, *device], cwd)
 
 
 def start(command, cwd, **environment):
-    """Start a script; what it says is collected."""
+    """Start a script, which sees no GPU; what it says is collected."""
     return subprocess.Popen(
         [str(word) for word in command],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

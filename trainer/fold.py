@@ -12,6 +12,7 @@ from data_loader.folds import Fold, make_folds, set_aside
 from parse_config import ConfigParser
 from trainer.trainer import Trainer
 from utils import ranks
+from utils.device import device_errors
 from utils.errors import UserError
 from utils.experiment import LOG_FILE, Predictions, fold_directory, is_finished
 from utils.lock import held
@@ -58,7 +59,8 @@ def logged(fold: Fold, directory: Path) -> Iterator[None]:
         return
     with held(directory / LOG_FILE), log_to_file(directory / LOG_FILE):
         try:
-            yield
+            with device_errors():
+                yield
         except (UserError, OSError) as error:
             LOG.error(f"Fold {fold.number} failed. {error}")
             raise SystemExit(1) from error

@@ -15,7 +15,9 @@ from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
 from data_loader.windows import Windows
 from model.metric import Metric, confusion_matrix, number
+from trainer.recorded_step import CudaGraph, RecordedStep, Step, is_recordable
 from utils import ranks
+from utils.device import allow_tf32
 from utils.errors import UserError
 from utils.logs import LOG
 from utils.rows import Rows
@@ -37,9 +39,13 @@ class Trainer(BaseTrainer):
         Computed on all predictions of a pass pooled, see `model.metric`.
     train_batches, evaluation_batches : Batches or Windows
         The latter for a network that maps windows of sleep epochs to the logits of each of them.
-    bf16 : bool
-        Compute convolutions and matrix products in bfloat16; weights, batch norm's statistics, layer norms and the
-        loss stay in float32.
+    precision : {"fp32", "tf32", "bf16"}
+        Of convolutions and matrix products in training; weights, batch norm's statistics, layer norms and the loss stay
+        in float32, and so does everything in evaluation. tf32 is fp32 on a CPU.
+    cuda_graph : bool
+        Record the training step on a GPU and replay it, if that gives the same, see `trainer.recorded_step`.
+    compiled : bool
+        Compile the network for training on one device, but for the last batch of a pass, which is smaller.
     *args, **kwargs
         Of `BaseTrainer`.
     """
@@ -51,32 +57,64 @@ class Trainer(BaseTrainer):
         metrics: Mapping[str, Metric],
         train_batches: Batches | Windows,
         evaluation_batches: Batches | Windows,
-        bf16: bool,
+        precision: str,
+        cuda_graph: bool,
+        compiled: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.criterion, self.metrics, self.bf16 = criterion, metrics, bf16
+        self.criterion, self.metrics, self.precision = criterion, metrics, precision
         self.train_batches, self.evaluation_batches = train_batches, evaluation_batches
         self.device = train_batches.data.device
         self.network = ranks.parallel(self.model)
+        self.of_full_batches = torch.compile(self.network, dynamic=False) if compiled else self.network
+        self.step: Step = self.train_step
+        if (
+            cuda_graph
+            and self.device.type == "cuda"
+            and ranks.world_size() == 1
+            and isinstance(train_batches, Batches)
+            and is_recordable(self.model, criterion, self.optimizer)
+        ):
+            self.step = RecordedStep(self.train_step, self.optimizer, CudaGraph())
 
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
         self.model.train()
+        allow_tf32(self.precision == "tf32")
         begin = time.perf_counter()
         losses, y_true, y_pred = Rows(), Rows(), Rows()  # on the device: a GPU never waits for a value
         for signal, stages in self._with_progress(self.train_batches, train_epoch):
-            logits = self._forward(self.network, signal)  # (B, 5)
-            loss = self.criterion(logits, stages)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            losses.add(loss.detach().reshape(1))
+            loss, predicted = self.step(signal, stages)
+            losses.add(loss)
             y_true.add(stages)
-            y_pred.add(logits.detach().argmax(dim=1))
+            y_pred.add(predicted)
         row = self._figures("train", *self._finite(train_epoch, losses, y_true, y_pred))
         row["sleep_epochs_per_s"] = len(self.train_batches.indices) / (time.perf_counter() - begin)
         return row
+
+    def train_step(self, signal: Tensor | PackedSequence, stages: Tensor) -> tuple[Tensor, Tensor]:
+        """Update the weights once.
+
+        Parameters
+        ----------
+        signal : Tensor of shape (B, 1, T)
+            EEG in microvolts; or windows, packed.
+        stages : Tensor of shape (B,)
+
+        Returns
+        -------
+        loss : Tensor of shape (1,)
+        y_pred : Tensor of shape (B,)
+        """
+        network = self.of_full_batches if len(stages) == self.train_batches.batch_size else self.network
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = network(signal).float()  # (B, 5)
+        loss = self.criterion(logits, stages)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach().reshape(1), logits.detach().argmax(dim=1)
 
     def evaluation_pass(self) -> Row:
         """Evaluate the monitored set."""
@@ -107,11 +145,12 @@ class Trainer(BaseTrainer):
             On the device.
         """
         self.model.eval()
+        allow_tf32(False)
         ranks.share_buffers(self.model)
         outputs = Rows()
         with torch.inference_mode():
             for signal, _ in batches:
-                outputs.add(self._forward(function or self.model, signal))
+                outputs.add((function or self.model)(signal).float())
         return ranks.gather(outputs.all()) if isinstance(batches, Batches) else outputs.all()
 
     def show(self, board: "SummaryWriter", row: Row) -> None:
@@ -122,11 +161,6 @@ class Trainer(BaseTrainer):
         with drawing.styled():
             figure = drawing.confusion_matrix(self.confusion_matrix.tolist())
             board.add_figure(f"{self.evaluated_set}_confusion_matrix", figure, len(self.history))
-
-    def _forward(self, network: Callable[..., Tensor], signal: Tensor | PackedSequence) -> Tensor:
-        """Map EEG (B, 1, T) to logits (B, 5), float32, in the precision of the configuration."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return network(signal).float()
 
     def _figures(self, name: str, losses: Tensor, y_true: Tensor, y_pred: Tensor) -> Row:
         """Mean loss and metrics of one pass, the columns prefixed with the set's name."""
@@ -158,8 +192,9 @@ class Trainer(BaseTrainer):
 
     def _with_progress(self, batches: Iterable[_Batch], train_epoch: int) -> Iterator[_Batch]:
         """Show a progress bar on a terminal, unless the log is at its tersest."""
+        begin = time.perf_counter()
         title, is_shown = f"train epoch {train_epoch}/{self.epochs}", sys.stderr.isatty() and LOG.isEnabledFor(20)
         for step, batch in enumerate(tqdm(batches, title, unit="batch", leave=False, disable=not is_shown)):
             yield batch
             if (train_epoch, step) == (1, 0):
-                LOG.debug("First training step done.")
+                LOG.debug("First training step done, after %.1f s.", time.perf_counter() - begin)

@@ -1,11 +1,18 @@
-"""The devices that folds are trained on."""
+"""The devices that folds are trained on, and what goes wrong with them."""
 
 import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from utils import ranks
 from utils.errors import UserError
+from utils.lock import locked
 from utils.logs import LOG
 
 CPU = torch.device("cpu")
@@ -44,7 +51,7 @@ def _teams(wanted: str, n_gpu: int) -> list[Team]:
             return [[torch.device("mps")]]
         LOG.warning("mps is not available here: using the CPU.")
         return [[CPU]]
-    available = torch.cuda.device_count()
+    available = _n_gpus()
     listed = list(dict.fromkeys(int(number) for number in wanted.split(",")))
     present = [number for number in listed if number < available]
     if len(present) == len(listed) == 1:
@@ -57,6 +64,21 @@ def _teams(wanted: str, n_gpu: int) -> list[Team]:
         LOG.warning(f"n_gpu is {n_gpu}, but only {used} can be used.")
     gpus = [torch.device("cuda", number) for number in present]
     return [gpus[begin : begin + n_gpu] for begin in range(0, len(gpus), n_gpu)] or [[CPU]]
+
+
+def _n_gpus() -> int:
+    """Count the GPUs that torch can use; refuse if there are some that it cannot."""
+    with warnings.catch_warnings(record=True) as reasons:
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return torch.cuda.device_count()
+    if torch.cuda.device_count() > 0:
+        reason = " ".join(str(reasons[0].message).split()) if reasons else "it does not say why."
+        raise UserError(
+            f"There is a GPU, but torch {torch.__version__} cannot use it: {reason} Install the driver or the torch "
+            "that fits, or pass --device cpu."
+        )
+    return 0
 
 
 def device_of_rank(wanted: str, n_gpu: int) -> torch.device:
@@ -76,8 +98,6 @@ def device_of_rank(wanted: str, n_gpu: int) -> torch.device:
             f"torchrun started {n_ranks} processes here, but there are {len(team)} devices for them. "
             f"Pass --nproc_per_node {len(team)} to torchrun, or --device cpu."
         )
-    if team[number].type == "cuda":
-        torch.cuda.set_device(team[number])
     return team[number]
 
 
@@ -93,3 +113,52 @@ def divide(teams: list[Team], jobs: int, n_folds: int) -> list[Team]:
         Folds to train.
     """
     return [teams[k % len(teams)] for k in range(min(max(jobs, len(teams)), n_folds))]
+
+
+def make_current(device: torch.device) -> None:
+    """Make a GPU the current one of this process. cuDNN takes only algorithms that give the same bits each time."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.deterministic = True
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let a GPU round what convolutions and matrix products multiply to TF32, 10 bits of fraction, or not."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextmanager
+def alone_on(device: torch.device) -> Iterator[None]:
+    """Let one process of this user at a time look for free memory on a GPU and take it."""
+    if device.type != "cuda":
+        yield
+        return
+    name = f"attnsleep-{os.getuid()}-{torch.cuda.get_device_properties(device).uuid}.lock"
+    with locked(Path(tempfile.gettempdir()) / name):
+        yield
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Turn what torch says of a device in the block into a message with what to do.
+
+    Raises
+    ------
+    UserError
+        Memory is short, or the GPU failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).strip().partition("\n")[0].rstrip(".")
+        if isinstance(error, torch.OutOfMemoryError) or re.search("out of memory|can't allocate|ALLOC_FAILED", text):
+            raise UserError(
+                f"Memory is short: {text}. Lower data_loader.args.batch_size, set data_loader.args.resident to false, "
+                "train fewer folds at once, or pass --device cpu."
+            ) from error
+        if isinstance(error, torch.AcceleratorError) or re.search("CUDA error|CUDNN_|CUBLAS_|NVIDIA driver", text):
+            raise UserError(
+                f"The GPU failed: {text}. The same command goes on after the last finished training epoch, "
+                "--device cpu without the GPU."
+            ) from error
+        raise

@@ -2,6 +2,7 @@
 
 import math
 import struct
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -159,14 +160,14 @@ def open_signal(outline: Outline) -> np.ndarray:
         The file cannot be read.
     """
     shape = (len(outline.stages), outline.n_samples)
-    with _npz(outline.path) as (npz, archive):
+    with _npz(outline.path) as (_, archive):
         info = archive.getinfo("x.npy")
-        with archive.open(info) as member:
-            _, fortran, dtype = _array_header(member)
+        with archive.open(info) as member, np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            stored, fortran, dtype = _array_header(member)
             header_bytes = member.tell()
-        if info.compress_type != zipfile.ZIP_STORED or dtype != np.dtype("<f4") or fortran:
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-                return npz["x"].reshape(shape).astype(np.float32)
+            if info.compress_type != zipfile.ZIP_STORED or dtype != np.dtype("<f4") or fortran:
+                values = np.frombuffer(member.read(), dtype).reshape(stored, order="F" if fortran else "C")
+                return values.reshape(shape).astype(np.float32)
         mapped = np.memmap(outline.path, np.uint8, "r", _member_begin(outline.path, info), (info.file_size,))
         if zlib.crc32(mapped.data) != info.CRC:
             raise ValueError("its signal has another checksum than it says")
@@ -242,7 +243,12 @@ def _array_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read shape, Fortran order and type of the array in an npy file, up to where its values begin."""
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(member)
+    with _PARSING:
+        return read(member)
+
+
+_PARSING = threading.Lock()
+"""numpy reads a header by Python's parser of literals, which may fail in several threads at once (CPython 106905)."""
 
 
 def _member_begin(path: Path, info: zipfile.ZipInfo) -> int:

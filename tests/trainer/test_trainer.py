@@ -33,7 +33,7 @@ def make(prepared, tmp_path):
     """Make a trainer: ten sleep epochs to train on, two nights of ten to test on, batches of four."""
     data = SleepEpochs(find_recordings(prepared("a", "b", "c")), torch.device("cpu"))
 
-    def make(lr=0.01, bf16=False, criterion=None, network=Network, metrics=METRICS, evaluated_set="test"):
+    def make(lr=0.01, precision="fp32", criterion=None, network=Network, metrics=METRICS, evaluated_set="test"):
         torch.manual_seed(0)
         model = network()
         return Trainer(
@@ -44,7 +44,8 @@ def make(prepared, tmp_path):
             metrics=metrics,
             train_batches=Batches(data, data.indices(["a"]), 4, shuffle=True),
             evaluation_batches=Batches(data, data.indices(["b", "c"]), 4, shuffle=False),
-            bf16=bf16,
+            precision=precision,
+            cuda_graph=True,
             evaluated_set=evaluated_set,
             directory=tmp_path / "fold_0",
             epochs=2,
@@ -188,15 +189,33 @@ def test_a_run_writes_plain_values_that_can_be_read_again(make, tmp_path):
     ]
 
 
-def test_bfloat16_gives_float32_logits_that_are_a_little_coarser(make):
-    fine, coarse = make(), make(bf16=True)
+def test_bfloat16_is_for_training_alone(make):
+    fine, coarse = make(), make(precision="bf16")
     logits = [trainer.outputs(trainer.evaluation_batches) for trainer in (fine, coarse)]
-    assert logits[1].dtype == torch.float32
-    assert not torch.equal(*logits)
-    torch.testing.assert_close(*logits, rtol=0.1, atol=0.05)
+    assert torch.equal(*logits)
+    losses = []
+    for trainer in (fine, coarse):
+        seed_train_epoch(1, 1)
+        losses.append(trainer.train_pass(1)["train_loss"])
+    assert losses[0] != losses[1] == pytest.approx(losses[0], abs=0.05)
     assert {parameter.dtype for parameter in coarse.model.parameters()} == {torch.float32}
-    seed_train_epoch(1, 1)
-    assert math.isfinite(coarse.train_pass(1)["train_loss"])
+
+
+def test_a_gpu_rounds_to_tf32_in_training_if_the_precision_is_tf32_and_never_in_evaluation(make):
+    flags = []
+
+    class Watched(Network):
+        def forward(self, signal):
+            flags.append((self.training, torch.backends.cudnn.allow_tf32))
+            assert torch.backends.cuda.matmul.allow_tf32 == flags[-1][1]
+            return super().forward(signal)
+
+    for precision in ("fp32", "tf32"):
+        trainer = make(network=Watched, precision=precision)
+        trainer.train_pass(1)
+        trainer.evaluation_pass()
+        assert set(flags) == {(True, precision == "tf32"), (False, False)}
+        flags.clear()
 
 
 def fails(y_true, y_pred):

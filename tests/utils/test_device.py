@@ -1,14 +1,26 @@
+import itertools
+import os
+import subprocess
+import sys
+import warnings
+
 import pytest
 import torch
+from scripts import ROOT
 
-from utils.device import choose_devices, device_of_rank, divide
+from utils.device import CPU, alone_on, choose_devices, device_errors, device_of_rank, divide, make_current
 from utils.errors import UserError
 
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Pretend that there are so many GPUs."""
-    return lambda n: monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    """Pretend that there are so many GPUs, and that torch can use them."""
+
+    def pretend(n, usable=True):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: n > 0 and usable)
+
+    return pretend
 
 
 @pytest.fixture
@@ -106,15 +118,12 @@ def test_mps_is_used_where_it_is_available(gpus, monkeypatch, log, there, device
         (4, "cpu", 2, ["cpu", "cpu"]),
     ],
 )
-def test_each_rank_has_its_own_gpu_or_all_the_cpu(gpus, rank, monkeypatch, available, wanted, n_gpu, devices):
+def test_each_rank_has_its_own_gpu_or_all_the_cpu(gpus, rank, available, wanted, n_gpu, devices):
     gpus(available)
-    current = []
-    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     for number in (0, 1):
         rank(number, 2)
         device = device_of_rank(wanted, n_gpu)
         assert names([[device]]) == [devices[number]]
-        assert device.type == "cpu" or current[-1] == device
 
 
 def test_ranks_without_any_gpu_use_the_cpu(gpus, rank):
@@ -143,3 +152,95 @@ def test_more_ranks_than_gpus_are_refused(gpus, rank):
 )
 def test_every_team_trains_a_fold_and_more_jobs_share_them(teams, jobs, n_folds, workers):
     assert divide(teams, jobs, n_folds) == workers
+
+
+def test_a_gpu_whose_driver_is_too_old_for_torch_is_refused(gpus, monkeypatch):
+    def is_available():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old (found 12010).", stacklevel=1)
+        return False
+
+    gpus(1)
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    with pytest.raises(UserError, match=r"There is a GPU, but torch .* driver .* too old .* or pass --device cpu\.$"):
+        choose_devices("0", 1)
+    assert choose_devices("cpu", 1) == [[CPU]]
+
+
+def test_every_process_makes_its_gpu_the_current_one_and_asks_for_algorithms_that_repeat(monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    make_current(CPU)
+    assert (current, torch.backends.cudnn.deterministic) == ([], False)
+    make_current(torch.device("cuda", 3))
+    assert (current, torch.backends.cudnn.deterministic) == ([torch.device("cuda", 3)], True)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 8 GiB"
+            ),
+            "^Memory is short: CUDA out of memory.* Lower data_loader.args.batch_size, set data_loader.args.res",
+        ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "^Memory is short: MPS backend"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), "^Memory is "),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "^Memory is short",
+        ),
+        (
+            torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be"),
+            "^The GPU failed: CUDA error: unspecified launch failure. The same command goes on after .* --device cpu",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "^The GPU failed: cuDNN error"),
+    ],
+)
+def test_what_torch_says_of_a_device_becomes_one_line_with_what_to_do(error, message):
+    with pytest.raises(UserError, match=message) as caught, device_errors():
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_in_the_code_of_a_network_stay_as_they_are():
+    error = RuntimeError("Expected all tensors to be on the same device, but found at least two, cuda:0 and cpu!")
+    with pytest.raises(RuntimeError, match="Expected all tensors") as caught, device_errors():
+        raise error
+    assert caught.value is error
+
+
+def test_a_device_whose_memory_is_short_says_so_really():
+    with pytest.raises(UserError, match=r"^Memory is short: .*allocate memory"), device_errors():
+        torch.empty(2**50)
+
+
+LOOK = """
+import sys, time, torch, types
+from utils.device import alone_on
+torch.cuda.get_device_properties = lambda device: types.SimpleNamespace(uuid="of-a-test")
+print("ready", flush=True)
+sys.stdin.readline()
+with alone_on(torch.device("cuda", 0)):
+    begin = time.monotonic()
+    time.sleep(0.2)
+    print(begin, time.monotonic())
+"""
+
+
+def test_processes_that_start_at_once_look_for_memory_on_a_gpu_one_after_the_other(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    processes = [subprocess.Popen([sys.executable, "-c", LOOK], cwd=ROOT, env=environment, **pipes) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    times = sorted(tuple(map(float, process.communicate("\n")[0].split())) for process in processes)
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
+    assert len(times) == 3
+
+
+def test_a_cpu_is_shared_without_a_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with alone_on(CPU):
+        assert list(tmp_path.iterdir()) == []

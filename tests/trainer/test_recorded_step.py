@@ -1,0 +1,202 @@
+"""The recorded training step, with a stub in place of the GPU's graph: it runs the step into the same tensors again."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from data_loader.data_loaders import Batches, SleepEpochs, find_recordings
+from model import metric
+from model.loss import ClassAwareLoss, FocalLoss
+from model.model import AttnSleep
+from trainer.recorded_step import WARM_UP, RecordedStep, is_recordable
+from trainer.trainer import Trainer
+from utils.checkpoint import load_checkpoint
+from utils.device import CPU
+
+
+class StubGraph:
+    """As a graph: recording runs nothing, and a replay reads the inputs and overwrites the outputs."""
+
+    def __init__(self):
+        self.calls = []
+
+    def warm_up(self, step, batch):
+        self.calls.append("warm up")
+        return step(*batch)
+
+    def record(self, step, inputs, optimizer):
+        self.calls.append("record")
+        self.step, self.inputs = step, inputs
+        self.outputs = (torch.zeros(1), torch.zeros(len(inputs[1]), dtype=torch.int64))
+        return self.outputs
+
+    def replay(self):
+        self.calls.append("replay")
+        for own, value in zip(self.outputs, self.step(*self.inputs), strict=True):
+            own.copy_(value)
+
+
+class Network(nn.Module):
+    """Few numbers, all that a network has: weights, batch norm, dropout."""
+
+    recordable = True
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(3000, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Linear(4, 5)
+        )
+
+    def forward(self, signal):
+        return self.layers(0.01 * signal)
+
+
+@pytest.fixture
+def make(prepared, tmp_path):
+    """Make a trainer on thirty sleep epochs in batches of four, whose step is recorded with a stub or not."""
+    data = SleepEpochs(find_recordings(prepared("a", "b", "c", "d")), CPU, resident=True)
+
+    def make(name, graph=None, epochs=4):
+        torch.manual_seed(0)
+        model = Network()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+        trainer = Trainer(
+            model,
+            optimizer,
+            torch.optim.lr_scheduler.MultiStepLR(optimizer, [2], 0.1),
+            criterion=nn.CrossEntropyLoss(),
+            metrics={"accuracy": metric.accuracy},
+            train_batches=Batches(data, data.indices(["a", "b", "c"]), 4, shuffle=True),
+            evaluation_batches=Batches(data, data.indices(["d"]), 4, shuffle=False),
+            precision="fp32",
+            cuda_graph=True,
+            evaluated_set="test",
+            directory=tmp_path / name,
+            epochs=epochs,
+            save_period=2,
+            monitor="max accuracy",
+            early_stop=None,
+            seed=1,
+            about={},
+        )
+        if graph:
+            trainer.step = RecordedStep(trainer.train_step, optimizer, graph)
+        return trainer
+
+    return make
+
+
+def final(tmp_path, name):
+    """Weights, optimizer and history of a run, without its times."""
+    state = load_checkpoint(tmp_path / name / "checkpoint-last.pth")
+    times = ("seconds", "sleep_epochs_per_s")
+    history = [{key: value for key, value in row.items() if key not in times} for row in state["history"]]
+    moments = [value for of_one in state["optimizer"]["state"].values() for value in of_one.values()]
+    return [*state["model"].values(), *moments], state["optimizer"]["param_groups"], history
+
+
+def assert_same(one, other):
+    assert all(torch.equal(*both) for both in zip(one[0], other[0], strict=True))
+    assert one[1:] == other[1:]
+
+
+def test_a_recorded_run_is_to_the_bit_the_run_as_it_is(make, tmp_path):
+    make("plain").train()
+    make("recorded", graph := StubGraph()).train()
+    assert_same(final(tmp_path, "plain"), final(tmp_path, "recorded"))
+    # Thirty sleep epochs are seven batches of four and one of two; the scheduler changes the rate once.
+    assert graph.calls.count("warm up") == WARM_UP
+    assert graph.calls.count("record") == 2
+    assert graph.calls.count("replay") == 4 * 7 - WARM_UP
+
+
+def test_a_recorded_run_that_was_stopped_goes_on_to_the_bit(make, tmp_path):
+    make("plain").train()
+    make("stopped", StubGraph(), epochs=3).train()
+    trainer = make("stopped", graph := StubGraph())
+    trainer.resume()
+    trainer.train()
+    assert_same(final(tmp_path, "plain"), final(tmp_path, "stopped"))
+    assert graph.calls == ["warm up"] * WARM_UP + ["record"] + ["replay"] * 4
+
+
+def test_on_a_cpu_nothing_is_recorded(make):
+    assert not isinstance(make("plain").step, RecordedStep)
+
+
+class Subclass(AttnSleep):
+    """Says nothing of being recordable, whatever its base class says: its forward may be another."""
+
+
+class OwnLoss(nn.CrossEntropyLoss):
+    pass
+
+
+FUSED = {"fused": True}
+
+
+@pytest.mark.parametrize(
+    ("network", "criterion", "optimizer", "arguments", "recordable"),
+    [
+        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adam, FUSED, True),
+        (AttnSleep, ClassAwareLoss([1] * 5), torch.optim.AdamW, FUSED, True),
+        (AttnSleep, FocalLoss(), torch.optim.SGD, {"lr": 0.1}, True),
+        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adam, {}, False),  # it counts its steps on the CPU
+        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adagrad, {}, False),
+        (Subclass, nn.CrossEntropyLoss(), torch.optim.Adam, FUSED, False),
+        (AttnSleep, OwnLoss(), torch.optim.Adam, FUSED, False),
+    ],
+)
+def test_what_does_not_say_that_it_does_the_same_each_time_is_not_recorded(
+    network, criterion, optimizer, arguments, recordable
+):
+    model = network()
+    assert is_recordable(model, criterion, optimizer(model.parameters(), **arguments)) == recordable
+
+
+class Synchronisations(TorchDispatchMode):
+    """Counts the operations for whose values a GPU would be waited for."""
+
+    n = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        waits = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "equal"}
+        self.n += operation.overloadpacket.__name__ in waits
+        return operation(*arguments, **(keywords or {}))
+
+
+def synchronisations(trainer, monkeypatch):
+    """Count what a training pass waits for; copies to the CPU count as well."""
+    with Synchronisations() as mode, monkeypatch.context() as patch:
+        for name in ("cpu", "numpy", "tolist"):
+            method = getattr(torch.Tensor, name)
+
+            def counted(tensor, *arguments, method=method):
+                mode.n += 1
+                return method(tensor, *arguments)
+
+            patch.setattr(torch.Tensor, name, counted)
+        trainer.train_pass(1)
+    return mode.n
+
+
+@pytest.mark.parametrize("graph", [None, StubGraph()], ids=["as it is", "recorded"])
+def test_the_steps_of_a_training_pass_wait_for_no_value_of_the_device(make, monkeypatch, graph):
+    trainer = make("plain", graph)
+    of_eight = synchronisations(trainer, monkeypatch)
+    trainer.train_batches.indices = trainer.train_batches.indices.repeat(5)
+    assert len(trainer.train_batches) == 38
+    assert synchronisations(trainer, monkeypatch) == of_eight > 0  # of its end: loss, stages, predictions
+
+
+def test_a_step_that_waits_for_a_value_is_counted(make, monkeypatch):
+    class Waits(nn.CrossEntropyLoss):
+        def forward(self, logits, stages):
+            loss = super().forward(logits, stages)
+            return loss * (1 if loss.item() > 0 else 2)
+
+    trainer = make("plain")
+    quiet = synchronisations(trainer, monkeypatch)
+    trainer.criterion = Waits()
+    assert synchronisations(trainer, monkeypatch) == quiet + 8
