@@ -141,7 +141,7 @@ class Machine(Section):
 
 
 class Agreement(Section):
-    """Largest difference between the logits of the device and of a CPU, which the tests compare with the released ones."""
+    """Largest difference between logits of the device and of a CPU; tests compare the latter with the released ones."""
 
     def hz_100(self) -> Figures:
         """At 100 Hz."""
@@ -379,8 +379,8 @@ class Ranks(Section):
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
             trainer.network = trainer.of_full_batches = wrap(model)
             trainer.model.train()
-            signal, stages = next(iter(trainer.evaluation_batches))
-            trainer.train_step(signal, stages)
+            data = trainer.train_batches.data
+            trainer.train_step(*data.read(torch.arange(self.batch_size, device=data.index_device)))
             weights.append(trainer.model.state_dict())
         dist.destroy_process_group()
         return {"difference": _difference(*weights)}

@@ -268,7 +268,7 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
         ("trainer.monitor=accuracy", '"max" or "min" and a metric or "loss"'),
         ("trainer.monitor=best accuracy", '"max" or "min" and a metric or "loss"'),
         ("trainer.monitor=5", '"max" or "min" and a metric or "loss"'),
-        ("trainer.precision=fp16", '"fp32" or "bf16"'),
+        ("trainer.precision=fp16", '"fp32" or "tf32" or "bf16"'),
         ("trainer.compile=1", "true or false"),
         ("trainer.save_dir=", "a folder"),
         ("data_loader.args.batch_size=0", "a whole number of at least 1"),
