@@ -59,10 +59,11 @@ def main(arguments: argparse.Namespace) -> None:
         print(json.dumps(plan(config, folds[0], outlines, ", ".join(map(str, teams[0]))), indent=2))
         return
     unfinished = folds if arguments.overwrite else unfinished_folds(config, folds)
-    teams = divide(teams, arguments.jobs, len(unfinished))
+    n_at_once = max(arguments.jobs, len(teams))
+    teams = divide(teams, n_at_once, len(unfinished))
     trains_here = len(teams) == 1 and len(teams[0]) == 1
     if trains_here:
-        make_current(teams[0][0])
+        make_current(teams[0][0], n_at_once)
     if unfinished:  # damaged signals are refused before any folder is made
         device, neighbours = teams[0][0] if trains_here else CPU, tuple(config["data_loader.args.context"])
         resident = config["data_loader.args.resident"] if trains_here else False
@@ -77,7 +78,7 @@ def main(arguments: argparse.Namespace) -> None:
             train_fold(config, fold, data, arguments.resume)
     elif unfinished:
         further = [word for word in sys.argv[1:] if word != "--overwrite"]  # the folders are ours now
-        train_elsewhere(Path(__file__), further, [fold.number for fold in unfinished], teams)
+        train_elsewhere(Path(__file__), further, unfinished, teams, n_at_once)
 
     # The report, unless one of the other processes has made it
     if ranks.rank() == 0 and (trains_here or not unfinished):
@@ -106,7 +107,7 @@ def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkp
 
     directory = fold_directory(config.experiment_dir, fold.number)
     with logged(fold, directory):
-        introduce(fold, config["data_loader.args.num_folds"], data)
+        introduce(fold, config, data)
         trainer = make_trainer(config, fold, data, directory)
         trainer.resume(checkpoint)
         trainer.train()
@@ -127,9 +128,11 @@ def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkp
 
 def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", directory: Path) -> "Trainer":
     """Make batches, network, loss, optimizer and trainer of a fold."""
-    from data_loader.data_loaders import Batches
+    from data_loader.data_loaders import Batches, channels_of
+    from data_loader.folds import data_of
     from trainer.fold import counted
     from trainer.trainer import Trainer
+    from utils.device import computed_with
     from utils.seed import seed_train_epoch
     from utils.stages import STAGE_NAMES
 
@@ -167,12 +170,14 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
         tensorboard=config["trainer.tensorboard"],
         about={
             "fs": fs,
-            "channel": next(iter(data.outlines.values())).channel,
+            "channel": channels[0] if len(channels := list(channels_of(data.outlines.values()))) == 1 else "",
             "units": "uV",
             "stage_names": list(STAGE_NAMES),
             "fold": fold.number,
             "context": config["data_loader.args.context"],
             "config": config.values,
+            "data": data_of(fold, data.outlines.values()),
+            "computed_with": computed_with(data.device),
         },
     )
 

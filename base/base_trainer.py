@@ -16,6 +16,7 @@ from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered
 from utils.errors import UserError
 from utils.files import write_table
 from utils.logs import LOG
+from utils.nested import differences
 from utils.ranks import rank, wait_for_all
 from utils.seed import seed_train_epoch
 
@@ -172,6 +173,9 @@ class BaseTrainer(ABC):
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: a checkpoint of another network or optimizer ({reason}).") from error
         LOG.info("Going on after training epoch %d, from %s.", state["train_epoch"], path.name)
+        before, now = (about.get("computed_with", {}) for about in (state["about"], self.about))
+        if changed := differences(before, now):
+            LOG.warning("The weights will not be the same to the bit as without the stop: %s.", "; ".join(changed))
         if rank() == 0 and path.parent.resolve() != self.directory.resolve():
             self._copy_best(path)
 

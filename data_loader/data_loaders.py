@@ -1,6 +1,8 @@
 """Prepared recordings as numbered sleep epochs, and batches of them."""
 
 import os
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -37,7 +39,8 @@ def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
     Raises
     ------
     UserError
-        There is no folder or no npz in it; or all problems at once: damaged files, stages outside 0-4, another fs.
+        There is no folder or no npz in it; or all problems at once: damaged files, stages outside 0-4, another fs, the
+        same night twice.
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder. Pass the folder of the prepared npz files with --np_data_dir.")
@@ -51,6 +54,7 @@ def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
         except UserError as error:
             problems.append(str(error))
     problems += [problem for outline in outlines for problem in _problems(outline, outlines[0])]
+    problems += _repeated(outlines)
     if problems:
         raise UserError("\n".join([f"{directory}: {len(problems)} problems:", *(f"  {line}" for line in problems)]))
     if fs is not None and fs != outlines[0].fs:
@@ -75,6 +79,28 @@ def _problems(outline: Outline, first: Outline) -> Iterator[str]:
             f"{outline.path.name}: {outline.n_samples} samples per sleep epoch, but 30 s at {outline.fs:g} Hz are "
             f"{round(SLEEP_EPOCH_S * outline.fs)}."
         )
+
+
+def _repeated(outlines: Sequence[Outline]) -> Iterator[str]:
+    """Name the nights that are there twice: with the same signal, or with names that differ in how they are written."""
+    for what, key in (
+        ("the same signal", lambda outline: outline.checksum.partition("-")[0]),
+        ("the same name in two spellings", lambda outline: unicodedata.normalize("NFC", outline.name).casefold()),
+    ):
+        groups = defaultdict(list)
+        for outline in outlines:
+            groups[key(outline)].append(outline.path.name)
+        for names in groups.values():
+            if len(names) > 1:
+                yield f"{', '.join(names)}: {what}. Leave one of them, so that no night is on both sides of a fold."
+
+
+def channels_of(outlines: Iterable[Outline]) -> dict[str, list[str]]:
+    """List the names of the recordings of each EEG channel."""
+    names = defaultdict(list)
+    for outline in outlines:
+        names[outline.channel].append(outline.name)
+    return dict(names)
 
 
 class SleepEpochs:

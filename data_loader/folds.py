@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.recording import Outline
 from utils.subjects import subject_of
 
 PUBLISHED = Path(__file__).with_name("published_folds.json")
@@ -114,6 +115,19 @@ def set_aside(fold: Fold, valid_subjects: float, seed: int, pattern: str | None 
     divided = Fold(fold.number, train, valid, fold.test)
     check_disjoint(divided, pattern)
     return divided
+
+
+def data_of(fold: Fold, outlines: Iterable[Outline]) -> dict[str, dict[str, str]]:
+    """Say which recordings a fold consists of: for each of `train`, `valid` and `test`, their checksums by name."""
+    checksums = {outline.name: outline.checksum for outline in outlines}
+    sets = {"train": fold.train, "valid": fold.valid, "test": fold.test}
+    return {name: {recording: checksums[recording] for recording in recordings} for name, recordings in sets.items()}
+
+
+def subjects_of(fold: Fold, pattern: str | None = None) -> dict[str, list[str]]:
+    """Name the subjects of a fold, sorted, for each of `train`, `valid` and `test`."""
+    sets = {"train": fold.train, "valid": fold.valid, "test": fold.test}
+    return {name: sorted({subject_of(each, pattern) for each in recordings}) for name, recordings in sets.items()}
 
 
 def choose_folds(folds: Sequence[Fold], fold_id: str) -> list[Fold]:

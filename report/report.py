@@ -27,6 +27,9 @@ def write_report_if_complete(experiment: Path, num_folds: int) -> None:
         # Folds that are trained side by side may finish at the same time.
         with locked(last / LOG_FILE), log_to_file(last / LOG_FILE):
             write_report(read_results(experiment))
+    else:
+        missing = [str(fold) for fold in range(num_folds) if not is_finished(fold_directory(experiment, fold))]
+        LOG.log(SUMMARY, f"No report yet, which comes with the last fold: fold {', '.join(missing)} not finished.")
 
 
 def write_report(results: Results) -> dict[str, Any]:

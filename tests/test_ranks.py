@@ -111,10 +111,10 @@ def test_two_ranks_go_on_where_one_process_stopped_and_one_process_where_they_di
 
     state = load_checkpoint(directory / "checkpoint-last.pth")
     assert state["model"].keys() == load_checkpoint(alone / "checkpoint-last.pth")["model"].keys()
-    longer = ["-r", directory / "checkpoint-last.pth", "--set", "name=Longer", "--set", "trainer.epochs=4"]
+    longer = ["-r", directory / "checkpoint-epoch2.pth", "--set", "name=Again"]
     code, _, err = run([sys.executable, SCRIPT, *arguments, *longer, "--device", "cpu"], tmp_path)
     assert code == 0, err
-    assert "Going on after training epoch 3" in err
+    assert "Going on after training epoch 2" in err
 
 
 ENDED = "another of the 2 processes that train together ended|Fold 0 stopped by SIGTERM"

@@ -3,6 +3,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import sys
@@ -33,6 +34,7 @@ import train_Kfold_CV
 from model.metric import accuracy
 from model.model import AttnSleep
 from report.__main__ import main as report_main
+from utils.lock import held
 from utils.nested import merge
 
 FILES_OF_A_FOLD = {
@@ -139,7 +141,8 @@ def test_a_dry_run_prints_one_json_object_and_does_nothing(nights, tmp_path):
     command = [*TRAIN, *train(nights, "--dry_run", "--device", "7", fold=1)]
     code, out, _ = run(command, cwd=tmp_path)
     plan = json.loads(out)
-    keys = ["fold", "train", "valid", "test", "class_counts", "class_weights", "parameters", "device", "config"]
+    keys = ["fold", "train", "valid", "test", "subjects"]
+    keys += ["class_counts", "class_weights", "parameters", "device", "config"]
     assert (code, list(plan)) == (0, keys)
     assert plan["fold"] == 1
     assert sorted(plan["train"] + plan["test"]) == sorted(NIGHTS)
@@ -311,6 +314,36 @@ def test_folds_side_by_side_all_stop_when_the_run_is_told_to_and_go_on_to_the_sa
     assert_same_results(folders[1], experiment[0] / "fold_1")
 
 
+def threads_in(directory):
+    return load(directory / "checkpoint-last.pth")["about"]["computed_with"]["threads"]
+
+
+def test_a_fold_has_its_share_of_the_threads_also_when_it_is_the_last_one_that_is_left(nights, tmp_path):
+    command = [*TRAIN, "--fold_id", "all", "--jobs", "2", "--np_data_dir", nights, *settings(trainer__epochs=1)]
+    code, _, err = run(command, tmp_path, OMP_NUM_THREADS="2")
+    assert code == 0, err
+    folders = [tmp_path / f"saved/Exp1/fold_{fold}" for fold in range(3)]
+    assert [threads_in(folder) for folder in folders] == [1, 1, 1]
+    before = load(folders[1] / "checkpoint-last.pth")["model"]
+    for path in folders[1].glob("*[!g]"):
+        if path.is_file():
+            path.unlink()
+    code, _, err = run(command, tmp_path, OMP_NUM_THREADS="2")
+    assert code == 0, err
+    assert "[fold" not in err  # one fold is left, which the process trains itself
+    after = load(folders[1] / "checkpoint-last.pth")["model"]
+    assert threads_in(folders[1]) == 1
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_going_on_with_another_number_of_threads_is_told(nights, fold, copy, tmp_path):
+    (copy / "predictions.npz").unlink()
+    (copy / "checkpoint-last.pth").unlink()
+    code, _, err = run([*TRAIN, *train(nights)], tmp_path, OMP_NUM_THREADS="2")
+    assert code == 0
+    assert "The weights will not be the same to the bit as without the stop: threads: 1 -> 2." in err
+
+
 def test_a_run_killed_after_its_last_training_epoch_writes_the_same_predictions(nights, fold, copy, tmp_path):
     (copy / "predictions.npz").unlink()
     code, _, err = run([*TRAIN, *train(nights)], tmp_path)
@@ -344,10 +377,9 @@ def test_resume_goes_on_from_the_checkpoint_that_is_named(nights, fold, copy, tm
 
 def test_resume_in_a_new_experiment_has_the_best_weights_of_the_old_one(nights, fold, tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
-    arguments = train(nights, "-r", fold / "checkpoint-last.pth", name="Longer", trainer__epochs=4)
-    code, _, err = call(*arguments)
+    code, _, err = call(*train(nights, "-r", fold / "checkpoint-epoch2.pth", name="Again"))
     assert code == 0, err
-    directory = tmp_path / "saved/Longer/fold_0"
+    directory = tmp_path / "saved/Again/fold_0"
     rows = read_rows(directory / "metrics.csv")
     best = min(rows, key=lambda row: float(row["test_accuracy"]))
     assert load(directory / "model_best.pth")["train_epoch"] == int(best["train_epoch"])
@@ -403,13 +435,26 @@ def test_overwrite_starts_afresh_and_leaves_nothing_of_the_old_run(nights, fold,
 
 def test_overwriting_one_fold_of_several_with_another_configuration_is_refused(nights, copy, tmp_path, call):
     shutil.copytree(copy, copy.with_name("fold_1"))
-    before = contents(tmp_path)
+    before = {path: content for path, content in contents(tmp_path).items() if not path.endswith("info.log")}
     code, _, err = call(*train(nights, "--overwrite", seed=7))
     assert code == 1
     assert "fold_1 holds a run with another configuration" in err
     assert "seed: 123 -> 7" in err
     assert "--fold_id all --overwrite" in err
-    assert contents(tmp_path) == before
+    assert contents(tmp_path).items() >= before.items()
+
+
+@pytest.mark.parametrize("busy", ["fold_0", "fold_2"])
+def test_overwriting_removes_nothing_while_another_process_is_at_work_on_any_fold(nights, copy, tmp_path, call, busy):
+    for name in ("fold_1", "fold_2"):
+        shutil.copytree(copy, copy.with_name(name))
+    before = {path: content for path, content in contents(tmp_path).items() if not path.endswith("info.log")}
+    with held(copy.with_name(busy) / "info.log"):
+        code, _, err = call(*train(nights, "--overwrite", fold="all"))
+    assert code == 1
+    assert f"{busy}: process {os.getpid()} on " in err
+    assert "is at work on it" in err
+    assert contents(tmp_path).items() >= before.items()
 
 
 def test_overwriting_all_folds_leaves_nothing_of_an_earlier_run_that_had_more(nights, copy, monkeypatch, call):
@@ -449,8 +494,7 @@ def test_a_checkpoint_of_another_fold_is_refused_because_it_saw_what_is_tested(n
     before = contents(tmp_path)
     code, _, err = call(*train(nights, "-r", checkpoint, name="Other"), *options)
     assert code == 1
-    assert "another fold" in err
-    assert f"{options[-1].partition('=')[0] if '=' in options[-1] else 'fold'}: " in err
+    assert "checkpoint-epoch2.pth was trained on subjects that are in the test set of this fold: SC40" in err
     assert contents(tmp_path) == before
 
 

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from data_loader.folds import Fold
+from data_loader.folds import Fold, data_of
 from parse_config import ConfigParser
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
@@ -14,11 +15,13 @@ from utils.files import write_text
 from utils.lock import held
 from utils.nested import differences
 from utils.recording import Outline
+from utils.subjects import subject_of
 
 UNIMPORTANT = (
     "name",
     "n_gpu",
     "data_loader.args.resident",
+    "trainer.cuda_graph",
     "trainer.save_dir",
     "trainer.tensorboard",
     "trainer.verbosity",
@@ -45,54 +48,95 @@ def claim_folds(
     Raises
     ------
     UserError
-        A folder belongs to another run, see `claim`; or the checkpoint does not fit, see `check_checkpoint`.
+        A folder belongs to another run, see `claim`; the checkpoint does not fit, see `check_checkpoint`; or another
+        process is at work on what would be removed.
     """
+    data = {fold.number: data_of(fold, outlines) for fold in folds}
     if checkpoint:
-        check_checkpoint(checkpoint, folds[0].number, config.values)
+        check_checkpoint(checkpoint, folds[0].number, config.values, data[folds[0].number])
+    directories = [fold_directory(config.experiment_dir, fold.number) for fold in folds]
     if overwrite and len(folds) == config["data_loader.args.num_folds"]:
-        directories = sorted(config.experiment_dir.glob("fold_*"))
-        for directory in directories:  # nothing is removed if another process is at work on one of them
-            with held(directory / LOG_FILE):
-                pass
-        for directory in directories:
-            _remove_results(directory)
-    checksums = {outline.name: outline.checksum for outline in outlines}
-    for fold in folds:
-        sets = {"train": fold.train, "valid": fold.valid, "test": fold.test}
-        data = {name: {recording: checksums[recording] for recording in of} for name, of in sets.items()}
-        claim(fold_directory(config.experiment_dir, fold.number), config.values, data, overwrite)
+        directories = sorted({*directories, *config.experiment_dir.glob("fold_*")})
+    with ExitStack() as locks:  # nothing is removed if another process is at work on one of them
+        if overwrite:
+            for directory in (directory for directory in directories if directory.is_dir()):
+                locks.enter_context(held(directory / LOG_FILE))
+            if len(folds) == config["data_loader.args.num_folds"]:
+                for directory in directories:
+                    _remove_results(directory)
+        for fold in folds:
+            claim(fold_directory(config.experiment_dir, fold.number), config.values, data[fold.number], overwrite)
 
 
-def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any]) -> None:
-    """Refuse to go on with fold `fold` of a resolved configuration from a checkpoint that does not fit.
+def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that was not trained as this fold is, on the same recordings.
 
-    One of another fold may have been trained on what this one tests on. One of another optimizer or scheduler brings
-    the state of its own, so the configuration would say what is not so.
+    Only what does not change the result may differ, and the night context, which comes after the network.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    fold : int
+    config : mapping
+        Resolved configuration.
+    data : mapping
+        For each set, the checksum of each recording by name.
 
     Raises
     ------
     UserError
-        Names what differs in the fold, in how the subjects were cut into folds, in optimizer or scheduler.
+        Names what differs: recordings that changed sides first.
     """
     about = load_checkpoint(checkpoint)["about"]
-    before = about.get("config", {})
     try:
-        changed = differences(_cut(about.get("fold"), before), _cut(fold, config))
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # anything may stand there
-        raise UserError(f"{checkpoint}: its configuration cannot be understood. Pass another checkpoint.") from error
+        before = about["data"] if "data" in about else _read(checkpoint.parent / DATA)
+        if before is None:
+            raise UserError(
+                f"{checkpoint} does not say which recordings it was trained on, and no {DATA} beside it does. "
+                "Pass the checkpoint in the folder where it was trained."
+            )
+        _refuse_leaks(checkpoint, before, data, config["data_loader"]["args"]["subject_pattern"])
+        changed = differences({"fold": about.get("fold"), **before}, {"fold": fold, **data})
+        changed += differences(
+            _important({**about["config"], "context": None}), _important({**config, "context": None})
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:  # anything may stand there
+        raise UserError(f"{checkpoint}: what it says of itself cannot be understood. Pass another one.") from error
     if changed:
         raise UserError(
-            f"{checkpoint} is of another fold; it may have been trained on recordings that this one tests on:\n  "
-            + "\n  ".join(changed)
-            + "\nPass a checkpoint of the same fold."
+            f"{checkpoint} was trained in another way, or on other recordings:\n  "
+            + "\n  ".join(_shortened(changed))
+            + "\nGo on as the checkpoint says, or train afresh without --resume."
         )
-    stateful = ("optimizer", "lr_scheduler")
-    if changed := differences({key: before.get(key) for key in stateful}, {key: config.get(key) for key in stateful}):
-        raise UserError(
-            f"{checkpoint} has the state of another optimizer or scheduler:\n  "
-            + "\n  ".join(changed)
-            + "\nGo on with those of the checkpoint, or train afresh without --resume."
-        )
+
+
+def _refuse_leaks(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any], pattern: str | None) -> None:
+    """Refuse a checkpoint that was trained, or selected, on what is tested or selected on now."""
+    used = {"train": "trained", "valid": "selected"}
+    for known, verb in used.items():
+        seen = before.get(known, {})
+        subjects, signals = {subject_of(name, pattern) for name in seen}, {_signal(value) for value in seen.values()}
+        for side in {"valid", "test"} - {known}:
+            shared = [
+                name
+                for name, checksum in now[side].items()
+                if subject_of(name, pattern) in subjects or _signal(checksum) in signals
+            ]
+            if shared:
+                raise UserError(
+                    f"{checkpoint} was {verb} on subjects that are in the {side} set of this fold: "
+                    f"{', '.join(_shortened(shared))}. Pass a checkpoint of the same fold of the same recordings."
+                )
+
+
+def _signal(checksum: str) -> str:
+    """Take the signal's part of a recording's checksum."""
+    return checksum.partition("-")[0]
+
+
+def _shortened(items: Sequence[str]) -> list[str]:
+    """Take ten items, and count the others."""
+    return [*items[:10], *([f"and {len(items) - 10} more"] if len(items) > 10 else [])]
 
 
 def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], overwrite: bool) -> None:
@@ -127,17 +171,6 @@ def claim(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any], o
             write_text(directory / name, json.dumps(value, indent=indent) + "\n")
 
 
-def _cut(fold: object, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what decides which recordings a fold trains on."""
-    arguments = config.get("data_loader", {}).get("args", {})
-    return {
-        "fold": fold,
-        "seed": config.get("seed"),
-        "evaluation": config.get("evaluation"),
-        **{f"data_loader.args.{key}": arguments.get(key) for key in ("num_folds", "subject_pattern")},
-    }
-
-
 def _refuse_unknown_results(directory: Path) -> None:
     """Refuse a folder with results but without the configuration and data that they were made with."""
     missing = [name for name in (CONFIG, DATA) if not (directory / name).exists()]
@@ -163,7 +196,7 @@ def _compare(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any]
             remedy = "--overwrite to replace that run" if same_fold else "replace all folds: --fold_id all --overwrite"
             raise UserError(
                 f"{directory} holds a run with {'another configuration' if name == CONFIG else 'other data'}:\n  "
-                + "\n  ".join([*changed[:10], *([f"and {len(changed) - 10} more"] if len(changed) > 10 else [])])
+                + "\n  ".join(_shortened(changed))
                 + f"\nTake another name (--set name=...), or {remedy}."
             )
 
@@ -202,6 +235,5 @@ def _remove_results(directory: Path) -> None:
     folders = ("", f"{CONTEXT}/")
     patterns = [f"{folder}{name}" for folder in folders for name in ("checkpoint-epoch*.pth", ".writing-*")]
     patterns += ["report.json", "report.html", "figures/*", "*_classification_report.xlsx", DATA, CONFIG]
-    with held(directory / LOG_FILE):
-        for path in [path for pattern in [*RESULTS, *patterns] for path in directory.glob(pattern)]:
-            path.unlink()
+    for path in [path for pattern in [*RESULTS, *patterns] for path in directory.glob(pattern)]:
+        path.unlink()

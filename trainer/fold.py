@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from data_loader.data_loaders import Batches, SleepEpochs, class_counts
-from data_loader.folds import Fold, make_folds, set_aside
+from data_loader.data_loaders import Batches, SleepEpochs, channels_of, class_counts
+from data_loader.folds import Fold, make_folds, set_aside, subjects_of
 from parse_config import ConfigParser
 from trainer.trainer import Trainer
 from utils import ranks
@@ -69,15 +69,24 @@ def logged(fold: Fold, directory: Path) -> Iterator[None]:
             raise
 
 
-def introduce(fold: Fold, num_folds: int, data: SleepEpochs) -> None:
+def introduce(fold: Fold, config: ConfigParser, data: SleepEpochs) -> None:
     """Log what a fold trains, selects and tests on."""
+    subjects = subjects_of(fold, config["data_loader.args.subject_pattern"])
+    uses = ((fold.train, "train", "train on"), (fold.valid, "valid", "select on"), (fold.test, "test", "test on"))
     LOG.log(
         SUMMARY,
-        f"Fold {fold.number} of {num_folds}: {len(fold.train)} recordings to train on, "
-        + (f"{len(fold.valid)} to select on, " if fold.valid else "")
-        + f"{len(fold.test)} to test on; on {data.device}.",
+        f"Fold {fold.number} of {config['data_loader.args.num_folds']}: "
+        + ", ".join(
+            f"{len(names)} recordings of {len(subjects[of])} subjects to {use}" for names, of, use in uses if names
+        )
+        + f"; on {data.device}.",
     )
-    for recordings, use in ((fold.train, "train on"), (fold.valid, "select on"), (fold.test, "test on")):
+    if len(channels := channels_of(data.outlines.values())) > 1:
+        parts = (
+            f"{channel!r} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" for channel, names in channels.items()
+        )
+        LOG.warning(f"The recordings are of different channels: {', '.join(parts)}.")
+    for recordings, _, use in uses:
         counts = data.class_counts(recordings) if recordings else []
         missing = [stage for stage, n in zip(STAGE_NAMES, counts, strict=bool(counts)) if n == 0]
         if missing:
@@ -125,6 +134,7 @@ def plan(config: ConfigParser, fold: Fold, outlines: Sequence[Outline], device: 
         "train": fold.train,
         "valid": fold.valid,
         "test": fold.test,
+        "subjects": subjects_of(fold, config["data_loader.args.subject_pattern"]),
         "class_counts": counts,
         "class_weights": None if weight is None else [round(value, 6) for value in weight.tolist()],
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

@@ -10,19 +10,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from data_loader.folds import Fold
 from utils.cores import n_cores
 from utils.device import Team
 from utils.errors import UserError
 from utils.logs import LOG
 
 
-def train_elsewhere(script: Path, arguments: Sequence[str], folds: Sequence[int], teams: Sequence[Team]) -> None:
+def train_elsewhere(
+    script: Path, arguments: Sequence[str], folds: Sequence[Fold], teams: Sequence[Team], n_at_once: int
+) -> None:
     """Train folds in other processes: on one team by a process for each of its GPUs, on several teams side by side.
 
     Parameters
     ----------
     script, arguments, folds, teams
         See `train_side_by_side`.
+    n_at_once : int
+        Folds at once that the user asks for, of which the last ones may be fewer. Each has its share of the cores.
 
     Raises
     ------
@@ -32,8 +37,10 @@ def train_elsewhere(script: Path, arguments: Sequence[str], folds: Sequence[int]
         A rank failed and has said why.
     """
     if len(teams) == 1:
-        train_by_ranks(script, arguments, len(teams[0]))
-    elif failed := train_side_by_side(script, arguments, folds, teams):
+        train_by_ranks(script, [*arguments, "--jobs", "1"], len(teams[0]), n_at_once)
+        return
+    further = [*arguments, "--jobs", str(n_at_once)]  # by which a process knows its share of the cores
+    if failed := train_side_by_side(script, further, [fold.number for fold in folds], teams):
         raise UserError(f"Folds that failed: {', '.join(map(str, failed))}. The same command goes on with them.")
 
 
@@ -51,7 +58,6 @@ def train_side_by_side(
     folds : sequence of int
         A team that is free takes the next one.
     teams : sequence of list of torch.device
-        The cores are divided among them.
 
     Returns
     -------
@@ -59,7 +65,6 @@ def train_side_by_side(
         Folds that failed, ascending. One that fails does not stop the others.
     """
     waiting, running, trained, stopping = iter(folds), set[subprocess.Popen[str]](), set[int](), threading.Event()
-    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, n_cores() // len(teams)))}
 
     def train(team: Team) -> None:
         """Train folds on one team until none is left."""
@@ -67,9 +72,7 @@ def train_side_by_side(
         device = ["--device", ",".join(gpus)] if gpus else []
         for fold in waiting:
             command = [sys.executable, str(script), *arguments, "--fold_id", str(fold), *device]
-            with subprocess.Popen(
-                command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace"
-            ) as process:
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as process:
                 running.add(process)
                 if stopping.is_set():
                     process.terminate()
@@ -100,8 +103,10 @@ def train_side_by_side(
     return sorted(set(folds) - trained)
 
 
-def train_by_ranks(script: Path, arguments: Sequence[str], n_ranks: int) -> None:
+def train_by_ranks(script: Path, arguments: Sequence[str], n_ranks: int, n_at_once: int = 1) -> None:
     """Run `script` in several processes that train one fold together: torchrun --standalone --nproc_per_node N.
+
+    They have one of `n_at_once` shares of the cores.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def train_by_ranks(script: Path, arguments: Sequence[str], n_ranks: int) -> None
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    os.environ["OMP_NUM_THREADS"] = str(max(1, n_cores() // n_ranks))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, n_cores() // (n_ranks * n_at_once)))
     for name in [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the ranks say themselves why they end
     try:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -115,11 +116,22 @@ def divide(teams: list[Team], jobs: int, n_folds: int) -> list[Team]:
     return [teams[k % len(teams)] for k in range(min(max(jobs, len(teams)), n_folds))]
 
 
-def make_current(device: torch.device) -> None:
-    """Make a GPU the current one of this process. cuDNN takes only algorithms that give the same bits each time."""
+def make_current(device: torch.device, n_at_once: int = 1) -> None:
+    """Train on a device from now on, one of `n_at_once` processes.
+
+    The threads of the CPU are divided among them, however many are at work now, because their number decides the last
+    bits of the weights. cuDNN takes only algorithms that give the same bits each time.
+    """
+    torch.set_num_threads(max(1, torch.get_num_threads() // n_at_once))
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
+
+
+def computed_with(device: torch.device) -> dict[str, Any]:
+    """Say in plain values what decides the last bits of a computation."""
+    threads = torch.get_num_threads() if device.type == "cpu" else None
+    return {"torch": str(torch.__version__), "device": device.type, "threads": threads}
 
 
 def allow_tf32(allowed: bool) -> None:

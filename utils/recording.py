@@ -74,7 +74,7 @@ class Outline:
         Hz.
     channel : str
     checksum : str
-        CRC-32 of signal and stages, as stated in the npz file.
+        CRC-32 of all that is read of the npz file, as stated there: of the signal first.
     start_time : str
         Start of the recording, ISO 8601; empty if not known.
     """
@@ -141,7 +141,8 @@ def read_outline(path: Path) -> Outline:
         )
         if start_time and not _is_time(start_time):
             raise UserError(f"{path.name}: start_time is {start_time[:60]!r}, no time in ISO 8601. Prepare it again.")
-        checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in "xy")
+        read = [key for key in ("x", "y", "sleep_epoch", "fs", "ch_label") if key in npz]
+        checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in read)
         return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time)
 
 

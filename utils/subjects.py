@@ -1,6 +1,7 @@
 """The subject of a recording, by its name."""
 
 import re
+import unicodedata
 
 from utils.errors import UserError
 
@@ -24,14 +25,20 @@ def subject_of(recording: str, pattern: str | None = None) -> str:
     recording : str
         Name without suffix, such as `SC4001E0`.
     pattern : str or None
-        Regular expression, searched in the name; its one group is the subject. None: Sleep-EDF names give their
-        subject number, any other recording is a subject of its own.
+        Regular expression, searched in the name; its one group is the subject. None: Sleep-EDF names, in capitals or
+        not, give their subject number, any other recording is a subject of its own.
+
+    Returns
+    -------
+    str
+        Letters with accents are one character each (NFC), however the file system writes them.
 
     Raises
     ------
     UserError
         The name does not match `pattern`.
     """
+    recording = unicodedata.normalize("NFC", recording)
     if pattern is not None:
         match = re.search(pattern, recording)
         if match is None or match[1] is None:
@@ -40,5 +47,5 @@ def subject_of(recording: str, pattern: str | None = None) -> str:
                 "Mend the pattern, or set it to null to take every recording as a subject."
             )
         return match[1]
-    matches = (re.fullmatch(sleep_edf, recording) for sleep_edf in SLEEP_EDF_PATTERNS)
+    matches = (re.fullmatch(sleep_edf, recording.upper()) for sleep_edf in SLEEP_EDF_PATTERNS)
     return next((match[1] for match in matches if match), recording)

@@ -11,7 +11,7 @@ from data_loader import data_loaders
 from data_loader.data_loaders import Batches, SleepEpochs, class_counts, find_recordings, neighbours
 from utils import ranks
 from utils.errors import UserError
-from utils.recording import Recording, write_recording
+from utils.recording import Recording, read_outline, write_recording
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -75,6 +75,22 @@ def test_all_problems_of_all_recordings_are_named_at_once(tmp_path):
         strict=True,
     ):
         assert problem.strip().startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["night0", "night0 (1)"], r"night0 \(1\).npz, night0.npz: the same signal. Leave one"),
+        (["Jose\u0301", "Jos\u00e9"], "Jos.*npz, Jos.*npz: the same name in two spellings"),
+        (["night", "NIGHT"], "NIGHT.npz, night.npz: the same name in two spellings"),
+    ],
+)
+def test_the_same_night_twice_is_refused_with_both_names(tmp_path, make_recording, names, problem):
+    for seed, name in enumerate(names):
+        same = problem.endswith("Leave one")
+        write_recording(tmp_path / f"{name}.npz", make_recording(10 + (not same) * seed, seed=0 if same else seed))
+    with pytest.raises(UserError, match=problem):
+        find_recordings(tmp_path)
 
 
 def test_a_length_that_is_wrong_in_every_recording_is_refused(tmp_path):
@@ -292,7 +308,7 @@ def test_recordings_in_the_layouts_of_other_toolkits_give_the_same_batches(tmp_p
     for name, x in layouts.items():
         np.savez(tmp_path / f"{name}.npz", x=x, y=np.array([0.0, 1.0, 2.0]), fs=np.array([10]))
     np.savez_compressed(tmp_path / "compressed.npz", x=signal, y=np.array([0, 1, 2]), fs=10)
-    data = SleepEpochs(find_recordings(tmp_path), CPU)
+    data = SleepEpochs([read_outline(path) for path in sorted(tmp_path.glob("*.npz"))], CPU)  # one night, seven times
     for name in [*layouts, "compressed"]:
         ((batch, stages),) = Batches(data, data.indices([name]), 3, shuffle=False)
         np.testing.assert_array_equal(batch[:, 0].numpy(), signal, err_msg=name)
@@ -421,6 +437,7 @@ def test_the_data_is_in_memory_once_however_often_it_is_gone_through(tmp_path):
     rng = np.random.default_rng(0)
     night = rng.normal(0, 30, (500, 3000)).astype(np.float32)  # 6 MB
     for number in range(20):
+        night[0, 0] = number
         write_recording(
             tmp_path / f"n{number:02d}.npz", Recording(night, np.arange(500) % 5, 100, "EEG", np.arange(500))
         )

@@ -1,16 +1,20 @@
 import json
+import re
 
 import pytest
 import torch
 
 from trainer.claims import check_checkpoint, claim
-from utils.checkpoint import BEST, LAST, numbered, save_checkpoint
+from utils.checkpoint import BEST, LAST, load_checkpoint, numbered, save_checkpoint
 from utils.errors import UserError
 
 CONFIG = {
     "name": "Exp1",
     "n_gpu": 1,
     "seed": 123,
+    "arch": {"type": "AttnSleep", "args": {"n_heads": 5, "activation": "gelu"}},
+    "loss": {"type": "ClassAwareLoss"},
+    "lr_scheduler": None,
     "optimizer": {"type": "Adam", "args": {"lr": 0.001}},
     "data_loader": {"args": {"num_folds": 2, "subject_pattern": None}},
     "trainer": {"epochs": 5, "save_dir": "saved", "verbosity": 2},
@@ -151,36 +155,76 @@ def test_results_that_nothing_tells_the_origin_of_are_refused(fold, name):
 # Checkpoints that do not fit
 
 
-@pytest.mark.parametrize(
-    ("fold", "key", "value", "line"),
-    [
-        (4, "n_gpu", 0, "fold: 3 -> 4"),
-        (3, "seed", 1, "seed: 123 -> 1"),
-        (3, "data_loader.args.num_folds", 10, "data_loader.args.num_folds: 2 -> 10"),
-        (3, "data_loader.args.subject_pattern", "(a)", "data_loader.args.subject_pattern: null"),
-    ],
-)
-def test_a_checkpoint_that_may_have_seen_the_test_set_is_refused(tmp_path, fold, key, value, line):
-    path = tmp_path / LAST
-    save_checkpoint(path, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": {"fold": 3, "config": CONFIG}})
-    check_checkpoint(path, 3, changed("trainer.epochs", 9))
-    with pytest.raises(UserError, match=f"{LAST} is of another fold; it may have been trained on(.|\n)*{line}"):
-        check_checkpoint(path, fold, changed(key, value))
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Write a checkpoint of fold 3; what it says besides can be changed."""
+
+    def write(**changes):
+        about = {"fold": 3, "config": CONFIG, "data": DATA} | changes
+        save_checkpoint(tmp_path / LAST, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": about})
+        return tmp_path / LAST
+
+    return write
+
+
+def test_a_checkpoint_of_the_same_fold_on_the_same_recordings_will_do(checkpoint):
+    check_checkpoint(checkpoint(), 3, CONFIG, DATA)
+    check_checkpoint(
+        checkpoint(), 3, changed("trainer.verbosity", 0) | {"name": "Other", "context": {"epochs": 8}}, DATA
+    )
 
 
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("optimizer.args.lr", 0.01, r"optimizer\.args\.lr: 0\.001 -> 0\.01"),
+        ("seed", 1, "seed: 123 -> 1"),
+        ("arch.args.n_heads", 2, "arch.args.n_heads: 5 -> 2"),
+        ("arch.args.activation", "relu", 'arch.args.activation: "gelu" -> "relu"'),
+        ("loss", {"type": "FocalLoss"}, 'loss.type: "ClassAwareLoss" -> "FocalLoss"'),
+        ("trainer.epochs", 9, "trainer.epochs: 5 -> 9"),
+        ("optimizer.args.lr", 0.01, "optimizer.args.lr: 0.001 -> 0.01"),
         ("optimizer", {"type": "SGD", "args": {"lr": 0.001}}, 'optimizer.type: "Adam" -> "SGD"'),
         ("lr_scheduler", {"type": "StepLR", "args": {"step_size": 3}}, "lr_scheduler: null -> "),
+        ("data_loader.args.num_folds", 10, "data_loader.args.num_folds: 2 -> 10"),
     ],
 )
-def test_a_checkpoint_of_another_optimizer_or_scheduler_is_refused_because_its_own_would_go_on(
-    tmp_path, key, value, line
-):
-    path = tmp_path / LAST
-    save_checkpoint(path, {"train_epoch": 1, "model": {"w": torch.zeros(1)}, "about": {"fold": 3, "config": CONFIG}})
-    check_checkpoint(path, 3, changed("lr_scheduler", None))
-    with pytest.raises(UserError, match=f"{LAST} has the state of another optimizer(.|\n)*{line}"):
-        check_checkpoint(path, 3, changed(key, value))
+def test_a_checkpoint_that_was_trained_in_another_way_is_refused(checkpoint, key, value, line):
+    with pytest.raises(UserError, match=f"{LAST} was trained in another way(.|\n)*{re.escape(line)}"):
+        check_checkpoint(checkpoint(), 3, changed(key, value), DATA)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({"train": {"a": "1-2", "c": "5-6"}}, DATA, "was trained on subjects that are in the test set .*: c\\."),
+        ({"train": {"x": "5-6"}}, DATA, "was trained on subjects that are in the test set .*: c"),  # by its signal
+        ({"valid": {"c": "5-6"}}, DATA, "was selected on subjects that are in the test set"),
+        ({"train": {"c": "5-6"}}, DATA | {"valid": {"c": "5-6"}, "test": {}}, "was trained on .* in the valid set"),
+        ({"train": {"SC4051E0": "8"}}, DATA | {"test": {"SC4052E0": "9"}}, "in the test set .*: SC4052E0"),
+        ({"test": {"d": "7-8"}}, DATA, "test.c: null -> .5-6.(.|\n)*test.d: .7-8. -> null"),
+        ({"test": {"c": "5-7"}}, DATA, "test.c: .5-7. -> .5-6."),
+    ],
+)
+def test_a_checkpoint_of_other_recordings_is_refused_by_name(checkpoint, before, now, message):
+    with pytest.raises(UserError, match=message):
+        check_checkpoint(checkpoint(data=DATA | before), 3, CONFIG, now)
+
+
+def test_a_checkpoint_of_another_fold_of_the_same_recordings_is_refused(checkpoint):
+    with pytest.raises(UserError, match="fold: 3 -> 4"):
+        check_checkpoint(checkpoint(), 4, CONFIG, DATA)
+
+
+def test_a_checkpoint_without_its_recordings_is_believed_with_the_note_beside_it_alone(checkpoint):
+    path = checkpoint()
+    save_checkpoint(path, load_checkpoint(path) | {"about": {"fold": 3, "config": CONFIG}})
+    with pytest.raises(UserError, match="does not say which recordings it was trained on, and no data.json beside it"):
+        check_checkpoint(path, 3, CONFIG, DATA)
+    path.with_name("data.json").write_text(json.dumps(DATA))
+    check_checkpoint(path, 3, CONFIG, DATA)
+
+
+@pytest.mark.parametrize("about", [{"data": []}, {"data": {"train": 3}}, {"config": 7}, {"config": {}, "data": {}}])
+def test_a_checkpoint_that_says_nonsense_of_itself_is_refused(checkpoint, about):
+    with pytest.raises(UserError, match="what it says of itself cannot be understood|was trained in another way"):
+        check_checkpoint(checkpoint(**about), 3, CONFIG, DATA)

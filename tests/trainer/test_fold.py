@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data_loader.data_loaders import SleepEpochs, find_recordings
-from data_loader.folds import Fold, make_folds
+from data_loader.folds import Fold, data_of, make_folds
 from train_Kfold_CV import make_trainer, train_fold
 from trainer.configuration import read_config
 from trainer.fold import plan
@@ -97,7 +97,19 @@ def test_checkpoints_know_what_they_were_made_with(configure, data):
         "fold": 1,
         "context": [0, 0],
         "config": config.values,
+        "data": data_of(FOLD, data.outlines.values()),
+        "computed_with": {"torch": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()},
     }
+    assert about["data"]["test"].keys() == set(FOLD.test)
+
+
+def test_recordings_of_several_channels_are_told_and_the_checkpoint_names_none(configure, folder, make_recording, log):
+    write_recording(folder / "c.npz", make_recording([0, 2, 3, 4], channel="C4-M1", seed=9))
+    data = SleepEpochs(find_recordings(folder), CPU)
+    config = configure("trainer.epochs=1")
+    train_fold(config, FOLD, data, None)
+    assert "The recordings are of different channels: 'EEG Fpz-Cz' (a, b), 'C4-M1' (c)." in log.messages
+    assert load_checkpoint(config.experiment_dir / "fold_1" / BEST)["about"]["channel"] == ""
 
 
 class StoppedError(Exception):
@@ -170,11 +182,12 @@ def test_the_plan_says_what_would_be_done_and_is_json(configure, folder):
     fold = make_folds(["a", "b", "c"], 3, 123)[2]
     planned = json.loads(json.dumps(plan(config, fold, find_recordings(folder), "cpu")))
     assert list(planned) == [
-        "fold", "train", "valid", "test", "class_counts", "class_weights", "parameters", "device", "config"
+        "fold", "train", "valid", "test", "subjects", "class_counts", "class_weights", "parameters", "device", "config"
     ]  # fmt: skip
     assert planned["fold"] == 2
     assert sorted(planned["train"] + planned["test"]) == ["a", "b", "c"]
     assert (planned["train"], planned["valid"], planned["test"]) == (list(fold.train), [], list(fold.test))
+    assert planned["subjects"] == {"train": list(fold.train), "valid": [], "test": list(fold.test)}
     # training and test epochs: three of each stage but N1; 0.4 ln(0.4 * 12 / 1) = 0.63
     assert planned["class_counts"] == [3, 0, 3, 3, 3]
     assert planned["class_weights"] == [0.3, 0.63, 0.3, 0.2, 0.3]

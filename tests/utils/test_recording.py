@@ -262,4 +262,7 @@ def test_the_checksum_tells_recordings_with_other_signals_or_stages_apart(foreig
         read_outline(foreign(**changes)).checksum
         for changes in ({}, {"x": signal + 1}, {"y": np.array([0, 1, 2, 3])}, {"fs": 20}, {"header": np.array("a")})
     }
-    assert len(checksums) == 3
+    assert len(checksums) == 4
+    night = {"sleep_epoch": np.arange(4), "ch_label": np.array("C4")}
+    further = (night, night | {"sleep_epoch": np.array([0, 1, 2, 9])}, night | {"ch_label": np.array("C3")})
+    assert len(checksums | {read_outline(foreign(**changes)).checksum for changes in further}) == 7
