@@ -34,6 +34,7 @@ from trainer.configuration import read_config
 from trainer.trainer import Trainer
 from utils.checkpoint import load_checkpoint
 from utils.device import allow_tf32, make_current
+from utils.files import write_text
 
 N_TRAIN_EPOCHS, N_FOLDS = 100, 20
 """Of the published experiment."""
@@ -169,7 +170,20 @@ class Speed(Section):
     """A training step: this project's, with its batches, and the textbook's."""
 
     def textbook_loop(self) -> Figures:
-        """Load, train and evaluate as usual."""
+        """Load, train and evaluate as usual, with torch's defaults: TF32 in convolutions, any algorithm."""
+        torch.backends.cudnn.deterministic = False
+        torch.backends.cudnn.allow_tf32 = True
+        try:
+            return self._loop()
+        finally:
+            torch.backends.cudnn.deterministic = True
+
+    def textbook_loop_fp32(self) -> Figures:
+        """Do the same exactly, with the algorithms that this project takes."""
+        allow_tf32(False)
+        return self._loop()
+
+    def _loop(self) -> Figures:
         nights = textbook.NpzDataset(sorted((self.folder / "nights").glob("*.npz"))[:2])
         subset = Subset(nights, [k % len(nights) for k in range(self.n_batches * self.batch_size)])
         network, optimizer, weights = self._textbook()
@@ -216,7 +230,7 @@ class Speed(Section):
         return self.step_of("trainer.precision=bf16", "trainer.cuda_graph=false")
 
     def fp32_any_algorithm(self) -> Figures:
-        """Exact, recorded, with whatever algorithms cuDNN finds fastest."""
+        """Exact, recorded, with the algorithms that cuDNN takes by default."""
         torch.backends.cudnn.deterministic = False
         try:
             return self.step_of()
@@ -228,7 +242,7 @@ class Speed(Section):
         machine = Machine(self.folder, self.device, self.quick, self.seconds_left)
         n_operations, n_bytes = (self.batch_size * n for n in _work_of_a_sleep_epoch())
         figures = {precision: n_operations / tflop / 1e9 for precision, tflop in machine.products().items()}
-        return figures | {"memory": n_bytes / machine.memory()["TB/s"] / 1e9}
+        return figures | {"memory_fp32": n_bytes / machine.memory()["TB/s"] / 1e9}
 
     def _textbook(self) -> tuple[nn.Module, torch.optim.Optimizer, Tensor]:
         network = textbook.AttnSleep().to(self.device)
@@ -538,7 +552,7 @@ def main() -> None:
     found: Figures = {}
     for name, figures in section.run():
         found[name] = figures
-        (arguments.folder / f"{arguments.section}.json").write_text(json.dumps(found))
+        write_text(arguments.folder / f"{arguments.section}.json", json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 _FREE_SHARE = 0.5
 """Share of a GPU's free memory that signals may take."""
 
+_MPS_BYTES = 2**32
+"""Largest tensor that mps is trusted with."""
+
 
 def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
     """Read the outlines of all prepared recordings of a folder, and check that they can be used together.
@@ -262,10 +265,11 @@ def class_counts(outlines: Sequence[Outline]) -> list[int]:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the free memory of a CUDA GPU, or all memory of this machine, which mps shares, in bytes."""
+    """Return the free memory of a CUDA GPU, or all memory of this machine, of which mps takes a part, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(memory, int(_MPS_BYTES / _FREE_SHARE)) if device.type == "mps" else memory
 
 
 class Batches:

@@ -13,8 +13,8 @@ A network may have a method `summary(signal)`, (B, 1, T) -> (B, C), such as logi
 (`configs/night_context.json`) reads it and refuses networks without it.
 
 A class that says `recordable = True` trains faster on a GPU, which then repeats the training step without Python (see
-`trainer.recorded_step`). Its forward must do the same each time: no random numbers but torch's, no counters, no choice
-by a value that a tensor holds. The class of the loss must be one of torch or say so as well.
+`trainer.recorded_step`). Its forward must do the same each time: random numbers by torch and on the signal's device
+alone, no counters, no choice by a value that a tensor holds. The class of the loss must be one of torch or say so too.
 """
 
 import math

@@ -52,7 +52,7 @@ def test_the_logits_are_those_of_the_cpu(fs):
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_a_recorded_run_is_the_run_as_it_is_also_after_a_stop(nights, tmp_path, precision):
-    words = {"trainer__precision": precision}
+    words = {"trainer__precision": precision, "lr_scheduler__args__milestones": "[2]"}  # recorded twice
     assert run(train(nights, "recorded", **words), tmp_path, **GPU)[0] == 0
     assert run(train(nights, "plain", trainer__cuda_graph="false", **words), tmp_path, **GPU)[0] == 0
     assert_same(weights(tmp_path, "recorded"), weights(tmp_path, "plain"))
@@ -66,16 +66,28 @@ def test_a_recorded_run_is_the_run_as_it_is_also_after_a_stop(nights, tmp_path, 
     assert "on cuda:0." in log.read_text()
 
 
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_all_folds_are_recorded_one_after_the_other(nights, tmp_path, optimizer):
+    arguments = '{"lr": 0.001, "momentum": 0.9}' if optimizer == "SGD" else '{"fused": true}'
+    words = train(
+        nights, "all", "--fold_id", "all", "--set", f'optimizer={{"type": "{optimizer}", "args": {arguments}}}'
+    )
+    code, _, err = run(words, tmp_path, **GPU)
+    assert code == 0, err
+    assert "not recorded" not in err
+    assert (tmp_path / "saved/all/fold_2/report.json").exists()
+
+
 def test_a_batch_that_does_not_fit_ends_the_fold_with_what_to_do(nights, tmp_path):
     arguments = train(nights, "large", data_loader__args__context="[20,20]", arch__args__n_heads=1)
     script = (
-        "import sys, torch, runpy; torch.cuda.set_per_process_memory_fraction(1e-3, 0); sys.argv = sys.argv[1:]; "
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
+        "import os, sys, torch, runpy; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+        "torch.cuda.set_per_process_memory_fraction(1e-3, 0); runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     code, _, err = run([arguments[0], "-c", script, *arguments[1:]], tmp_path, **GPU)
     assert code == 1
     assert "Traceback" not in err
-    assert re.search("Memory is short: CUDA out of memory.* Lower data_loader.args.batch_size", err)
+    assert re.search("Memory is short: CUDA out of memory.* take a smaller data_loader.args.batch_size", err)
 
 
 def test_a_checkpoint_of_the_cpu_goes_on_on_the_gpu_and_back(nights, tmp_path):
@@ -115,4 +127,4 @@ def test_all_signals_are_on_the_gpu_and_its_step_is_recorded(nights):
     assert signal.device == stages.device == torch.device("cuda", 0)
     names = tuple(data.outlines)
     trainer = make_trainer(read_config(ROOT / "config.json", []), Fold(0, names[1:], (), names[:1]), data, nights)
-    assert isinstance(trainer.step, RecordedStep)
+    assert isinstance(trainer.recorded, RecordedStep)

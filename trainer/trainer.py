@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from base.base_trainer import BaseTrainer, Row
 from data_loader.data_loaders import Batches
 from data_loader.windows import Windows
 from model.metric import Metric, confusion_matrix, number
-from trainer.recorded_step import CudaGraph, RecordedStep, Step, is_recordable
+from trainer.recorded_step import CudaGraph, RecordedStep, Step, obstacle
 from utils import ranks
 from utils.device import allow_tf32
 from utils.errors import UserError
@@ -45,7 +46,8 @@ class Trainer(BaseTrainer):
     cuda_graph : bool
         Record the training step on a GPU and replay it, if that gives the same, see `trainer.recorded_step`.
     compiled : bool
-        Compile the network for training on one device, but for the last batch of a pass, which is smaller.
+        Compile the network for training on one device, but for the last batch of a pass, which is smaller. Ranks do
+        without.
     *args, **kwargs
         Of `BaseTrainer`.
     """
@@ -68,24 +70,22 @@ class Trainer(BaseTrainer):
         self.device = train_batches.data.device
         self.network = ranks.parallel(self.model)
         self.of_full_batches = torch.compile(self.network, dynamic=False) if compiled else self.network
-        self.step: Step = self.train_step
-        if (
-            cuda_graph
-            and self.device.type == "cuda"
-            and ranks.world_size() == 1
-            and isinstance(train_batches, Batches)
-            and is_recordable(self.model, criterion, self.optimizer)
-        ):
-            self.step = RecordedStep(self.train_step, self.optimizer, CudaGraph())
+        self.recorded: RecordedStep | None = None
+        if cuda_graph and self.device.type == "cuda" and ranks.world_size() == 1:
+            if reason := obstacle(self.model, criterion, self.optimizer):
+                LOG.info("The training step is not recorded on the GPU: %s.", reason)
+            else:
+                self.recorded = RecordedStep(self.optimizer, CudaGraph())
 
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
         self.model.train()
         allow_tf32(self.precision == "tf32")
+        step: Step = partial(self.recorded, self.train_step) if self.recorded else self.train_step
         begin = time.perf_counter()
         losses, y_true, y_pred = Rows(), Rows(), Rows()  # on the device: a GPU never waits for a value
         for signal, stages in self._with_progress(self.train_batches, train_epoch):
-            loss, predicted = self.step(signal, stages)
+            loss, predicted = step(signal, stages)
             losses.add(loss)
             y_true.add(stages)
             y_pred.add(predicted)

@@ -162,15 +162,32 @@ def device_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error).strip().partition("\n")[0].rstrip(".")
-        if isinstance(error, torch.OutOfMemoryError) or re.search("out of memory|can't allocate|ALLOC_FAILED", text):
-            raise UserError(
-                f"Memory is short: {text}. Lower data_loader.args.batch_size, set data_loader.args.resident to false, "
-                "train fewer folds at once, or pass --device cpu."
-            ) from error
-        if isinstance(error, torch.AcceleratorError) or re.search("CUDA error|CUDNN_|CUBLAS_|NVIDIA driver", text):
-            raise UserError(
-                f"The GPU failed: {text}. The same command goes on after the last finished training epoch, "
-                "--device cpu without the GPU."
-            ) from error
+        if text := _explained(error):
+            raise UserError(text) from error
         raise
+
+
+def _explained(error: RuntimeError) -> str:
+    """Say what torch reports of a device, and what to do; empty if it is something else."""
+    text = str(error).strip().partition("\n")[0].rstrip(".")
+    if isinstance(error, torch.OutOfMemoryError) or re.search(_SHORT_OF_MEMORY, text):
+        of_gpu = "" if "CPU" in text else "set data_loader.args.resident or trainer.cuda_graph to false, "
+        return (
+            f"Memory is short: {text}. Train fewer folds at once, {of_gpu}or take a smaller "
+            "data_loader.args.batch_size under another name."
+        )
+    if re.search("device-side assert|illegal memory access", text):
+        return f"On the GPU: {text}. An index is out of range, in the network or the loss; --device cpu says where."
+    if "no kernel image" in text:
+        return f"On the GPU: {text}. Install the torch that fits the card, or pass --device cpu."
+    if isinstance(error, torch.AcceleratorError) or re.search(
+        "CUDA (driver )?error|CUDNN_|CUBLAS_|NVIDIA driver", text
+    ):
+        return (
+            f"The GPU failed: {text}. The same command goes on after the last finished training epoch, and with "
+            "--device cpu without the GPU."
+        )
+    return ""
+
+
+_SHORT_OF_MEMORY = "out of memory|can't allocate|ALLOC_FAILED|Invalid buffer size"

@@ -1,5 +1,12 @@
 """The recorded training step, with a stub in place of the GPU's graph: it runs the step into the same tensors again."""
 
+import contextlib
+import gc
+import random
+import re
+import weakref
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,10 +16,11 @@ from data_loader.data_loaders import Batches, SleepEpochs, find_recordings
 from model import metric
 from model.loss import ClassAwareLoss, FocalLoss
 from model.model import AttnSleep
-from trainer.recorded_step import WARM_UP, RecordedStep, is_recordable
+from trainer.recorded_step import WARM_UP, CudaGraph, RecordedStep, obstacle
 from trainer.trainer import Trainer
 from utils.checkpoint import load_checkpoint
 from utils.device import CPU
+from utils.errors import UserError
 
 
 class StubGraph:
@@ -21,8 +29,8 @@ class StubGraph:
     def __init__(self):
         self.calls = []
 
-    def warm_up(self, step, batch):
-        self.calls.append("warm up")
+    def run(self, step, batch):
+        self.calls.append("run")
         return step(*batch)
 
     def record(self, step, inputs, optimizer):
@@ -81,7 +89,7 @@ def make(prepared, tmp_path):
             about={},
         )
         if graph:
-            trainer.step = RecordedStep(trainer.train_step, optimizer, graph)
+            trainer.recorded = RecordedStep(optimizer, graph)
         return trainer
 
     return make
@@ -106,7 +114,7 @@ def test_a_recorded_run_is_to_the_bit_the_run_as_it_is(make, tmp_path):
     make("recorded", graph := StubGraph()).train()
     assert_same(final(tmp_path, "plain"), final(tmp_path, "recorded"))
     # Thirty sleep epochs are seven batches of four and one of two; the scheduler changes the rate once.
-    assert graph.calls.count("warm up") == WARM_UP
+    assert graph.calls.count("run") == WARM_UP + 4
     assert graph.calls.count("record") == 2
     assert graph.calls.count("replay") == 4 * 7 - WARM_UP
 
@@ -118,11 +126,24 @@ def test_a_recorded_run_that_was_stopped_goes_on_to_the_bit(make, tmp_path):
     trainer.resume()
     trainer.train()
     assert_same(final(tmp_path, "plain"), final(tmp_path, "stopped"))
-    assert graph.calls == ["warm up"] * WARM_UP + ["record"] + ["replay"] * 4
+    assert graph.calls == ["run"] * WARM_UP + ["record"] + ["replay"] * 4 + ["run"]
 
 
 def test_on_a_cpu_nothing_is_recorded(make):
-    assert not isinstance(make("plain").step, RecordedStep)
+    assert make("plain").recorded is None
+
+
+def test_a_trainer_is_gone_with_its_last_name_whether_its_step_is_recorded_or_not(make):
+    # A graph that is freed later, while another one is recorded, breaks it.
+    gc.collect()
+    for graph in (None, StubGraph()):
+        trainer = make("plain", graph)
+        trainer.train_pass(1)
+        network = weakref.ref(trainer.model)
+        if graph:
+            graph.step = None  # which a real graph does not keep
+        del trainer
+        assert network() is None
 
 
 class Subclass(AttnSleep):
@@ -137,22 +158,76 @@ FUSED = {"fused": True}
 
 
 @pytest.mark.parametrize(
-    ("network", "criterion", "optimizer", "arguments", "recordable"),
+    ("network", "criterion", "optimizer", "arguments", "reason"),
     [
-        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adam, FUSED, True),
-        (AttnSleep, ClassAwareLoss([1] * 5), torch.optim.AdamW, FUSED, True),
-        (AttnSleep, FocalLoss(), torch.optim.SGD, {"lr": 0.1}, True),
-        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adam, {}, False),  # it counts its steps on the CPU
-        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adagrad, {}, False),
-        (Subclass, nn.CrossEntropyLoss(), torch.optim.Adam, FUSED, False),
-        (AttnSleep, OwnLoss(), torch.optim.Adam, FUSED, False),
+        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adam, FUSED, "^$"),
+        (AttnSleep, ClassAwareLoss([1] * 5), torch.optim.AdamW, FUSED, "^$"),
+        (AttnSleep, FocalLoss(), torch.optim.SGD, {"lr": 0.1}, "^$"),
+        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adam, {}, "Adam is not fused"),  # it counts steps on the CPU
+        (AttnSleep, nn.CrossEntropyLoss(), torch.optim.Adagrad, {}, "Adagrad is not fused"),
+        (Subclass, nn.CrossEntropyLoss(), torch.optim.Adam, FUSED, "Subclass does not say recordable = True"),
+        (AttnSleep, OwnLoss(), torch.optim.Adam, FUSED, "OwnLoss does not say"),
     ],
 )
 def test_what_does_not_say_that_it_does_the_same_each_time_is_not_recorded(
-    network, criterion, optimizer, arguments, recordable
+    network, criterion, optimizer, arguments, reason
 ):
     model = network()
-    assert is_recordable(model, criterion, optimizer(model.parameters(), **arguments)) == recordable
+    assert re.search(reason, obstacle(model, criterion, optimizer(model.parameters(), **arguments)))
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    """Put stubs in the place of torch's streams and graphs; the latter end as `ending` does."""
+    endings = [contextlib.nullcontext()]
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: endings[0])
+    return endings
+
+
+class Broken:
+    """As torch's recording after an error: it raises one of its own."""
+
+    def __enter__(self):
+        assert not gc.isenabled()
+
+    def __exit__(self, *_):
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+
+def optimizer_of_two():
+    return torch.optim.Adam([nn.Parameter(torch.zeros(2))], fused=True)
+
+
+def raising(error):
+    def step(*_):
+        raise error
+
+    return step
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()), random.random, np.random.rand])
+def test_a_step_that_draws_on_the_cpu_is_not_recorded(stream, draw):
+    with pytest.raises(UserError, match="it draws random numbers on the CPU.* Pass --set trainer.cuda_graph=false"):
+        CudaGraph().record(lambda: draw(), [], optimizer_of_two())
+
+
+def test_a_step_that_cannot_be_recorded_is_refused_with_the_first_reason_and_memory_is_told_as_such(stream):
+    stream[0], optimizer = Broken(), optimizer_of_two()
+    with pytest.raises(UserError, match="as a CUDA graph: not permitted when stream is capturing. Pass --set"):
+        CudaGraph().record(raising(RuntimeError("not permitted when stream is capturing.")), [], optimizer)
+    with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
+        CudaGraph().record(raising(torch.OutOfMemoryError("Tried to allocate")), [], optimizer)
+    assert gc.isenabled()
+    assert optimizer.param_groups[0]["capturable"] is False
+
+
+def test_the_optimizer_is_capturable_while_its_step_is_recorded_alone(stream):
+    optimizer = optimizer_of_two()
+    outputs = CudaGraph().record(lambda: (optimizer.param_groups[0]["capturable"],), [], optimizer)
+    assert outputs == (True,)
+    assert optimizer.param_groups[0]["capturable"] is False
 
 
 class Synchronisations(TorchDispatchMode):

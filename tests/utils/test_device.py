@@ -183,7 +183,7 @@ def test_every_process_makes_its_gpu_the_current_one_and_asks_for_algorithms_tha
             torch.OutOfMemoryError(
                 "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 8 GiB"
             ),
-            "^Memory is short: CUDA out of memory.* Lower data_loader.args.batch_size, set data_loader.args.res",
+            "^Memory is short: CUDA out of memory.* Train fewer folds at once, set data_loader.args.resident or tra",
         ),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "^Memory is short: MPS backend"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), "^Memory is "),
@@ -195,6 +195,8 @@ def test_every_process_makes_its_gpu_the_current_one_and_asks_for_algorithms_tha
             torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be"),
             "^The GPU failed: CUDA error: unspecified launch failure. The same command goes on after .* --device cpu",
         ),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), "^On the GPU: .*An index is out of range"),
+        (torch.AcceleratorError("CUDA error: no kernel image is available"), "^On the GPU: .*Install the torch that"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "^The GPU failed: cuDNN error"),
     ],
 )
