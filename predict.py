@@ -14,6 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.environment import require_packages
+
+require_packages()
+
 import numpy as np
 
 from prepare_datasets.outcomes import Outcome, tell_end, tell_head

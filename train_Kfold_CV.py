@@ -7,8 +7,13 @@ import argparse
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from utils.environment import require_packages
+
+require_packages()
 
 from utils.arguments import positive
 from utils.cores import share_cores
@@ -36,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     from trainer.side_by_side import train_elsewhere
     from utils import ranks
     from utils.device import CPU, choose_devices, divide, make_current
-    from utils.logs import LOG, SUMMARY, log_to_console
+    from utils.logs import LOG, SUMMARY, log_to_console, until
 
     # The experiment
     default = (arguments.resume.parent if arguments.resume else HERE) / "config.json"
@@ -74,8 +79,12 @@ def main(arguments: argparse.Namespace) -> None:
 
     # Training
     if trains_here:
-        for fold in unfinished:
+        begin = time.perf_counter()
+        for n_done, fold in enumerate(unfinished, 1):
             train_fold(config, fold, data, arguments.resume)
+            if n_left := len(unfinished) - n_done:
+                seconds = n_left * (time.perf_counter() - begin) / n_done
+                LOG.log(SUMMARY, f"{n_done} of {len(unfinished)} folds done, {n_left} to go: {until(seconds)}.")
     elif unfinished:
         further = [word for word in sys.argv[1:] if word != "--overwrite"]  # the folders are ours now
         train_elsewhere(Path(__file__), further, unfinished, teams, n_at_once)

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered, save_checkpoint
 from utils.errors import UserError
 from utils.files import write_table
-from utils.logs import LOG
+from utils.logs import LOG, until
 from utils.nested import differences
 from utils.ranks import rank, wait_for_all
 from utils.seed import seed_train_epoch
@@ -262,4 +262,7 @@ class BaseTrainer(ABC):
             columns = (column for column in row if column.startswith(f"{name}_") and column != "train_epoch")
             figures = (f"{column.removeprefix(f'{name}_')} {row[column]:.3f}" for column in columns)
             parts.append(f"{name}: {', '.join(figures)}")
+        if len(self.history) < self.epochs:
+            recent = [earlier["seconds"] for earlier in self.history[-5:]]
+            parts.append(f"to go: {until((self.epochs - len(self.history)) * sum(recent) / len(recent))}")
         return " | ".join([*parts, *(["best so far"] if self.best() is row else [])])

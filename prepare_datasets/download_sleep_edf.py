@@ -15,6 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
+from utils.environment import require_packages  # noqa: E402
+
+require_packages()
+
 from prepare_datasets.outcomes import tell  # noqa: E402
 from prepare_datasets.preparation import exit_code, make_folder  # noqa: E402
 from utils.errors import UserError  # noqa: E402

@@ -15,6 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
+from utils.environment import require_packages  # noqa: E402
+
+require_packages()
+
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.pairing import pair_files  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
+from utils.environment import require_packages  # noqa: E402
+
+require_packages()
+
 import numpy as np  # noqa: E402
 
 from prepare_datasets.preparation import exit_code  # noqa: E402

@@ -9,6 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from utils.environment import require_packages
+
+require_packages()
+
 from report.comparison import comparison, experiments_table, read_experiments
 from report.report import write_report
 from report.results import read_results

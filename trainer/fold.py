@@ -1,5 +1,6 @@
 """What belongs to one fold besides its training: its recordings, its log, its plan, its predictions."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +21,20 @@ from utils.logs import LOG, SUMMARY, log_to_file
 from utils.recording import Outline
 from utils.stages import STAGE_NAMES
 from utils.stopping import Stopped
-from utils.subjects import subject_of
+from utils.subjects import nights_pattern, subject_of
 
 
 def folds_of(config: ConfigParser, outlines: Sequence[Outline]) -> list[Fold]:
     """Cut the subjects of all recordings into folds as the configuration says."""
     settings, seed = config["data_loader.args"], config["seed"]
-    pattern = settings["subject_pattern"]
-    folds = make_folds([outline.name for outline in outlines], settings["num_folds"], seed, pattern)
+    pattern, names = settings["subject_pattern"], [outline.name for outline in outlines]
+    by_themselves = pattern is None and [subject_of(name) for name in names] == names
+    if by_themselves and (nights := nights_pattern(names)):
+        LOG.warning(
+            f"{names[0]}, {names[1]} and others look like several nights of a subject, but count as different "
+            f"subjects. If they are one: --set data_loader.args.subject_pattern={shlex.quote(nights)}"
+        )
+    folds = make_folds(names, settings["num_folds"], seed, pattern)
     if config["evaluation.protocol"] == "holdout":
         return [set_aside(fold, config["evaluation.valid_subjects"], seed, pattern) for fold in folds]
     return folds

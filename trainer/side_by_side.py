@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from data_loader.folds import Fold
 from utils.cores import n_cores
 from utils.device import Team
 from utils.errors import UserError
-from utils.logs import LOG
+from utils.logs import LOG, SUMMARY, until
 
 
 def train_elsewhere(
@@ -66,6 +67,8 @@ def train_side_by_side(
     """
     waiting, running, trained, stopping = iter(folds), set[subprocess.Popen[str]](), set[int](), threading.Event()
 
+    begin = time.perf_counter()
+
     def train(team: Team) -> None:
         """Train folds on one team until none is left."""
         gpus = [str(device.index) for device in team if device.type == "cuda"]
@@ -82,6 +85,9 @@ def train_side_by_side(
             running.discard(process)
             if process.returncode == 0:
                 trained.add(fold)
+                if n_left := len(folds) - len(trained):
+                    seconds = n_left * (time.perf_counter() - begin) / len(trained)
+                    LOG.log(SUMMARY, f"{len(trained)} of {len(folds)} folds done, {n_left} to go: {until(seconds)}.")
             if process.returncode < 0:
                 LOG.error("[fold %d] Ended by %s.", fold, signal.Signals(-process.returncode).name)
             if stopping.is_set():

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 LOG = logging.getLogger("attnsleep")
@@ -33,6 +34,15 @@ def print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def until(seconds: float) -> str:
+    """Say in words how long something takes, and when it ends: `about 12 min, until 14:32`."""
+    unit, size = next(
+        (unit, size) for unit, size in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= 2 * size or size == 1
+    )
+    end = datetime.now() + timedelta(seconds=seconds)
+    return f"about {seconds / size:.0f} {unit}, until {end:%H:%M}" + (f" on {end:%d %b}" if seconds > 43_200 else "")
 
 
 class _LogFile(logging.FileHandler):

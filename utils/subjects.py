@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 from utils.errors import UserError
 
@@ -15,6 +17,21 @@ def is_pattern(value: object) -> bool:
         return isinstance(value, str) and len(value) < 1000 and re.compile(value).groups == 1
     except (re.error, OverflowError, RecursionError):
         return False
+
+
+def nights_pattern(recordings: Sequence[str]) -> str:
+    """Guess a pattern that groups names which look like several nights of a subject; empty if they do not.
+
+    Such names differ in a number at their end alone: `subj1_night1`, `subj1_night2`, `subj2_night1`.
+    """
+    parts = [re.fullmatch(r"(.+?)([ _.-]*[A-Za-z]*[ _.-]*)\d+", name) for name in recordings]
+    nights = {match[2] for match in parts if match}
+    subjects = Counter(match[1] for match in parts if match)
+    if None in parts or len(nights) != 1 or len(subjects) < 2 or max(subjects.values()) < 2:
+        return ""
+    if nights == {""} and any(subject[-1].isdigit() for subject in subjects):  # numbers of subjects, such as 1001
+        return ""
+    return rf"^(.+){re.escape(nights.pop())}\d+$"
 
 
 def subject_of(recording: str, pattern: str | None = None) -> str:

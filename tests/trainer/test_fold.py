@@ -10,7 +10,7 @@ from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import Fold, data_of, make_folds
 from train_Kfold_CV import make_trainer, train_fold
 from trainer.configuration import read_config
-from trainer.fold import plan
+from trainer.fold import folds_of, plan
 from utils.checkpoint import BEST, LAST, load_checkpoint
 from utils.experiment import read_predictions
 from utils.recording import write_recording
@@ -110,6 +110,23 @@ def test_recordings_of_several_channels_are_told_and_the_checkpoint_names_none(c
     train_fold(config, FOLD, data, None)
     assert "The recordings are of different channels: 'EEG Fpz-Cz' (a, b), 'C4-M1' (c)." in log.messages
     assert load_checkpoint(config.experiment_dir / "fold_1" / BEST)["about"]["channel"] == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "n_warnings"),
+    [
+        (["s1_night1", "s1_night2", "s2_night1"], "null", 1),
+        (["s1_night1", "s1_night2", "s2_night1"], r"(.+)_night", 0),
+        (["SC4001E0", "SC4002E0", "SC4011E0"], "null", 0),
+    ],
+)
+def test_nights_that_look_like_those_of_one_subject_are_warned_of(configure, prepared, log, names, pattern, n_warnings):
+    config = configure("data_loader.args.num_folds=2", f"data_loader.args.subject_pattern={pattern}")
+    folds_of(config, find_recordings(prepared(*names)))
+    assert len(log.messages) == n_warnings
+    if n_warnings:
+        assert log.messages[0].startswith("s1_night1, s1_night2 and others look like several nights of a subject")
+        assert log.messages[0].endswith(r"--set data_loader.args.subject_pattern='^(.+)_night\d+$'")
 
 
 class StoppedError(Exception):

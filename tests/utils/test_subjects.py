@@ -1,6 +1,6 @@
 import pytest
 
-from utils.subjects import subject_of
+from utils.subjects import nights_pattern, subject_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,35 @@ def test_the_subject_follows_from_the_name(recording, subject):
 )
 def test_a_pattern_finds_the_subject_anywhere_in_the_name(pattern, recording, subject):
     assert subject_of(recording, pattern) == subject
+
+
+@pytest.mark.parametrize(
+    ("recordings", "pattern", "subjects"),
+    [
+        (["subj1_night1", "subj1_night2", "subj2_night1"], r"^(.+)_night\d+$", ["subj1", "subj1", "subj2"]),
+        (["P01N1", "P01N2", "P02N1", "P02N2"], r"^(.+)N\d+$", ["P01", "P01", "P02", "P02"]),
+        (["a-1", "a-2", "b-1"], r"^(.+)\-\d+$", ["a", "a", "b"]),
+    ],
+)
+def test_names_that_look_like_several_nights_of_a_subject_give_the_pattern_that_groups_them(
+    recordings, pattern, subjects
+):
+    assert nights_pattern(recordings) == pattern
+    assert [subject_of(name, pattern) for name in recordings] == subjects
+
+
+@pytest.mark.parametrize(
+    "recordings",
+    [
+        ["p01", "p02", "p03"],
+        ["1001", "1002", "2001"],
+        ["shhs1-200001", "shhs1-200002"],
+        ["night1", "night2"],
+        ["anna", "bert"],
+        ["a_2019", "b_2020"],
+        ["subj1_night1", "subj1_night2", "anna"],
+        ["subj1_night1", "subj1_visit1", "subj2_night1"],
+    ],
+)
+def test_other_names_give_no_pattern(recordings):
+    assert nights_pattern(recordings) == ""
