@@ -1,4 +1,4 @@
-"""README.md: its code and its commands do what it says."""
+"""README.md and docs/: their code and their commands do what they say."""
 
 import argparse
 import json
@@ -15,7 +15,12 @@ import pytest
 from scripts import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+BLOCKS = [
+    block
+    for text in (README, *(page.read_text(encoding="utf-8") for page in PAGES))
+    for block in re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+]
 CHANGE = README.partition("## Change the experiment")[2].partition("\n## ")[0]
 COMMANDS = [
     line.partition(" #")[0].strip()
@@ -41,6 +46,13 @@ def script_and_arguments(command):
     name = next(word for word in words if word.endswith(".py"))
     folder = "" if (ROOT / name).exists() else "prepare_datasets/"
     return f"{folder}{name}", words[words.index(name) + 1 :]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page):
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "my_nights.py" not in command])
