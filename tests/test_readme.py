@@ -27,7 +27,7 @@ COMMANDS = [
     for kind, block in BLOCKS
     if kind == "bash"
     for line in block.splitlines()
-    if re.match(r"(python|torchrun|\./batch_train\.sh)", line)
+    if re.match(r"(python |torchrun|\./batch_train\.sh)", line)
 ]
 FURTHER = {"report": "report/__main__.py", "train_Kfold_CV.py": "train_Kfold_CV.py", "predict.py": "predict.py"}
 
