@@ -21,6 +21,7 @@ from prepare_datasets.preparation import Task, attempted, exit_code, make_folder
 from recordings.clock_times import clock_s
 from recordings.hypnograms import read_hypnogram
 from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
+from recordings.sources import fingerprint
 from scoring.night import (
     Night,
     Scoring,
@@ -140,6 +141,7 @@ def score_file(
 ) -> Outcome:
     """Score a recording and write its files, unless they are there already."""
     begin = time.perf_counter()
+    files = {"recording": path} | ({"hypnogram": request.hypnogram} if request.hypnogram else {})
     settings = {  # everything that decides how the recording is scored
         "recording": os.path.realpath(path),
         "channel": request.channel,
@@ -148,9 +150,10 @@ def score_file(
         "to": _clock_text(request.lights_on_s),
         "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
         "checkpoints": networks.checksums,
+        "made_from": {what: fingerprint(file) for what, file in files.items() if file.exists()},
     }
-    files = result_files(output_dir, name)
-    earlier = earlier_night(files, settings, overwrite)
+    results = result_files(output_dir, name)
+    earlier = earlier_night(results, settings, overwrite)
     if earlier:
         return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()))
     recording = read_channel(path, request.channel, request.reference, networks.inputs.fs)
@@ -162,10 +165,10 @@ def score_file(
         hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time)
     night = Night(name, recording.name, start, scoring, in_bed, hypnogram, (*recording.remarks, *remarks))
     night = with_remarks(night, recording.signal, networks.inputs.n_samples)
-    write_night(files, night, {"scoring": settings, "model": networks.description})
+    write_night(results, night, {"scoring": settings, "model": networks.description})
     from scoring.picture import write_picture  # imports matplotlib when the other files are there
 
-    write_picture(files[".png"], night, recording.signal, recording.fs)
+    write_picture(results[".png"], night, recording.signal, recording.fs)
     return Outcome(name, "scored", night.counts, time.perf_counter() - begin, remarks=night.remarks)
 
 

@@ -98,7 +98,8 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
     """Read the JSON file of a night that was scored before; None if the night is to be scored now.
 
     A night whose files are not all there is scored again, and so is any with `overwrite`. Files that hold something
-    else are refused, and so is a night that was scored with other `settings`: everything that decides the result.
+    else are refused, and so is a night that was scored with other `settings`: everything that decides the result. An
+    older version did not write down `made_from`, which is not compared then.
     """
     existing = [path for path in files.values() if path.exists()]
     if not existing:
@@ -111,9 +112,11 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
         )
     if overwrite:
         return None
-    if changed := differences(earlier["scoring"], settings):
+    before = earlier["scoring"]
+    known = {key: value for key, value in settings.items() if key in before or key != "made_from"}
+    if changed := differences(before, known):
         raise UserError(
-            f"{files['.json'].name}: there already, scored with other settings ({'; '.join(changed)}). "
+            f"{files['.json'].name}: there already, scored with other settings or files ({'; '.join(changed)}). "
             "Pass --overwrite to replace it, or another --output_dir."
         )
     return earlier if len(existing) == len(files) else None

@@ -1,6 +1,7 @@
 import csv
 import datetime as dt
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -182,8 +183,22 @@ def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_
     assert contents(tmp_path) == before
     code, out, err = predict(*command, "--to", "23:55")
     assert code == 1
-    assert 'night 2.json: there already, scored with other settings (to: null -> "23:55:00"). Pass --overw' in err
+    assert 'night 2.json: there already, scored with other settings or files (to: null -> "23:55:00"). Pass --' in err
     assert contents(tmp_path) == before
+    changed = tmp_path / "changed/night 2.edf"
+    changed.parent.mkdir()
+    shutil.copy(folder / "night 2.edf", changed)
+    arguments = [*command[1:-1], changed.parent]
+    assert predict(changed, *arguments)[0] == 0
+    content = changed.read_bytes()
+    changed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, out, err = predict(changed, *arguments)
+    assert (code, "scored with other settings or files (made_from.recording.crc32: " in err) == (1, True)
+    older = json.loads(changed.with_suffix(".json").read_text())
+    del older["scoring"]["made_from"]  # as an earlier version wrote it
+    changed.with_suffix(".json").write_text(json.dumps(older))
+    assert predict(changed, *arguments)[0] == 0
+    shutil.rmtree(changed.parent)
     command += ["--overwrite", "--to", "23:55", "--from", "23:51", "--select_ch", "Fpz", "--reference", "Cz"]
     code, out, _ = predict(*command)
     assert code == 0
@@ -237,7 +252,7 @@ def test_the_night_around_is_read_where_a_fold_has_a_night_context_and_that_is_s
         assert said in " ".join(out.split())
     code, _, err = predict(recording, "--checkpoint", "Exp 2", "--output_dir", "without")
     assert code == 1
-    assert "SC4001E0.json: there already, scored with other settings (checkpoints: " in err
+    assert "SC4001E0.json: there already, scored with other settings or files (checkpoints: " in err
     _, probabilities = table(tmp_path / "with/SC4001E0.csv")
     _, alone = table(tmp_path / "without/SC4001E0.csv")
     assert np.abs(probabilities - alone).max() > 0.1
