@@ -56,6 +56,7 @@ class Night:
     in_bed: tuple[int, int] | None = None  # first sleep epoch after lights off, and first after lights on
     hypnogram: np.ndarray | None = None  # stages to compare with, (n_sleep_epochs,); -1 where there is none
     remarks: tuple[str, ...] = ()
+    training_overlap: str = ""  # how many of its networks were trained on it, see `scoring.training_use`
 
     @property
     def scored(self) -> np.ndarray:
@@ -195,9 +196,12 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
         remarks.append(
             f"agrees with the hypnogram in {share:.1f} % of {n:,} sleep epochs, "
             f"kappa {night.agreement['kappa']:.2f}, macro F1 {100 * night.agreement['macro_f1']:.1f} %"
+            + (f"; but {night.training_overlap}" if night.training_overlap else "")
         )
     elif night.hypnogram is not None:
         remarks.append("the hypnogram has no stage where it is scored")
+    if night.training_overlap and not night.agreement:
+        remarks.append(night.training_overlap)
     return replace(night, remarks=tuple(remarks))
 
 
@@ -228,6 +232,7 @@ def description(night: Night) -> dict[str, Any]:
         "mean_confidence": round(float(confidence.mean(dtype=np.float64)), 6),
         "share_below_half": float((confidence < 0.5).mean()),
         "agreement": night.agreement,
+        "training_overlap": night.training_overlap or None,
         "versions": {package: version(package) for package in _PACKAGES},
     }
 
