@@ -25,6 +25,7 @@ from prepare_datasets.preparation import Task, attempted, exit_code, make_folder
 from recordings.clock_times import clock_s
 from recordings.hypnograms import read_hypnogram
 from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
+from recordings.sources import fingerprint
 from scoring.night import (
     Night,
     Scoring,
@@ -39,6 +40,7 @@ from utils.cores import share_cores
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.heap import keep_freed_memory
+from utils.recording import read_outline
 
 if TYPE_CHECKING:
     from recordings.reader import BaseRaw
@@ -54,6 +56,7 @@ class Request:
     lights_off_s: int | None = None
     lights_on_s: int | None = None
     hypnogram: Path | None = None
+    all_folds: bool = False
 
 
 def main() -> int:
@@ -74,7 +77,8 @@ def main() -> int:
     channel = " ".join(arguments.select_ch) or networks.inputs.channel
     if not channel:
         raise UserError("The checkpoint does not say which channel it was trained on. Pass one with --select_ch.")
-    request = Request(channel, arguments.reference, arguments.lights_off, arguments.lights_on, arguments.hypnogram)
+    lights, hypnogram = (arguments.lights_off, arguments.lights_on), arguments.hypnogram
+    request = Request(channel, arguments.reference, *lights, hypnogram, arguments.all_folds)
     output_dir = arguments.output_dir
     recordings, problems = find_recordings(arguments.recordings)
     make_folder(output_dir)
@@ -100,6 +104,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--from", dest="lights_off", type=_clock, metavar="HH:MM", help="lights off: score from then on")
     add("--to", dest="lights_on", type=_clock, metavar="HH:MM", help="lights on: score up to then")
     add("--hypnogram", type=Path, metavar="FILE", help="hypnogram of the one recording, to compare with")
+    add("--all_folds", action="store_true", help="all folds score a night, not only the one that tested it")
     add("--output_dir", type=Path, default=Path("scored"), metavar="DIR", help="folder of the results (%(default)s)")
     add("--overwrite", action="store_true", help="score again what is scored already")
     add("--export", type=Path, metavar="FILE.onnx", help="write the network as ONNX instead of scoring")
@@ -144,6 +149,10 @@ def score_file(
 ) -> Outcome:
     """Score a recording and write its files, unless they are there already."""
     begin = time.perf_counter()
+    checksum = read_outline(path).checksum if path.suffix.lower() == ".npz" and path.is_file() else ""
+    n_networks = len(networks.members)
+    networks = networks.for_night(name, checksum, request.all_folds)
+    files = {"recording": path} | ({"hypnogram": request.hypnogram} if request.hypnogram else {})
     settings = {  # everything that decides how the recording is scored
         "recording": os.path.realpath(path),
         "channel": request.channel,
@@ -152,9 +161,10 @@ def score_file(
         "to": _clock_text(request.lights_on_s),
         "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
         "checkpoints": networks.checksums,
+        "made_from": {what: fingerprint(file) for what, file in files.items() if file.exists()},
     }
-    files = result_files(output_dir, name)
-    earlier = earlier_night(files, settings, overwrite)
+    results = result_files(output_dir, name)
+    earlier = earlier_night(results, settings, overwrite)
     if earlier:
         return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()))
     recording = read_channel(path, request.channel, request.reference, networks.inputs.fs)
@@ -164,12 +174,16 @@ def score_file(
     hypnogram = None
     if request.hypnogram:
         hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time)
-    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, (*recording.remarks, *remarks))
+    if (n := len(networks.members)) < n_networks:
+        remarks.append(f"scored by {n} of {n_networks} networks, of the fold that tested it; --all_folds takes all")
+    remarks = [*recording.remarks, *remarks]
+    overlap = networks.training_overlap
+    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, tuple(remarks), overlap)
     night = with_remarks(night, recording.signal, networks.inputs.n_samples)
-    write_night(files, night, {"scoring": settings, "model": networks.description})
+    write_night(results, night, {"scoring": settings, "model": networks.description})
     from scoring.picture import write_picture  # imports matplotlib when the other files are there
 
-    write_picture(files[".png"], night, recording.signal, recording.fs)
+    write_picture(results[".png"], night, recording.signal, recording.fs)
     return Outcome(name, "scored", night.counts, time.perf_counter() - begin, remarks=night.remarks)
 
 

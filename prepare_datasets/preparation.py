@@ -2,13 +2,14 @@
 
 import argparse
 import errno
+import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from utils.cores import n_cores
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.logs import print_any_name
+from utils.nested import differences
 from utils.processes import results
 from utils.recording import read_outline, write_recording
 from utils.stages import N_STAGES
@@ -35,12 +37,13 @@ class LeftOut(Exception):  # noqa: N818 - not an error
 class Task:
     """One recording to work on.
 
-    `read` is a function of a module, or a `functools.partial` of one, as it may go to another process.
+    `read` and `sources` are functions of a module, or a `functools.partial` of one, as they may go to another process.
     """
 
     name: str
     read: Callable[[], Any]
     fs: float | None = None  # the sampling rate in Hz that the user asked for
+    sources: Callable[[], Mapping[str, Any]] | None = None  # what it is made from now; see `recordings.sources`
 
 
 def argument_parser(description: str, output_dir: str, channel: str | None = None) -> argparse.ArgumentParser:
@@ -145,8 +148,10 @@ def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outc
     def make() -> Outcome:
         begin = time.perf_counter()
         if path.exists() and not overwrite:
-            return Outcome(task.name, "kept", _kept_counts(path, channel, task.fs))
+            return Outcome(task.name, "kept", _kept_counts(path, channel, task))
         recording = task.read()
+        if task.sources:
+            recording = replace(recording, made_from=json.dumps(task.sources()))
         write_recording(path, recording)
         seconds = time.perf_counter() - begin
         return Outcome(task.name, "prepared", _counts(recording.stages), seconds, remarks=recording.remarks)
@@ -177,18 +182,32 @@ def attempted(name: str, make: Callable[[], Outcome], path: Path) -> Outcome:
     return Outcome(name, "problem", text=text)
 
 
-def _kept_counts(path: Path, channel: str, fs: float | None) -> tuple[int, ...]:
-    """Count the stages of an npz that is there already. It must have this channel and, if given, this rate."""
+def _kept_counts(path: Path, channel: str, task: Task) -> tuple[int, ...]:
+    """Count the stages of an npz that is there already; refuse one of another channel, rate, files or options."""
     try:
         outline = read_outline(path)
     except UserError as error:
         raise UserError(f"{error} Pass --overwrite to do so.") from error
-    if outline.channel != channel or (fs is not None and outline.fs != fs):
+    if outline.channel != channel or (task.fs is not None and outline.fs != task.fs):
         raise UserError(
             f"{path.name}: is there already, with another channel or rate ({outline.channel!r}, {outline.fs:g} Hz). "
             "Pass --overwrite to replace it, or another --output_dir."
         )
+    if task.sources and outline.made_from and (changed := _changes(outline.made_from, task.sources())):
+        raise UserError(
+            f"{path.name}: is there already, made from other files or options ({'; '.join(changed)}). "
+            "Pass --overwrite to replace it, or another --output_dir."
+        )
     return _counts(outline.stages)
+
+
+def _changes(made_from: str, now: Mapping[str, Any]) -> list[str]:
+    """List what an npz was made from otherwise than it would be made now."""
+    try:
+        before = json.loads(made_from)
+    except (ValueError, RecursionError):
+        before = None
+    return differences(before, now) if isinstance(before, dict) else ["what it was made from cannot be read"]
 
 
 def _counts(stages: np.ndarray) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
 from recordings.hypnograms import read_hypnogram  # noqa: E402
+from recordings.sources import made_from  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 
@@ -33,7 +34,14 @@ def main() -> int:
     if not pairs and not problems:
         raise UserError(f"{arguments.data_dir}: no file *{PSG} in it. Pass the folder that holds them.")
     channel = " ".join(arguments.select_ch)
-    tasks = [Task(name, partial(read_night, psg, hypnogram, channel)) for name, (psg, hypnogram) in pairs.items()]
+    tasks = [
+        Task(
+            name,
+            partial(read_night, psg, hypnogram, channel),
+            sources=partial(made_from, {"recording": psg, "hypnogram": hypnogram}, {"channel": channel}),
+        )
+        for name, (psg, hypnogram) in pairs.items()
+    ]
     return run(tasks, arguments, problems)
 
 

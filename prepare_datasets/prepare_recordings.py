@@ -24,6 +24,7 @@ from prepare_datasets.pairing import pair_files  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402
 from recordings.hypnograms import load_hypnogram  # noqa: E402
 from recordings.reader import read_channel  # noqa: E402
+from recordings.sources import made_from  # noqa: E402
 from recordings.stage_names import read_stage_names  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
@@ -44,7 +45,16 @@ def main() -> int:
     notes += _subject_notes(list(pairs), arguments.subject_pattern)
     channel, fs = " ".join(arguments.select_ch), arguments.fs
     stage_names = read_stage_names(arguments.stage_names) if arguments.stage_names else None
-    tasks = [Task(name, partial(read_night, *pair, channel, fs, stage_names), fs) for name, pair in pairs.items()]
+    options = {"channel": channel, "fs": fs, "stage_names": stage_names}
+    tasks = [
+        Task(
+            name,
+            partial(read_night, recording, hypnogram, channel, fs, stage_names),
+            fs,
+            partial(made_from, {"recording": recording, "hypnogram": hypnogram}, options),
+        )
+        for name, (recording, hypnogram) in pairs.items()
+    ]
     return run(tasks, arguments, problems, notes)
 
 

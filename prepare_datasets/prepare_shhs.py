@@ -24,6 +24,7 @@ from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
 from recordings.hypnogram_xml import read_profusion_codes  # noqa: E402
+from recordings.sources import made_from  # noqa: E402
 from recordings.stage_names import UNSCORED, resolve  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
@@ -53,7 +54,17 @@ def main() -> int:
         names, alone = list(recordings), [name for name in hypnograms if name not in recordings]
         note = f"Annotations without a recording: {some_names(alone)}" if alone else ""
     channel = " ".join(arguments.select_ch)
-    tasks = [Task(n, partial(read_night, recordings[n], hypnograms[n], channel)) for n in names if n in hypnograms]
+    tasks = [
+        Task(
+            name,
+            partial(read_night, recordings[name], hypnograms[name], channel),
+            sources=partial(
+                made_from, {"recording": recordings[name], "hypnogram": hypnograms[name]}, {"channel": channel}
+            ),
+        )
+        for name in names
+        if name in hypnograms
+    ]
     problems = [
         f"{recordings[name].name}: no {name}{ANNOTATION} in {arguments.ann_dir}. Add it, or move the recording away."
         for name in names

@@ -25,10 +25,11 @@ from model.model import AttnSleep
 from model.original import from_original_state_dict, original_fs
 from recordings.stage_names import UNSCORED
 from scoring.night import Scoring
+from scoring.training_use import TrainingSets, Use, data_setting, read_training_sets, training_overlap
 from utils.checkpoint import BEST, load_checkpoint, load_weights
 from utils.config_fields import FIELDS
 from utils.errors import UserError
-from utils.experiment import CONTEXT
+from utils.experiment import CONTEXT, PREDICTIONS, is_finished
 from utils.nested import differences
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
@@ -72,12 +73,32 @@ class TrainedNetwork:
         night context, or None.
     night_context : nn.Module or None
         Reads `network.summary(signal)` of each sleep epoch; its logits count.
+    training_sets : TrainingSets or None
+        The recordings of its fold, if they are known.
+    experiment : Path or None
+        The folder of an experiment that stands for this network and for those of the other folds.
+    use : Use or None
+        How its training used the night that it scores, if that is known.
     """
 
     network: nn.Module
     inputs: Inputs
     checkpoint: dict[str, Any]
     night_context: nn.Module | None = None
+    training_sets: TrainingSets | None = None
+    experiment: Path | None = None
+    use: Use | None = None
+
+    @property
+    def tested(self) -> bool:
+        """Whether its fold tested the night that `for_night` named, or other nights of its subject."""
+        return self.use is not None and "tested" in self.use.purposes
+
+    def for_night(self, name: str, checksum: str) -> "TrainedNetwork":
+        """Return this network with its use of a recording, which `checkpoint` says too; see `TrainingSets.use_of`."""
+        use = self.training_sets.use_of(name, checksum) if self.training_sets else None
+        text = "not known" if use is None else str(use)
+        return replace(self, use=use, checkpoint=self.checkpoint | {"use_of_recording": text})
 
     @torch.inference_mode()
     def outputs(self, signal: Tensor) -> Tensor:
@@ -101,9 +122,17 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class Networks:
-    """One or more networks, trained on the same inputs, that score a night together: probabilities are averaged."""
+    """One or more networks, trained on the same inputs, that score a night together: probabilities are averaged.
+
+    Attributes
+    ----------
+    members : tuple of TrainedNetwork
+    experiments : tuple of dict
+        Of each experiment's folder its path, and the folds that are missing or not finished, in plain values.
+    """
 
     members: tuple[TrainedNetwork, ...]
+    experiments: tuple[dict[str, Any], ...] = ()
 
     @property
     def inputs(self) -> Inputs:
@@ -113,7 +142,8 @@ class Networks:
     @property
     def description(self) -> dict[str, Any]:
         """Checkpoints and inputs, in plain values."""
-        return {"checkpoints": [member.checkpoint for member in self.members], **asdict(self.inputs)}
+        checkpoints = [member.checkpoint for member in self.members]
+        return {"checkpoints": checkpoints, "experiments": list(self.experiments), **asdict(self.inputs)}
 
     @property
     def checksums(self) -> list[str]:
@@ -123,14 +153,36 @@ class Networks:
 
     @property
     def notes(self) -> list[str]:
-        """How many networks have a night context, and which of them would have one if their folder were passed."""
+        """Which folds are missing, which networks have a night context, and which do without because of their path."""
         n = sum(member.night_context is not None for member in self.members)
-        notes = [f"{n} of {len(self.members)} networks read the night around each sleep epoch."] if n else []
+        notes = [note for experiment in self.experiments if (note := _incomplete(experiment))]
+        if n:
+            notes.append(f"{n} of {len(self.members)} networks read the night around each sleep epoch.")
         for member in self.members:
             path = Path(member.checkpoint["path"])
             if member.night_context is None and (path.parent / CONTEXT / BEST).is_file():
                 notes.append(f"{path}: without its night context. Pass the folder, {path.parent}, to use both.")
         return notes
+
+    @property
+    def training_overlap(self) -> str:
+        """Say how many networks were trained or selected on the night that `for_night` named; empty if none was."""
+        return training_overlap([member.use for member in self.members])
+
+    def for_night(self, name: str, checksum: str = "", all_folds: bool = False) -> "Networks":
+        """Choose the networks that score a night: of an experiment the fold that tested the night, if there is one.
+
+        Parameters
+        ----------
+        name, checksum : str
+            Of the recording; see `TrainingSets.use_of`.
+        all_folds : bool
+            Keep all folds.
+        """
+        members = [member.for_night(name, checksum) for member in self.members]
+        tested_in = {member.experiment for member in members if member.tested} - {None}
+        chosen = (m for m in members if all_folds or m.tested or m.experiment not in tested_in)
+        return replace(self, members=tuple(chosen))
 
     def score(self, signal: np.ndarray, source: str, begin: int = 0, end: int | None = None) -> Scoring:
         """Score a night, or sleep epochs `begin` up to `end` of it; refuse what cannot be EEG in microvolts.
@@ -192,7 +244,14 @@ def load_networks(paths: Sequence[Path]) -> Networks:
     An experiment stands for the best models of its folds. A folder brings its night context along, if it has one.
     Networks that were trained on different inputs are refused.
     """
-    members = [_load(checkpoint, path.is_dir()) for path in paths for checkpoint in find_checkpoints(path)]
+    members, experiments = [], []
+    for path in paths:
+        checkpoints = find_checkpoints(path)
+        networks = [_load(checkpoint, path.is_dir()) for checkpoint in checkpoints]
+        if path.is_dir() and checkpoints[0].parent != path:
+            networks = [replace(network, experiment=path) for network in networks]
+            experiments.append(_experiment(path, checkpoints))
+        members += networks
     first = members[0]
     for other in members:
         if changed := differences(asdict(first.inputs), asdict(other.inputs)):
@@ -200,7 +259,7 @@ def load_networks(paths: Sequence[Path]) -> Networks:
                 f"{other.checkpoint['path']}: trained on other inputs than {first.checkpoint['path']} "
                 f"({'; '.join(changed)}). Pass networks that were trained on the same."
             )
-    return Networks(tuple(members))
+    return Networks(tuple(members), tuple(experiments))
 
 
 def find_checkpoints(path: Path) -> list[Path]:
@@ -209,10 +268,33 @@ def find_checkpoints(path: Path) -> list[Path]:
         return [path]
     if (path / BEST).is_file():
         return [path / BEST]
-    checkpoints = sorted(path.glob(f"fold_*/{BEST}"), key=lambda best: int(best.parent.name.removeprefix("fold_")))
+    numbered = {best.parent.name.removeprefix("fold_"): best for best in path.glob(f"fold_*/{BEST}")}
+    checkpoints = [numbered[number] for number in sorted(filter(str.isdecimal, numbered), key=int)]
     if not checkpoints:
         raise UserError(f"{path}: neither a fold ({BEST}) nor an experiment (fold_*/{BEST}) such as saved/Exp1.")
     return checkpoints
+
+
+def _experiment(path: Path, checkpoints: Sequence[Path]) -> dict[str, Any]:
+    """Make the plain values of `Networks.experiments`."""
+    numbers = {int(checkpoint.parent.name.removeprefix("fold_")): checkpoint.parent for checkpoint in checkpoints}
+    _, about = load_weights(checkpoints[0])
+    num_folds = data_setting(about, "num_folds")
+    n = num_folds if FIELDS["data_loader.args.num_folds"].accepts(num_folds) else max(numbers) + 1
+    return {
+        "path": str(path),
+        "missing_folds": [number for number in range(n) if number not in numbers],
+        "unfinished_folds": [number for number, directory in numbers.items() if not is_finished(directory)],
+    }
+
+
+def _incomplete(experiment: Mapping[str, Any]) -> str:
+    """Name the folds of an experiment that are missing or not finished; empty if there are none."""
+    missing, unfinished = (", ".join(map(str, experiment[key])) for key in ("missing_folds", "unfinished_folds"))
+    parts = [f"fold {missing} is missing or has no weights yet"] if missing else []
+    if unfinished:
+        parts.append(f"fold {unfinished} is not finished (no {PREDICTIONS}) and takes part as far as it is trained")
+    return f"{experiment['path']}: {'; '.join(parts)}." if parts else ""
 
 
 def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
@@ -229,7 +311,8 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
             network = _build(model.model, about["config"]["arch"], weights, handed)
         if type(network) is AttnSleep:  # another network may use its layers otherwise than one after the other
             network = folded(network)
-        trained = TrainedNetwork(network.eval(), inputs, _identity(path, about) | {"night_context": None})
+        identity, training_sets = _identity(path, about) | {"night_context": None}, read_training_sets(path, about)
+        trained = TrainedNetwork(network.eval(), inputs, identity, training_sets=training_sets)
         trained.require_logits()
     night_path = path.parent / CONTEXT / BEST
     if with_night_context and night_path.is_file():

@@ -56,6 +56,7 @@ class Night:
     in_bed: tuple[int, int] | None = None  # first sleep epoch after lights off, and first after lights on
     hypnogram: np.ndarray | None = None  # stages to compare with, (n_sleep_epochs,); -1 where there is none
     remarks: tuple[str, ...] = ()
+    training_overlap: str = ""  # how many of its networks were trained on it, see `scoring.training_use`
 
     @property
     def scored(self) -> np.ndarray:
@@ -98,7 +99,8 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
     """Read the JSON file of a night that was scored before; None if the night is to be scored now.
 
     A night whose files are not all there is scored again, and so is any with `overwrite`. Files that hold something
-    else are refused, and so is a night that was scored with other `settings`: everything that decides the result.
+    else are refused, and so is a night that was scored with other `settings`: everything that decides the result. An
+    older version did not write down `made_from`, which is not compared then.
     """
     existing = [path for path in files.values() if path.exists()]
     if not existing:
@@ -111,9 +113,11 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
         )
     if overwrite:
         return None
-    if changed := differences(earlier["scoring"], settings):
+    before = earlier["scoring"]
+    known = {key: value for key, value in settings.items() if key in before or key != "made_from"}
+    if changed := differences(before, known):
         raise UserError(
-            f"{files['.json'].name}: there already, scored with other settings ({'; '.join(changed)}). "
+            f"{files['.json'].name}: there already, scored with other settings or files ({'; '.join(changed)}). "
             "Pass --overwrite to replace it, or another --output_dir."
         )
     return earlier if len(existing) == len(files) else None
@@ -192,9 +196,12 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
         remarks.append(
             f"agrees with the hypnogram in {share:.1f} % of {n:,} sleep epochs, "
             f"kappa {night.agreement['kappa']:.2f}, macro F1 {100 * night.agreement['macro_f1']:.1f} %"
+            + (f"; but {night.training_overlap}" if night.training_overlap else "")
         )
     elif night.hypnogram is not None:
         remarks.append("the hypnogram has no stage where it is scored")
+    if night.training_overlap and not night.agreement:
+        remarks.append(night.training_overlap)
     return replace(night, remarks=tuple(remarks))
 
 
@@ -225,6 +232,7 @@ def description(night: Night) -> dict[str, Any]:
         "mean_confidence": round(float(confidence.mean(dtype=np.float64)), 6),
         "share_below_half": float((confidence < 0.5).mean()),
         "agreement": night.agreement,
+        "training_overlap": night.training_overlap or None,
         "versions": {package: version(package) for package in _PACKAGES},
     }
 

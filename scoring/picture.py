@@ -39,6 +39,8 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
             f"Scored stages: as in the hypnogram in {share:.1f} % of {n:,} sleep epochs, "
             f"kappa {night.agreement['kappa']:.2f}"
         )
+        if night.training_overlap:
+            title += f"\n({night.training_overlap})"
         hypnograms = [("Stages of the hypnogram", night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
     figure = Figure(figsize=(9, 5.2 + 1.3 * (len(hypnograms) - 1)))
     heights = [1.3, *[1] * len(hypnograms), 1]

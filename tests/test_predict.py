@@ -1,6 +1,7 @@
 import csv
 import datetime as dt
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from prepare_datasets.preparation import exit_code
 from scoring.networks import load_networks
 from utils.checkpoint import BEST
 from utils.errors import UserError
-from utils.recording import write_recording
+from utils.recording import read_outline, write_recording
 
 PREDICT = [sys.executable, str(ROOT / "predict.py")]
 START = dt.datetime(2020, 1, 2, 23, 50, 30)
@@ -182,8 +183,22 @@ def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_
     assert contents(tmp_path) == before
     code, out, err = predict(*command, "--to", "23:55")
     assert code == 1
-    assert 'night 2.json: there already, scored with other settings (to: null -> "23:55:00"). Pass --overw' in err
+    assert 'night 2.json: there already, scored with other settings or files (to: null -> "23:55:00"). Pass --' in err
     assert contents(tmp_path) == before
+    changed = tmp_path / "changed/night 2.edf"
+    changed.parent.mkdir()
+    shutil.copy(folder / "night 2.edf", changed)
+    arguments = [*command[1:-1], changed.parent]
+    assert predict(changed, *arguments)[0] == 0
+    content = changed.read_bytes()
+    changed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, out, err = predict(changed, *arguments)
+    assert (code, "scored with other settings or files (made_from.recording.crc32: " in err) == (1, True)
+    older = json.loads(changed.with_suffix(".json").read_text())
+    del older["scoring"]["made_from"]  # as an earlier version wrote it
+    changed.with_suffix(".json").write_text(json.dumps(older))
+    assert predict(changed, *arguments)[0] == 0
+    shutil.rmtree(changed.parent)
     command += ["--overwrite", "--to", "23:55", "--from", "23:51", "--select_ch", "Fpz", "--reference", "Cz"]
     code, out, _ = predict(*command)
     assert code == 0
@@ -237,7 +252,7 @@ def test_the_night_around_is_read_where_a_fold_has_a_night_context_and_that_is_s
         assert said in " ".join(out.split())
     code, _, err = predict(recording, "--checkpoint", "Exp 2", "--output_dir", "without")
     assert code == 1
-    assert "SC4001E0.json: there already, scored with other settings (checkpoints: " in err
+    assert "SC4001E0.json: there already, scored with other settings or files (checkpoints: " in err
     _, probabilities = table(tmp_path / "with/SC4001E0.csv")
     _, alone = table(tmp_path / "without/SC4001E0.csv")
     assert np.abs(probabilities - alone).max() > 0.1
@@ -386,3 +401,86 @@ def test_a_raw_without_the_channel_is_answered_with_those_it_has(tmp_path):
     raw = mne.io.RawArray(np.zeros((1, 3000)), mne.create_info(["C4"], 100, "eeg"), verbose="ERROR")
     with pytest.raises(UserError, match="the recording: no channel 'EEG Fpz-Cz'. The file has 'C4'"):
         score_recording(raw, tmp_path / "a.pth")
+
+
+def write_trained_experiment(folder, nights, n_folds=3, **about):
+    """An experiment whose folds each tested one of `nights` and trained on the others; returns its folder."""
+    config = {"arch": {"type": "AttnSleep", "args": {}}, "data_loader": {"args": {"num_folds": len(nights)}}}
+    for fold in range(n_folds):
+        write_checkpoint(folder / f"fold_{fold}" / BEST, seed=fold, config=config, **about)
+        names = list(nights)
+        test = {names[fold]: nights[names[fold]]}
+        data = {"train": {name: nights[name] for name in names if name not in test}, "valid": {}, "test": test}
+        (folder / f"fold_{fold}/data.json").write_text(json.dumps(data))
+        (folder / f"fold_{fold}/predictions.npz").touch()
+    return folder
+
+
+def test_a_night_of_the_training_is_scored_by_the_fold_that_tested_it_and_overlap_is_told(tmp_path, predict):
+    nights = {"SC4001E0": "1-1", "SC4011E0": "2-2", "SC4021E0": "3-3"}
+    write_trained_experiment(tmp_path / "Exp", nights)
+    psg = write_edf(tmp_path / "SC4011E0-PSG.edf", {"EEG Fpz-Cz": eeg()})
+    hypnogram = tmp_path / "scorer.txt"
+    hypnogram.write_text("\n".join(["W", "N2"] * (N // 2)))
+
+    def score(*checkpoints, recording=psg, hypnogram=("--hypnogram", hypnogram), output="out"):
+        code, out, err = predict(recording, "--checkpoint", *checkpoints, *hypnogram, "--output_dir", output)
+        assert (code, err) == (0, "")
+        shutil.move(tmp_path / output, tmp_path / "last")
+        said = json.loads(next((tmp_path / "last").glob("*.json")).read_text())
+        shutil.rmtree(tmp_path / "last")
+        return " ".join(out.split()), said
+
+    out, said = score("Exp")  # the fold that tested it, whose weights were selected on it
+    assert "SC4011E0: scored by 1 of 3 networks, of the fold that tested it; --all_folds takes all" in out
+    assert "%; but its network was selected on this recording 1 scored" in out
+    assert said["training_overlap"] == "its network was selected on this recording"
+    (checkpoint,) = said["model"]["checkpoints"]
+    assert (checkpoint["fold"], checkpoint["use_of_recording"]) == (1, "tested and selected on this recording")
+    out, said = score("Exp", "--all_folds")
+    assert "but 2 of 3 networks were trained on this recording; 1 of 3 networks was selected on this recording" in out
+    assert [each["use_of_recording"].split()[0] for each in said["model"]["checkpoints"]] == [
+        "trained", "tested", "trained"
+    ]  # fmt: skip
+    for checkpoint in ("Exp/fold_0", "Exp/fold_0/model_best.pth"):
+        out, said = score(checkpoint, hypnogram=())
+        assert "SC4011E0: its network was trained on this recording" in out
+        assert said["training_overlap"] == "its network was trained on this recording"
+
+    other = psg.rename(tmp_path / "SC4012E0-PSG.edf")  # another night of the same subject
+    out, said = score("Exp", recording=other)
+    assert said["training_overlap"] == "its network was selected on other recordings of its subject"
+    assert score("Exp/fold_2", recording=other)[1]["training_overlap"] == (
+        "its network was trained on other recordings of its subject"
+    )
+    unknown = other.rename(tmp_path / "mine.edf")
+    out, said = score("Exp", recording=unknown)
+    assert said["training_overlap"] is None
+    assert len(said["model"]["checkpoints"]) == 3
+    (tmp_path / "Exp/fold_1/data.json").write_text("[")
+    assert score("Exp", recording=unknown)[1]["training_overlap"] == "what 1 of 3 networks trained on is not known"
+
+
+def test_a_prepared_recording_is_known_by_its_signal_under_any_name(tmp_path, make_recording, predict):
+    write_recording(tmp_path / "renamed.npz", make_recording(6))
+    signal, _, _ = read_outline(tmp_path / "renamed.npz").checksum.partition("-")
+    write_trained_experiment(tmp_path / "Exp", {"night1": f"{signal}-of another scorer", "night2": "2-2"}, 2)
+    code, out, _ = predict("renamed.npz", "--checkpoint", "Exp/fold_1")
+    assert code == 0
+    assert "renamed: its network was trained on this recording" in out
+
+
+def test_folds_that_are_missing_or_unfinished_are_told(tmp_path, predict):
+    write_edf(tmp_path / "mine.edf", {"EEG Fpz-Cz": eeg()})
+    write_trained_experiment(tmp_path / "Exp", {f"night{k}": f"{k}-{k}" for k in range(5)}, 3)
+    (tmp_path / "Exp/fold_1/predictions.npz").unlink()
+    (tmp_path / "Exp/fold_2/model_best.pth").unlink()
+    code, out, _ = predict("mine.edf", "--checkpoint", "Exp")
+    assert code == 0
+    assert (
+        "Exp: fold 2, 3, 4 is missing or has no weights yet; fold 1 is not finished (no predictions.npz) and takes "
+        "part as far as it is trained." in " ".join(out.split())
+    )
+    assert json.loads((tmp_path / "scored/mine.json").read_text())["model"]["experiments"] == [
+        {"path": "Exp", "missing_folds": [2, 3, 4], "unfinished_folds": [1]}
+    ]

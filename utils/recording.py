@@ -46,6 +46,8 @@ class Recording:
         Name of the file that held the signal; empty if not known.
     remarks : tuple of str
         What was done to it that its user should know; printed, not written.
+    made_from : str
+        Files and options that it was made from, as JSON (see `recordings.sources`); empty if not known.
     """
 
     signal: np.ndarray
@@ -56,6 +58,7 @@ class Recording:
     start_time: str = ""
     source_file: str = ""
     remarks: tuple[str, ...] = ()
+    made_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Outline:
         CRC-32 of all that is read of the npz file, as stated there: of the signal first.
     start_time : str
         Start of the recording, ISO 8601; empty if not known.
+    made_from : str
+        Files and options that it was made from, as JSON; empty if not known.
     """
 
     path: Path
@@ -87,6 +92,7 @@ class Outline:
     channel: str
     checksum: str
     start_time: str = ""
+    made_from: str = ""
 
     @property
     def name(self) -> str:
@@ -106,6 +112,7 @@ def write_recording(path: Path, recording: Recording) -> None:
             sleep_epoch=recording.sleep_epoch.astype(np.int32),
             start_time=np.array(recording.start_time),
             source_file=np.array(recording.source_file),
+            made_from=np.array(recording.made_from),
         )
 
 
@@ -136,14 +143,17 @@ def read_outline(path: Path) -> Outline:
         fs = float(np.asarray(npz["fs"]).reshape(-1)[0])
         if not 0 < fs < np.inf:
             raise UserError(f"{path.name}: fs is {fs:g}, which is no sampling rate in Hz. Prepare it again.")
-        channel, start_time = (
-            str(np.asarray(npz[key]).reshape(-1)[0]) if key in npz else "" for key in ("ch_label", "start_time")
+        channel, start_time, made_from = (
+            str(np.asarray(npz[key]).reshape(-1)[0]) if key in npz else ""
+            for key in ("ch_label", "start_time", "made_from")
         )
         if start_time and not _is_time(start_time):
             raise UserError(f"{path.name}: start_time is {start_time[:60]!r}, no time in ISO 8601. Prepare it again.")
         read = [key for key in ("x", "y", "sleep_epoch", "fs", "ch_label") if key in npz]
         checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in read)
-        return Outline(path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time)
+        return Outline(
+            path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time, made_from
+        )
 
 
 def open_signal(outline: Outline) -> np.ndarray:
@@ -211,7 +221,8 @@ def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
 
 def _require_size(path: Path, npz: np.lib.npyio.NpzFile, archive: zipfile.ZipFile) -> None:
     """Refuse arrays that would fill the memory when unpacked, and those that are shorter than they say."""
-    for key in (key for key in npz if key in ("x", "y", "fs", "sleep_epoch", "ch_label", "start_time", "source_file")):
+    known = ("x", "y", "fs", "sleep_epoch", "ch_label", "start_time", "source_file", "made_from")
+    for key in (key for key in npz if key in known):
         info = archive.getinfo(f"{key}.npy")
         with archive.open(info) as member:
             shape, _, dtype = _array_header(member)

@@ -16,7 +16,7 @@ from prepare_datasets.preparation import (
     run,
 )
 from utils.errors import UserError
-from utils.recording import Recording, read_outline
+from utils.recording import Recording, read_outline, write_recording
 
 CHANNEL = "EEG Fpz-Cz"
 
@@ -212,3 +212,13 @@ def test_what_ends_a_script_is_one_line_and_a_code(capsys):
     assert capsys.readouterr().err == "wrong.\n"
     assert exit_code(partial(failing, KeyboardInterrupt())) == 130
     assert capsys.readouterr().err.startswith("Interrupted. ")
+
+
+@pytest.mark.parametrize("made_from", ["", "{", "[]", "[" * 100_000, '{"recording": 1}'])
+def test_an_npz_that_does_not_say_what_it_was_made_from_is_kept_and_one_that_says_nonsense_is_refused(
+    tmp_path, made_from, capsys
+):
+    write_recording(tmp_path / "npz/a.npz", replace(night(), made_from=made_from))
+    task = Task("a", partial(failing, AssertionError()), sources=partial(dict, recording=2))
+    assert run([task], arguments(tmp_path)) == (1 if made_from else 0)
+    assert ("a.npz: is there already, made from other files" in capsys.readouterr().err) == bool(made_from)

@@ -56,7 +56,7 @@ def test_a_night_becomes_an_npz(data, tmp_path):
     assert (code, err) == (0, "")
     kept = [0, 1, 2, 6, 7, 8]
     with np.load(tmp_path / "npz" / "SC4001E0.npz", allow_pickle=False) as npz:
-        assert set(npz) == {"x", "y", "fs", "ch_label", "sleep_epoch", "start_time", "source_file"}
+        assert set(npz) == {"x", "y", "fs", "ch_label", "sleep_epoch", "start_time", "source_file", "made_from"}
         np.testing.assert_array_equal(npz["x"], microvolts(eeg_digits(30000)).reshape(10, 3000, 1)[kept])
         np.testing.assert_array_equal(npz["y"], [0, 0, 1, 2, 2, 2])
         np.testing.assert_array_equal(npz["sleep_epoch"], kept)
@@ -337,3 +337,13 @@ def test_prepared_nights_of_real_size_are_their_excerpts_to_the_bit(data, tmp_pa
             np.testing.assert_array_equal(npz["y"], excerpt["stage"])
             assert str(npz["start_time"])[4:] == str(excerpt["start"])[4:].replace(" ", "T")
         (data / f"{name}-PSG.edf").unlink()  # 50 MB
+
+
+def test_a_night_whose_recording_has_changed_is_not_kept(data, tmp_path):
+    psg, _ = write_night(data, "SC4001")
+    arguments = ["--data_dir", data, "--output_dir", tmp_path / "npz"]
+    assert call_script(SCRIPT, *arguments)[0] == 0
+    edit(psg, psg.stat().st_size - 4, "x")
+    code, _, err = call_script(SCRIPT, *arguments)
+    assert code == 1
+    assert "SC4001E0.npz: is there already, made from other files or options (recording.crc32: " in err

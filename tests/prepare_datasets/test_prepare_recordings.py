@@ -73,6 +73,7 @@ def compare_with_sleep_edf(folder, psg, hypnogram, letters):
         found = read(data.parent / "npz" / f"{form.__name__}.npz")
         assert found.keys() == expected.keys()
         assert str(found.pop("source_file")) == f"{form.__name__}-PSG.edf"
+        found.pop("made_from")  # names the files of each form
         for key, values in found.items():
             assert values.tobytes() == expected[key].tobytes(), (form, key)
     return expected
@@ -302,3 +303,36 @@ def test_shards_prepare_all_recordings_once_side_by_side(data, tmp_path):
         assert re.findall(r"^night \d\d", out, re.MULTILINE) == mine
         assert f"{len(mine)} prepared, 0 kept, {int('unscored' in err)} with problems: {parts}, shard {k}/3" in out
     assert sum("unscored.edf: no hypnogram" in err for _, err in told) == 1
+
+
+def test_an_npz_that_was_made_from_other_files_or_options_is_refused(data, tmp_path):
+    recording = write_night(data)
+    for end, first in (("_scorer1.csv", "W"), ("_scorer2.csv", "N1")):
+        write_lines(data / f"night{end}", ["onset,duration,stage", f"0,30,{first}", "30,120,N2"])
+    (data / "night.csv").unlink()
+    names = tmp_path / "names.json"
+    names.write_text('{"W": "N1"}')
+    first = ("--scoring", "_scorer1.csv")
+    assert prepare(data, *first, channel="C4-M1")[0] == 0
+    before = contents(tmp_path / "npz")
+    assert prepare(data, *first, channel="C4-M1")[0] == 0  # kept
+
+    def refused(*arguments):
+        code, _, err = prepare(data, *arguments, channel="C4-M1")
+        assert code == 1
+        assert contents(tmp_path / "npz") == before
+        assert err.endswith("). Pass --overwrite to replace it, or another --output_dir.\n")
+        return err.partition("night.npz: is there already, made from other files or options (")[2]
+
+    assert 'hypnogram.name: "night_scorer1.csv" -> "night_scorer2.csv"' in refused("--scoring", "_scorer2.csv")
+    assert refused(*first, "--stage_names", names).startswith('stage_names: null -> {"W": 1})')
+    assert refused(*first, "--fs", "100").startswith("fs: null -> 100.0)")
+    others = tmp_path / "others"
+    others.mkdir()
+    write_lines(others / "night_scorer1.csv", ["onset,duration,stage", "0,30,R", "30,120,N2"])
+    assert re.match(r"hypnogram\.crc32: [^;]*\)", refused(*first, "--ann_dir", others))
+    content = recording.read_bytes()
+    recording.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert re.match(r"recording\.crc32: [^;]*\)", refused(*first))
+    assert prepare(data, *first, "--overwrite", channel="C4-M1")[0] == 0
+    assert prepare(data, *first, channel="C4-M1")[0] == 0

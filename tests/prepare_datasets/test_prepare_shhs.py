@@ -158,3 +158,13 @@ def test_to_leave_out_all_there_is_is_a_problem(folders):
     code, _, err = prepare(folders, "--recordings", "all")
     assert code == 1
     assert "nothing was prepared" in err
+
+
+def test_a_night_whose_scoring_has_changed_is_not_kept(folders):
+    write_shhs(folders, PUBLISHED[0])
+    assert prepare(folders)[0] == 0
+    assert "0 prepared, 1 kept" in prepare(folders)[1]
+    write_profusion(folders[1] / f"shhs1-{PUBLISHED[0]}-profusion.xml", CODES[::-1])
+    code, _, err = prepare(folders)
+    assert code == 1
+    assert "is there already, made from other files or options (hypnogram.crc32: " in err

@@ -196,7 +196,7 @@ def test_a_finished_night_is_kept_and_one_of_other_settings_refused(tmp_path):
     assert earlier_night(files, SETTINGS, overwrite=True) is None
     other = SETTINGS | {"channel": "C4-M1"}
     message = (
-        'night 1.json: there already, scored with other settings (channel: "EEG Fpz-Cz" -> "C4-M1"). '
+        'night 1.json: there already, scored with other settings or files (channel: "EEG Fpz-Cz" -> "C4-M1"). '
         "Pass --overwrite to replace it, or another --output_dir."
     )
     with pytest.raises(UserError) as refused:

@@ -1,0 +1,126 @@
+"""How training used a night that is to be scored: agreement on a night that a network was trained on proves nothing."""
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.experiment import DATA
+from utils.subjects import is_pattern, subject_of
+
+_PURPOSES = {"train": ("trained",), "valid": ("selected",), "test": ("tested",)}
+"""What the sets of a fold are for. Weights are selected on the test set where there is no validation set."""
+
+THIS, OTHERS = "this recording", "other recordings of its subject"
+
+
+@dataclass(frozen=True)
+class Use:
+    """How the training of a network used a night.
+
+    Attributes
+    ----------
+    purposes : tuple of str
+        Of `trained`, `selected` and `tested`; empty if the night was not used.
+    what : str
+        This recording, or others of its subject.
+    """
+
+    purposes: tuple[str, ...] = ()
+    what: str = THIS
+
+    def __str__(self) -> str:
+        return f"{' and '.join(self.purposes)} on {self.what}" if self.purposes else f"did not use {THIS}"
+
+
+@dataclass(frozen=True)
+class TrainingSets:
+    """The recordings of the fold that a network belongs to.
+
+    Attributes
+    ----------
+    sets : dict of str to dict of str to str
+        Checksums of the recordings by name, for `train`, `valid` and `test`.
+    subject_pattern : str or None
+        See `utils.subjects.subject_of`.
+    """
+
+    sets: dict[str, dict[str, str]]
+    subject_pattern: str | None = None
+
+    def use_of(self, name: str, checksum: str = "") -> Use:
+        """Tell how training used a recording of this name or, if it is prepared, with this checksum."""
+        name, subject = _plain(name), self._subject(name)
+        for which, recordings in self.sets.items():
+            signals = {_signal(other) for other in recordings.values()}
+            if name in map(_plain, recordings) or (checksum and _signal(checksum) in signals):
+                return Use(self._purposes(which))
+        for which, recordings in self.sets.items():
+            if subject is not None and subject in map(self._subject, recordings):
+                return Use(self._purposes(which), OTHERS)
+        return Use()
+
+    def _purposes(self, which: str) -> tuple[str, ...]:
+        """List what a set was for."""
+        selected_on_test = which == "test" and not self.sets["valid"]
+        return _PURPOSES[which] + (("selected",) if selected_on_test else ())
+
+    def _subject(self, name: str) -> str | None:
+        """Name the subject of a recording; None if the pattern does not find one."""
+        try:
+            return subject_of(unicodedata.normalize("NFC", name), self.subject_pattern)
+        except UserError:
+            return None
+
+
+def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> TrainingSets | None:
+    """Read the recordings of a fold from `data.json` beside a checkpoint; None if they are not known.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    about : mapping or None
+        What the checkpoint says of itself.
+    """
+    try:
+        content = json.loads((checkpoint.parent / DATA).read_text(encoding="utf-8"))
+        sets = {which: {name: str(content[which][name]) for name in content[which]} for which in _PURPOSES}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # anything may stand there
+        return None
+    pattern = data_setting(about, "subject_pattern")
+    return TrainingSets(sets, pattern if is_pattern(pattern) else None)
+
+
+def data_setting(about: Mapping[str, Any] | None, key: str) -> Any:
+    """Return `data_loader.args.<key>` of the configuration in a checkpoint; None if it is not there."""
+    try:
+        return about["config"]["data_loader"]["args"][key] if about else None
+    except (LookupError, TypeError):
+        return None
+
+
+def training_overlap(uses: Sequence[Use | None]) -> str:
+    """Say how many networks were trained or selected on a night, or may have been (None); empty if none was."""
+    n = len(uses)
+    counts = Counter((purpose, use.what) for use in uses if use for purpose in use.purposes if purpose != "tested")
+    parts = [
+        f"{'its network' if n == 1 else f'{of} of {n} networks'} {'was' if of == 1 else 'were'} {purpose} on {what}"
+        for (purpose, what), of in sorted(counts.items(), reverse=True)
+    ]
+    if unknown := sum(use is None for use in uses):
+        parts.append(f"what {'its network' if n == 1 else f'{unknown} of {n} networks'} trained on is not known")
+    return "; ".join(parts)
+
+
+def _plain(name: str) -> str:
+    """Write a name as it is compared: file systems change the Unicode form of names, and their case."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _signal(checksum: str) -> str:
+    """Take the part of a recording's checksum that is of its signal: another scorer changes the rest."""
+    return checksum.partition("-")[0]

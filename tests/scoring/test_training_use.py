@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from scoring.training_use import THIS, TrainingSets, Use, read_training_sets, training_overlap
+
+SETS = {"train": {"SC4001E0": "1-1", "é": "2-2"}, "valid": {"SC4011E0": "3-3"}, "test": {"SC4021E0": "4-4"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "checksum", "use"),
+    [
+        ("SC4001E0", "", "trained on this recording"),
+        ("sc4001e0", "", "trained on this recording"),
+        ("e\u0301", "", "trained on this recording"),
+        ("renamed", "2-9", "trained on this recording"),
+        ("SC4011E0", "", "selected on this recording"),
+        ("SC4021E0", "", "tested on this recording"),
+        ("SC4022E0", "9-9", "tested on other recordings of its subject"),
+        ("another", "9-9", "did not use this recording"),
+    ],
+)
+def test_a_night_is_known_by_name_signal_or_subject(name, checksum, use):
+    assert str(TrainingSets(SETS).use_of(name, checksum)) == use
+
+
+def test_weights_are_selected_on_the_test_set_where_there_is_no_validation_set():
+    assert TrainingSets(SETS | {"valid": {}}).use_of("SC4021E0").purposes == ("tested", "selected")
+
+
+def test_a_pattern_finds_the_subjects():
+    sets = TrainingSets({"train": {"anna_1": "1"}, "valid": {}, "test": {"bert_1": "2"}}, "(.*)_")
+    assert str(sets.use_of("anna_2")) == "trained on other recordings of its subject"
+    assert sets.use_of("anna") == Use()
+
+
+def test_overlap_is_counted_over_the_networks():
+    trained, selected, tested = Use(("trained",)), Use(("tested", "selected")), Use(("tested",))
+    assert training_overlap([tested, Use()]) == ""
+    assert training_overlap([trained]) == "its network was trained on this recording"
+    assert training_overlap([None]) == "what its network trained on is not known"
+    assert training_overlap([trained, trained, selected, Use(("trained",), "others"), None]) == (
+        f"2 of 5 networks were trained on {THIS}; 1 of 5 networks was trained on others; "
+        f"1 of 5 networks was selected on {THIS}; what 1 of 5 networks trained on is not known"
+    )
+
+
+@pytest.mark.parametrize("content", [None, "[", "[]", "{}", '{"train": 1, "valid": 2, "test": 3}', '{"train": ["a"]}'])
+def test_what_is_no_list_of_recordings_is_not_known(tmp_path, content):
+    if content is not None:
+        (tmp_path / "data.json").write_text(content)
+    assert read_training_sets(tmp_path / "a.pth", None) is None
+
+
+def test_recordings_are_read_beside_the_checkpoint(tmp_path):
+    (tmp_path / "data.json").write_text(json.dumps(SETS))
+    about = {"config": {"data_loader": {"args": {"subject_pattern": "(.).*"}}}}
+    assert read_training_sets(tmp_path / "a.pth", about) == TrainingSets(SETS, "(.).*")
+    assert read_training_sets(tmp_path / "a.pth", {"config": {"arch": {}}}) == TrainingSets(SETS)
