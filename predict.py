@@ -8,11 +8,11 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from utils.environment import require_packages
 
@@ -109,13 +109,36 @@ def parse_arguments() -> argparse.Namespace:
     add("--overwrite", action="store_true", help="score again what is scored already")
     add("--export", type=Path, metavar="FILE.onnx", help="write the network as ONNX instead of scoring")
     arguments = parser.parse_args()
+    for option, is_one in (("checkpoint", _holds_recordings), ("select_ch", _is_there)):
+        own, recordings = _split(getattr(arguments, option), is_one)
+        setattr(arguments, option, own)
+        arguments.recordings += recordings
     if bool(arguments.recordings) == bool(arguments.export):
-        parser.error("name recordings or --export; recordings go first, as --select_ch takes all words that follow it")
+        parser.error("name recordings or --export")
     if arguments.hypnogram and (len(arguments.recordings) != 1 or arguments.recordings[0].is_dir()):
         parser.error("--hypnogram is of one recording: name that alone")
     if arguments.reference and not arguments.select_ch:
         parser.error("--reference is subtracted from a channel: name that with --select_ch")
     return arguments
+
+
+def _split(words: list[Any], is_recording: Callable[[Path], bool]) -> tuple[list[Any], list[Path]]:
+    """Take the recordings off the end of the words that follow an option, of which at least one belongs to it."""
+    n = len(words)
+    while n > 1 and is_recording(Path(words[n - 1])):
+        n -= 1
+    return words[:n], [Path(word) for word in words[n:]]
+
+
+def _holds_recordings(path: Path) -> bool:
+    """Tell whether a path is a recording or a folder of some, and no checkpoint."""
+    in_folder = path.is_dir() and not any(path.glob("*.pth")) and not any(path.glob("fold_*"))
+    return is_recording(path) or (in_folder and any(is_recording(file) for file in path.iterdir()))
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a word after a channel is a recording, or an existing folder."""
+    return is_recording(path) or path.is_dir()
 
 
 def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:

@@ -317,7 +317,8 @@ def test_help_and_a_wrong_command_line_do_not_wait_for_torch(tmp_path):
     ("arguments", "message"),
     [
         ("--checkpoint a.pth", "name recordings or --export"),
-        ("--checkpoint a.pth --select_ch EEG Fpz-Cz a.edf", "recordings go first, as --select_ch takes all words"),
+        ("--checkpoint a.edf", "name recordings or --export"),  # one word at least is the checkpoint
+        ("--checkpoint a.pth --select_ch a.edf", "name recordings or --export"),
         ("a.edf", "the following arguments are required: --checkpoint"),
         ("a.edf --checkpoint a.pth --export a.onnx", "name recordings or --export"),
         ("a.edf b.edf --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
@@ -333,6 +334,30 @@ def test_a_command_line_that_makes_no_sense_is_refused(monkeypatch, capsys, argu
     with pytest.raises(SystemExit):
         parse_arguments()
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "checkpoint", "channel", "recordings"),
+    [
+        ("--checkpoint saved night.edf", ["saved"], [], ["night.edf"]),
+        ("--checkpoint saved b.pth night.edf nights", ["saved", "b.pth"], [], ["night.edf", "nights"]),
+        ("--checkpoint saved --select_ch EEG Fpz-Cz night.edf", ["saved"], ["EEG", "Fpz-Cz"], ["night.edf"]),
+        ("--checkpoint saved --select_ch C4 nights a.npz", ["saved"], ["C4"], ["nights", "a.npz"]),
+        ("x.edf --checkpoint fold y.edf --select_ch C4 z.edf", ["fold"], ["C4"], ["x.edf", "y.edf", "z.edf"]),
+    ],
+)
+def test_recordings_are_recognised_wherever_they_stand(
+    tmp_path, monkeypatch, arguments, checkpoint, channel, recordings
+):
+    monkeypatch.chdir(tmp_path)
+    for file in ("saved/fold_0/model_best.pth", "fold/model_best.pth", "nights/a.edf"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    monkeypatch.setattr(sys, "argv", ["predict.py", *arguments.split()])
+    parsed = parse_arguments()
+    assert [str(path) for path in parsed.checkpoint] == checkpoint
+    assert parsed.select_ch == channel
+    assert [str(path) for path in parsed.recordings] == recordings
 
 
 def test_a_checkpoint_that_is_none_is_told_in_one_line(tmp_path, predict):
