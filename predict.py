@@ -133,12 +133,17 @@ def _split(words: list[Any], is_recording: Callable[[Path], bool]) -> tuple[list
 def _holds_recordings(path: Path) -> bool:
     """Tell whether a path is a recording or a folder of some, and no checkpoint."""
     in_folder = path.is_dir() and not any(path.glob("*.pth")) and not any(path.glob("fold_*"))
-    return is_recording(path) or (in_folder and any(is_recording(file) for file in path.iterdir()))
+    return _is_night(path) or (in_folder and any(_is_night(file) for file in path.iterdir()))
 
 
 def _is_there(path: Path) -> bool:
     """Tell whether a word after a channel is a recording, or an existing folder."""
-    return is_recording(path) or path.is_dir()
+    return _is_night(path) or path.is_dir()
+
+
+def _is_night(path: Path) -> bool:
+    """Tell by its name whether a file is a recording, prepared or not."""
+    return is_recording(path) or (path.suffix.lower() == ".npz" and not path.name.startswith("."))
 
 
 def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
@@ -148,8 +153,8 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
     """
     files, problems = [], []
     for path in paths:
-        in_folder = path.is_dir() and not is_recording(path)
-        recordings = sorted(file for file in path.iterdir() if is_recording(file)) if in_folder else [path]
+        in_folder = path.is_dir() and not _is_night(path)
+        recordings = sorted(file for file in path.iterdir() if _is_night(file)) if in_folder else [path]
         if not recordings:
             problems.append(f"{path}: no recording in this folder.")
         files += recordings
