@@ -1,7 +1,8 @@
 """The report of an experiment's folds: pooled figures with intervals, per fold, per recording."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ def write_report_if_complete(experiment: Path, num_folds: int) -> None:
 
 
 def write_report(results: Results) -> dict[str, Any]:
-    """Write the report into the folder of the last finished fold, log its summary, and return it."""
+    """Write the report into the folder of the last finished fold, log its summary, and return it.
+
+    Earlier reports of a part of the folds, which it replaces, are removed from the other folds' folders.
+    """
     from report.page import write_page  # these load matplotlib, for which a training run does not wait
     from report.plots import write_figures
 
@@ -43,7 +47,30 @@ def write_report(results: Results) -> dict[str, Any]:
     page = write_page(directory, report, results, figures)
     LOG.log(SUMMARY, summary(report))
     LOG.log(SUMMARY, f"Report: {page}\n        {workbook}\n        {directory / 'report.json'}")
+    for fold in range(results.num_folds):
+        other = fold_directory(results.experiment, fold)
+        if other != directory and _is_partial(other / "report.json"):
+            _remove_report(other, list(figures))
+            LOG.log(SUMMARY, f"Removed the report of fewer folds in {other}: this one replaces it.")
     return report
+
+
+def _is_partial(path: Path) -> bool:
+    """Tell whether a `report.json` says that folds are missing."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["folds"]["missing"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _remove_report(directory: Path, figures: Sequence[str]) -> None:
+    """Remove the files of a report, by the names that `write_report` gives them, and nothing else."""
+    # report.json, which tells that the report is partial, goes last: a removal that is interrupted can be repeated.
+    patterns = [*(f"figures/{name}.*" for name in figures), "*_classification_report.xlsx", "report.html"]
+    for path in [path for pattern in [*patterns, "report.json"] for path in directory.glob(pattern)]:
+        path.unlink()
+    with suppress(OSError):  # other files in it, or no such folder
+        (directory / "figures").rmdir()
 
 
 def make_report(results: Results) -> dict[str, Any]:

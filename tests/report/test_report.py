@@ -241,6 +241,27 @@ def test_the_report_of_the_folds_that_are_there_says_in_every_file_of_which(expe
     assert [row["folds"] for row in overall] == [note, note]
 
 
+def test_the_complete_report_removes_the_partial_ones_and_nothing_else(experiment, command, log, no_figures):
+    write_report(read_results(experiment))
+    (experiment / "fold_1/figures/mine.txt").touch()
+    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_report(read_results(experiment))
+    assert sorted(path.parent.name for path in experiment.rglob("*report*")) == ["fold_2"] * 3
+    assert {path.name for path in (experiment / "fold_1").iterdir()} == {
+        *("predictions.npz", "config.json", "metrics.csv", "figures")
+    }
+    assert [path.name for path in (experiment / "fold_1/figures").iterdir()] == ["mine.txt"]
+    assert f"Removed the report of fewer folds in {experiment / 'fold_1'}: this one replaces it." in log.messages
+
+
+def test_a_partial_report_leaves_a_complete_one_alone(experiment, command, no_figures):
+    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_report(read_results(experiment))
+    (experiment / "fold_2/predictions.npz").unlink()
+    write_report(read_results(experiment))
+    assert {path.parent.name for path in experiment.glob("fold_*/report.json")} == {"fold_1", "fold_2"}
+
+
 def test_the_folds_need_not_be_the_first_ones(experiment, command, no_figures):
     (experiment / "fold_0" / "predictions.npz").unlink()
     code, err = command(experiment)
