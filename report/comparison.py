@@ -126,8 +126,9 @@ def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
         )
     one, other = (each.take(np.isin(each.recording, recordings)) for each in (one, other))
     one, other = (each.take(np.lexsort((each.sleep_epoch, each.recording))) for each in (one, other))
+    nights = one.nights(), other.nights()
     for recording in recordings.tolist():
-        mine, theirs = one.take(one.recording == recording), other.take(other.recording == recording)
+        mine, theirs = one.take(nights[0][recording]), other.take(nights[1][recording])
         for name, what in (("sleep_epoch", "sleep epochs"), ("y_true", "true stages"), ("subject", "subject")):
             if not np.array_equal(mine.arrays[name], theirs.arrays[name]):
                 raise UserError(

@@ -96,12 +96,10 @@ def make_report(results: Results) -> dict[str, Any]:
     fold = np.repeat(list(results.folds), [len(of_fold.y_true) for of_fold in results.folds.values()])
     per_fold = _rows("fold", fold, y_true, y_pred, results.metrics)
     per_recording = _rows("recording", recording, y_true, y_pred, results.metrics)
-    for row in per_recording:
-        inside = recording == row["recording"]
-        row["subject"] = subject[inside][0].item()
+    for row, night in zip(per_recording, predictions.nights().values(), strict=True):
+        row["subject"] = subject[night[0]].item()
         row["sleep"] = {
-            name: sleep_statistics(predictions.sleep_epoch[inside], stages[inside])
-            for name, stages in hypnograms.items()
+            name: sleep_statistics(predictions.sleep_epoch[night], stages[night]) for name, stages in hypnograms.items()
         }
     protocols = {
         name: {
