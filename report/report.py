@@ -80,8 +80,10 @@ def make_report(results: Results) -> dict[str, Any]:
     -------
     dict
         Plain values, the content of `report.json`. The published metrics are fractions from 0 to 1; a metric that gives
-        no number is None. `transitions` are those of the true hypnograms and of each protocol; `context_difference` is
-        what the night context adds to the single sleep epochs, over subjects, or None without it.
+        no number is None. `intervals` tells over how many subjects the intervals are, with a `note` if such intervals
+        hold less often than they say. That of a stage's F1 is over the `n_subjects` in which the stage occurs.
+        `transitions` are those of the true hypnograms and of each protocol; `context_difference` is what the night
+        context adds to the single sleep epochs, over subjects, or None without it.
     """
     predictions = results.predictions
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
@@ -119,6 +121,7 @@ def make_report(results: Results) -> dict[str, Any]:
         }
         for (name, stages), of_stages in zip(y_pred.items(), probabilities, strict=True)
     }
+    n_subjects = len(counts[results.protocol])
     missing = [number for number in range(results.num_folds) if number not in results.folds]
     seconds = list(results.seconds.values())
     difference = None
@@ -133,6 +136,7 @@ def make_report(results: Results) -> dict[str, Any]:
         "transitions": {
             name: transitions(recording, predictions.sleep_epoch, stages) for name, stages in hypnograms.items()
         },
+        "intervals": {"level": statistics.LEVEL, "n_subjects": n_subjects, "note": statistics.few_subjects(n_subjects)},
         "context_difference": difference,
         "timing": {
             "per_fold": [{"fold": number, "seconds": of_fold} for number, of_fold in results.seconds.items()],
@@ -159,9 +163,10 @@ def _rows(
 
 def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """Evaluate one protocol on everything pooled, with intervals over subjects."""
-    counts, resamples = by_subject.sum(0), statistics.resample(by_subject)
+    counts = by_subject.sum(0)
     by_class = {name: values.tolist() for name, values in metric.per_class(counts).items()}
-    by_class["f1_interval"] = statistics.f1_intervals(resamples)
+    by_class["n_subjects"] = metric.occurs(by_subject).sum(0).tolist()
+    by_class["f1_interval"] = statistics.f1_intervals(by_subject)
     return {
         **statistics.evaluated(metrics, counts),
         "n": counts.sum().item(),
@@ -170,5 +175,5 @@ def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str,
             stage: {name: values[position] for name, values in by_class.items()}
             for position, stage in enumerate(STAGE_NAMES)
         },
-        "intervals": statistics.intervals(metrics, resamples),
+        "intervals": statistics.intervals(metrics, by_subject),
     }

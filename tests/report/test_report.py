@@ -1,12 +1,16 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from openpyxl import load_workbook
 from report_inputs import blank_figures, predictions, report_of, results, write_experiment
 
 from report.__main__ import main
+from report.comparison import compare
+from report.page import _nights
 from report.report import make_report, write_report, write_report_if_complete
 from report.results import read_results
 from report.tables import summary, tables, write_workbook
@@ -75,6 +79,31 @@ def test_each_fold_and_each_recording_has_a_row():
     assert [row["released"]["accuracy"] for row in report["per_recording"]] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
     # c: W none true, N2 one of three right, REM right: F1 0, 1/2, 1
     assert report["per_recording"][2]["released"]["macro_f1"] == pytest.approx(1 / 2)
+
+
+class Watched(np.ndarray):
+    """An array that counts how often all of it is compared: a look for one night among all of them."""
+
+    n_compared = 0
+
+    def __eq__(self, other):
+        Watched.n_compared += 1
+        return np.asarray(self) == np.asarray(other)
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("use", [lambda all_: make_report(all_), lambda all_: _nights(all_.predictions),
+                                 lambda all_: compare(all_, all_)])  # fmt: skip
+def test_no_night_is_looked_for_among_all_so_that_time_grows_with_their_number_alone(use):
+    compared = []
+    for n in (2, 20):
+        fold = predictions({f"night{number}": ([0, 1, 2], [0, 1, 1]) for number in range(n)})
+        watched = replace(fold, recording=fold.recording.view(Watched), subject=fold.subject.view(Watched))
+        Watched.n_compared = 0
+        use(results({0: watched}))
+        compared.append(Watched.n_compared)
+    assert compared[0] == compared[1]
 
 
 def test_figures_of_a_holdout_say_so():
