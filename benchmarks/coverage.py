@@ -126,7 +126,7 @@ METHODS: dict[str, Callable[[Statistic, np.ndarray, np.ndarray], np.ndarray]] = 
     "BCa": bca,
     "bootstrap-t": bootstrap_t,
 }
-"""Each maps a figure, the resamples as how often each subject is drawn, (n_resamples, n), and their figures to limits."""
+"""Each maps a figure, resamples (how often each subject is drawn, (n_resamples, n)), and their figures to limits."""
 
 
 def coverage(
