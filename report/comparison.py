@@ -34,28 +34,31 @@ def read_experiments(folders: Sequence[Path]) -> list[Results]:
 def experiments_table(experiments: Sequence[Results]) -> str:
     """Make a table of experiments: a line for each one's own protocol, then one for each last training epoch."""
     metrics = {name: function for results in experiments for name, function in results.metrics.items()}
-    header = ["experiment", "protocol", "folds", "n", *map(title_of, metrics)]
+    header = ["experiment", "protocol", "folds", "n", "subjects", *map(title_of, metrics)]
     header += [*(f"F1 {stage}" for stage in STAGE_NAMES), "s per fold"]
     names = _names(experiments)
-    rows, wholes = [], []
+    rows, wholes, n_subjects = [], [], []
     for own in (True, False):
         for name, results in zip(names, experiments, strict=True):
             predictions = results.predictions
             protocol, y_pred = _choose(results, predictions, own)
             counts = statistics.counts_by_group(predictions.subject, predictions.y_true, y_pred)[1]
-            whole, resamples = counts.sum(0), statistics.resample(counts)
-            figures, limits = statistics.evaluated(metrics, whole), statistics.intervals(metrics, resamples)
+            whole = counts.sum(0)
+            figures, limits = statistics.evaluated(metrics, whole), statistics.intervals(metrics, counts)
             f1 = zip(metric.per_class(whole)["f1"].tolist(), metric.occurs(whole).tolist(), strict=True)
             rows.append(
-                [name, protocol, f"{len(results.folds)}/{results.num_folds}", str(whole.sum())]
+                [name, protocol, f"{len(results.folds)}/{results.num_folds}", str(whole.sum()), str(len(counts))]
                 + [with_interval(figures[name], limits[name], title_of(name)) for name in metrics]
                 + [f"{100 * value:.1f}" if occurs else "-" for value, occurs in f1]
                 + [f"{np.mean(list(results.seconds.values())):.0f}"]
             )
             wholes.append(whole)
+            n_subjects.append(len(counts))
     statistics.warn_of_failures(metrics, wholes)
-    note = f"In brackets: {statistics.LEVEL} % intervals, by bootstrap over subjects."
-    return f"{_text_table(header, rows, n_left=2)}\n{note}"
+    lines = [_text_table(header, rows, n_left=2)]
+    lines.append(f"In brackets: {statistics.LEVEL} % intervals, by bootstrap over subjects.")
+    lines.append(statistics.few_subjects(min((n for n in n_subjects if n > 1), default=1)))
+    return "\n".join(filter(None, lines))
 
 
 def compare(first: Results, second: Results) -> dict[str, Any]:
@@ -97,14 +100,20 @@ def comparison(first: Results, second: Results) -> str:
         "A and B: all shared sleep epochs pooled. B - A: mean of the subjects' differences, "
         f"its {statistics.LEVEL} % interval by bootstrap over subjects, p of the Wilcoxon signed-rank test.",
     ]
-    if compared["n_subjects"] < 2:
+    n = compared["n_subjects"]
+    if n < 2:
         lines.append("With one subject there is neither interval nor p.")
+    elif note := statistics.few_subjects(n):
+        lines.append(note)
+    if 2 <= n < 6:
+        lines.append(f"With {n} subjects p is never below {2 ** (1 - n):.3g}, however large the differences are.")
     for key in ("own", "last_epoch"):
         a, b = compared[key]["protocols"]
         lines += ["", f"Protocol {a}" if a == b else f"Protocol {a} of A, {b} of B"]
         if a != b:
             lines.append("These select in different ways; the last epochs below compare like with like.")
         lines.append(_comparison_table(compared[key]))
+        lines += _disagreements(compared[key])
     return "\n".join(lines)
 
 
@@ -126,8 +135,9 @@ def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
         )
     one, other = (each.take(np.isin(each.recording, recordings)) for each in (one, other))
     one, other = (each.take(np.lexsort((each.sleep_epoch, each.recording))) for each in (one, other))
+    nights = one.nights(), other.nights()
     for recording in recordings.tolist():
-        mine, theirs = one.take(one.recording == recording), other.take(other.recording == recording)
+        mine, theirs = one.take(nights[0][recording]), other.take(nights[1][recording])
         for name, what in (("sleep_epoch", "sleep epochs"), ("y_true", "true stages"), ("subject", "subject")):
             if not np.array_equal(mine.arrays[name], theirs.arrays[name]):
                 raise UserError(
@@ -146,6 +156,20 @@ def _comparison_table(compared: Mapping[str, Any]) -> str:
         gain = with_interval(difference["mean"], difference["interval"], title, signed=True)
         rows.append([title, *figures, gain, "-" if p is None else f"{p:.3g}"])
     return _text_table(["", "A", "B", "B - A", "p"], rows, n_left=1)
+
+
+def _disagreements(compared: Mapping[str, Any]) -> list[str]:
+    """Name the metrics of one protocol whose interval leaves out 0 while p is not small, or the other way round."""
+    titles = []
+    for name, difference in compared["difference"].items():
+        if difference["interval"] is not None:
+            low, high = difference["interval"]
+            if (low > 0 or high < 0) != (difference["p_value"] < 1 - statistics.LEVEL / 100):
+                titles.append(title_of(name))
+    if not titles:
+        return []
+    why = "The interval is about the mean of the differences, p about their ranks."
+    return [f"Interval and p disagree on whether there is a difference: {', '.join(titles)}. {why}"]
 
 
 def _text_table(header: Sequence[str], rows: Sequence[Sequence[str]], n_left: int) -> str:

@@ -71,8 +71,8 @@ def _nights(predictions: Predictions) -> dict[str, Any]:
     """Pack the nights for the script of the page: a character for each sleep epoch, a dot where one is missing."""
     levels = np.array(list(LEVELS))
     by_name: dict[str, dict[str, Any]] = {}
-    for name in np.unique(predictions.recording).tolist():
-        night = predictions.take(predictions.recording == name)
+    for name, positions in predictions.nights().items():
+        night = predictions.take(positions)
         begin = night.sleep_epoch.min()
         by_name[name] = {"begin": begin.item()}
         tracks = {

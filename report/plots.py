@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,9 @@ def write_figures(directory: Path, report: Mapping[str, Any], results: Results) 
             "bland_altman": bland_altman(report, protocol),
             "reliability": reliability(figures["calibration"]),
         }
+        f1_note = "\n".join(filter(None, [folds_note(report), fill(report["intervals"]["note"], 90)])) or None
         return {
-            name: write_figure(directory, name, figure, note if name != "f1" else folds_note(report))
+            name: write_figure(directory, name, figure, f1_note if name == "f1" else note)
             for name, figure in drawn.items()
         }
 

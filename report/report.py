@@ -1,7 +1,8 @@
 """The report of an experiment's folds: pooled figures with intervals, per fold, per recording."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def write_report_if_complete(experiment: Path, num_folds: int) -> None:
 
 
 def write_report(results: Results) -> dict[str, Any]:
-    """Write the report into the folder of the last finished fold, log its summary, and return it."""
+    """Write the report into the folder of the last finished fold, log its summary, and return it.
+
+    Earlier reports of a part of the folds, which it replaces, are removed from the other folds' folders.
+    """
     from report.page import write_page  # these load matplotlib, for which a training run does not wait
     from report.plots import write_figures
 
@@ -46,7 +50,30 @@ def write_report(results: Results) -> dict[str, Any]:
     page = write_page(directory, report, results, figures)
     LOG.log(SUMMARY, summary(report))
     LOG.log(SUMMARY, f"Report: {page}\n        {workbook}\n        {directory / 'report.json'}")
+    for fold in range(results.num_folds):
+        other = fold_directory(results.experiment, fold)
+        if other != directory and _is_partial(other / "report.json"):
+            _remove_report(other, list(figures))
+            LOG.log(SUMMARY, f"Removed the report of fewer folds in {other}: this one replaces it.")
     return report
+
+
+def _is_partial(path: Path) -> bool:
+    """Tell whether a `report.json` says that folds are missing."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8"))["folds"]["missing"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _remove_report(directory: Path, figures: Sequence[str]) -> None:
+    """Remove the files of a report, by the names that `write_report` gives them, and nothing else."""
+    # report.json, which tells that the report is partial, goes last: a removal that is interrupted can be repeated.
+    patterns = [*(f"figures/{name}.*" for name in figures), "*_classification_report.xlsx", "report.html"]
+    for path in [path for pattern in [*patterns, "report.json"] for path in directory.glob(pattern)]:
+        path.unlink()
+    with suppress(OSError):  # other files in it, or no such folder
+        (directory / "figures").rmdir()
 
 
 def make_report(results: Results) -> dict[str, Any]:
@@ -56,8 +83,10 @@ def make_report(results: Results) -> dict[str, Any]:
     -------
     dict
         Plain values, the content of `report.json`. The published metrics are fractions from 0 to 1; a metric that gives
-        no number is None. `transitions` are those of the true hypnograms and of each protocol; `context_difference` is
-        what the night context adds to the single sleep epochs, over subjects, or None without it.
+        no number is None. `intervals` tells over how many subjects the intervals are, with a `note` if such intervals
+        hold less often than they say. That of a stage's F1 is over the `n_subjects` in which the stage occurs.
+        `transitions` are those of the true hypnograms and of each protocol; `context_difference` is what the night
+        context adds to the single sleep epochs, over subjects, or None without it.
     """
     predictions = results.predictions
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
@@ -72,12 +101,10 @@ def make_report(results: Results) -> dict[str, Any]:
     fold = np.repeat(list(results.folds), [len(of_fold.y_true) for of_fold in results.folds.values()])
     per_fold = _rows("fold", fold, y_true, y_pred, results.metrics)
     per_recording = _rows("recording", recording, y_true, y_pred, results.metrics)
-    for row in per_recording:
-        inside = recording == row["recording"]
-        row["subject"] = subject[inside][0].item()
+    for row, night in zip(per_recording, predictions.nights().values(), strict=True):
+        row["subject"] = subject[night[0]].item()
         row["sleep"] = {
-            name: sleep_statistics(predictions.sleep_epoch[inside], stages[inside])
-            for name, stages in hypnograms.items()
+            name: sleep_statistics(predictions.sleep_epoch[night], stages[night]) for name, stages in hypnograms.items()
         }
     protocols = {
         name: {
@@ -97,6 +124,7 @@ def make_report(results: Results) -> dict[str, Any]:
         }
         for (name, stages), of_stages in zip(y_pred.items(), probabilities, strict=True)
     }
+    n_subjects = len(counts[results.protocol])
     missing = [number for number in range(results.num_folds) if number not in results.folds]
     seconds = list(results.seconds.values())
     difference = None
@@ -111,6 +139,7 @@ def make_report(results: Results) -> dict[str, Any]:
         "transitions": {
             name: transitions(recording, predictions.sleep_epoch, stages) for name, stages in hypnograms.items()
         },
+        "intervals": {"level": statistics.LEVEL, "n_subjects": n_subjects, "note": statistics.few_subjects(n_subjects)},
         "context_difference": difference,
         "timing": {
             "per_fold": [{"fold": number, "seconds": of_fold} for number, of_fold in results.seconds.items()],
@@ -137,9 +166,10 @@ def _rows(
 
 def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """Evaluate one protocol on everything pooled, with intervals over subjects."""
-    counts, resamples = by_subject.sum(0), statistics.resample(by_subject)
+    counts = by_subject.sum(0)
     by_class = {name: values.tolist() for name, values in metric.per_class(counts).items()}
-    by_class["f1_interval"] = statistics.f1_intervals(resamples)
+    by_class["n_subjects"] = metric.occurs(by_subject).sum(0).tolist()
+    by_class["f1_interval"] = statistics.f1_intervals(by_subject)
     return {
         **statistics.evaluated(metrics, counts),
         "n": counts.sum().item(),
@@ -148,5 +178,5 @@ def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str,
             stage: {name: values[position] for name, values in by_class.items()}
             for position, stage in enumerate(STAGE_NAMES)
         },
-        "intervals": statistics.intervals(metrics, resamples),
+        "intervals": statistics.intervals(metrics, by_subject),
     }

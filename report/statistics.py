@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import norm, t, wilcoxon
 
 from model.metric import Metric, evaluate, labels, number, occurs, per_class
 from utils.errors import UserError
@@ -18,6 +18,10 @@ from utils.stages import N_STAGES
 N_RESAMPLES = 2000
 SEED = 0  # of the resamples, so that the same predictions give the same report
 LEVEL = 95  # percent of the resamples within an interval
+HOLDS = {2: (50, 47), 3: (74, 71), 4: (87, 83), 6: (93, 88), 8: (93, 90), 20: (93, 92), 40: (94, 93)}
+"""How many of 100 intervals over at least so many subjects hold: where the subjects' figures spread normally, and where
+they are skewed. From `python -m benchmarks.coverage`; see docs/intervals.md."""
+ENOUGH = 93  # of 100
 N_BINS = 15  # as in Guo et al., On Calibration of Modern Neural Networks (ICML 2017)
 
 
@@ -54,34 +58,70 @@ def draw(n: int) -> np.ndarray:
     return np.random.default_rng(SEED).integers(0, n, (N_RESAMPLES, n))
 
 
-def resample(counts: np.ndarray) -> np.ndarray:
+def resample(by_subject: np.ndarray) -> np.ndarray:
     """Draw subjects with replacement and sum their confusion matrices.
 
     Maps (n_subjects, 5, 5) to (2000, 5, 5), always the same, or to (0, 5, 5) with fewer than two subjects.
     """
-    if len(counts) < 2:
-        return counts[:0]
-    times_drawn = np.stack([np.bincount(positions, minlength=len(counts)) for positions in draw(len(counts))])
-    return np.tensordot(times_drawn, counts, axes=1)
+    n = len(by_subject)
+    if n < 2:
+        return by_subject[:0]
+    times_drawn = np.stack([np.bincount(positions, minlength=n) for positions in draw(n)])
+    return np.tensordot(times_drawn, by_subject, axes=1)
 
 
-def interval(values: np.ndarray) -> list[float] | None:
-    """95 % percentile interval [low, high] of a figure over resamples; NaN does not count; None without a value."""
+def interval(values: np.ndarray, n: int) -> list[float] | None:
+    """Compute the 95 % interval of a figure by the expanded percentile bootstrap of Hesterberg.
+
+    The percentile interval ignores that the spread of n subjects is itself uncertain, and is too narrow for few of
+    them. The expanded one takes percentiles further out, so that for a mean it is about as wide as Student's t
+    interval: T. Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015), 371,
+    section 5. `docs/intervals.md` tells how often such intervals hold.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_resamples,)
+        The figure of each resample. NaN does not count.
+    n : int
+        Number of subjects from which the resamples were drawn.
+
+    Returns
+    -------
+    list of two float or None
+        Lower and upper limit. They are figures of resamples, so they never leave the range of the figure. None with
+        fewer than two subjects, or without a value.
+    """
     values = values[~np.isnan(values)]
-    if len(values) == 0:
+    if n < 2 or len(values) == 0:
         return None
-    return np.percentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2]).tolist()
+    tail = 100 * norm.cdf(np.sqrt(n / (n - 1)) * t.ppf((1 - LEVEL / 100) / 2, n - 1))
+    return np.percentile(values, [tail, 100 - tail]).tolist()
 
 
-def intervals(metrics: Mapping[str, Metric], resamples: np.ndarray) -> dict[str, list[float] | None]:
-    """95 % interval of each metric over resamples of shape (n_resamples, 5, 5)."""
-    return {name: interval(evaluate(metric, resamples)) for name, metric in metrics.items()}
+def few_subjects(n: int) -> str:
+    """Say how often intervals over `n` subjects hold if that is clearly less often than they say; else nothing."""
+    if n < 2:
+        return "No intervals: they come from resampling subjects, and there is only one."
+    normal, skewed = HOLDS[max(fewest for fewest in HOLDS if fewest <= n)]
+    if min(normal, skewed) >= ENOUGH:
+        return ""
+    return (
+        f"With {n} subjects these intervals hold less often than they say: about {normal} of 100, "
+        f"or {skewed} where a few subjects are far worse than the others."
+    )
 
 
-def f1_intervals(resamples: np.ndarray) -> list[list[float] | None]:
-    """95 % interval of each stage's F1, over those of the resamples (n_resamples, 5, 5) in which it occurs."""
+def intervals(metrics: Mapping[str, Metric], by_subject: np.ndarray) -> dict[str, list[float] | None]:
+    """95 % interval of each metric of the pooled confusion matrices of subjects, (n_subjects, 5, 5)."""
+    resamples = resample(by_subject)
+    return {name: interval(evaluate(metric, resamples), len(by_subject)) for name, metric in metrics.items()}
+
+
+def f1_intervals(by_subject: np.ndarray) -> list[list[float] | None]:
+    """95 % interval of each stage's F1, from the subjects, (n_subjects, 5, 5), and resamples in which it occurs."""
+    resamples = resample(by_subject)
     f1 = np.where(occurs(resamples), per_class(resamples)["f1"], np.nan)
-    return [interval(of_stage) for of_stage in f1.T]
+    return [interval(values, n) for values, n in zip(f1.T, occurs(by_subject).sum(0).tolist(), strict=True)]
 
 
 def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
@@ -101,7 +141,7 @@ def paired_difference(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     mean = differences.mean().item() if n else None
     result: dict[str, Any] = {"n": n, "mean": mean, "interval": None, "p_value": None}
     if n >= 2:
-        result["interval"] = interval(differences[draw(n)].mean(axis=1))
+        result["interval"] = interval(differences[draw(n)].mean(axis=1), n)
         result["p_value"] = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return result
 

@@ -12,7 +12,6 @@ from report.wording import CLASS_FIGURES, scaled, title_of, with_interval
 from utils.files import replacing
 from utils.stages import STAGE_NAMES
 
-FEW_SUBJECTS = 10  # with fewer than this, percentile intervals are much too narrow
 AGREEMENT = {
     "mean": "mean difference (predicted - true)",
     "sd": "its standard deviation",
@@ -34,13 +33,15 @@ def write_workbook(path: Path, report: Mapping[str, Any]) -> None:
 def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Make the sheets of the workbook, by title; the published metrics in percent but for kappa."""
     protocols = report["protocols"]
+    note = {"note on intervals": report["intervals"]["note"] or None}
     overall = {}
     for name, figures in protocols.items():
         row: dict[str, Any] = {}
         for metric in report["metrics"]:
             row |= _with_limits(title_of(metric), figures[metric], figures["intervals"][metric])
         folds = folds_note(report) or f"all {len(report['per_fold'])}"
-        overall[_label(name, figures)] = row | {"n": figures["n"], "folds": folds}
+        row |= {"n": figures["n"], "folds": folds, "subjects": report["intervals"]["n_subjects"]}
+        overall[_label(name, figures)] = row | note
 
     def by_protocol(make_table: Callable[[Any], pd.DataFrame], key: str, index: str) -> pd.DataFrame:
         """Make the table of each protocol's figures at `key`, one below the other."""
@@ -50,7 +51,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     transitions = {name: _transition_table(of_hypnogram) for name, of_hypnogram in report["transitions"].items()}
     return {
         "overall": pd.DataFrame.from_dict(overall, orient="index").rename_axis("protocol"),
-        "per class": by_protocol(_class_table, "per_class", "stage"),
+        "per class": by_protocol(_class_table, "per_class", "stage").assign(**note),
         "confusion matrix": by_protocol(_confusion_table, "confusion_matrix", "true stage"),
         "per fold": pd.concat([_rows_table(report, "fold"), _fold_rows(protocols)]).rename_axis("fold"),
         "per recording": _rows_table(report, "recording"),
@@ -73,12 +74,11 @@ def summary(report: Mapping[str, Any]) -> str:
         ]
     if report["context_difference"] is not None:
         lines.append(_context_line(report))
-    n_subjects = len({row["subject"] for row in report["per_recording"]})
+    n_subjects, note = report["intervals"]["n_subjects"], report["intervals"]["note"]
     if n_subjects > 1:
-        few = " So few give intervals that are too narrow." if n_subjects < FEW_SUBJECTS else ""
-        lines.append(f"In brackets: {LEVEL} % intervals, by bootstrap over the {n_subjects} subjects.{few}")
-    else:
-        lines.append("No intervals: they come from resampling subjects, and there is only one.")
+        lines.append(f"In brackets: {LEVEL} % intervals, by bootstrap over the {n_subjects} subjects.")
+    if note:
+        lines.append(note)
     timing = report["timing"]
     lines.append(f"Training took {timing['mean']:.0f} s per fold, {timing['total']:.0f} s in all.")
     return "\n".join(lines)
@@ -140,7 +140,7 @@ def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     for stage, figures in per_class.items():
         row: dict[str, Any] = {title: scaled(figures[name], title) for name, title in CLASS_FIGURES.items()}
         row |= _with_limits(CLASS_FIGURES["f1"], figures["f1"], figures["f1_interval"])
-        rows[stage] = row | {"support": figures["support"]}
+        rows[stage] = row | {"support": figures["support"], "subjects": figures["n_subjects"]}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -62,6 +62,12 @@ class Predictions:
         """Take some sleep epochs: a mask, or positions in a new order."""
         return replace(self, **{name: values[chosen] for name, values in self.arrays.items()})
 
+    def nights(self) -> dict[str, np.ndarray]:
+        """Positions in the arrays of each recording's sleep epochs, by its name, sorted."""
+        names, number = np.unique(self.recording, return_inverse=True)
+        positions = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+        return dict(zip(names.tolist(), positions, strict=True))
+
 
 def pooled(folds: Sequence[Predictions]) -> Predictions:
     """Concatenate the predictions of several folds."""

@@ -60,7 +60,7 @@ def test_a_new_metric_stands_in_every_form_of_the_report(tmp_path, n1_f1, log):
 
 def test_a_new_metric_stands_in_the_table_and_the_comparison_of_experiments(n1_f1):
     first, second = results(FOLDS, metrics=["n1_f1"], name="A"), results(FOLDS, "holdout", name="B")
-    header, *lines, _ = experiments_table([second, first]).splitlines()
+    header, *lines, _, _ = experiments_table([second, first]).splitlines()
     assert header.split("  ")[-1].strip() == "s per fold"
     assert " n1_f1 " in header
     assert all("0.750 [0.667, 0.800]" in line for line in lines)

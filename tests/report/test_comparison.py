@@ -93,6 +93,25 @@ def test_one_shared_subject_has_neither_interval_nor_p(tmp_path):
     assert "With one subject there is neither interval nor p." in comparison(first, first)
 
 
+def test_few_subjects_are_told_and_where_interval_and_p_disagree():
+    nights = [f"night{number}" for number in range(8)]
+    first = {0: predictions({name: (TRUE, wrong(0, 1)) for name in nights})}
+    second = {0: predictions({name: (TRUE, wrong(number % 2)) for number, name in enumerate(nights)})}
+
+    def compared(n):
+        some = (np.isin(folds[0].recording, nights[:n]) for folds in (first, second))
+        return comparison(*(results({0: each[0].take(mask)}) for each, mask in zip((first, second), some, strict=True)))
+
+    text = compared(4)
+    assert statistics.few_subjects(4) in text.splitlines()
+    assert "With 4 subjects p is never below 0.125, however large the differences are." in text.splitlines()
+    assert "Interval and p disagree on whether there is a difference: accuracy %, macro F1 %, kappa, MGm %. " in text
+    text = compared(8)
+    assert statistics.few_subjects(8) in text.splitlines()
+    assert "never below" not in text
+    assert "disagree" not in text
+
+
 def test_experiments_without_a_shared_recording_are_refused(tmp_path):
     first = results(name="A", folds={0: predictions({"a": (TRUE, TRUE)})})
     second = results(name="B", folds={0: predictions({"b": (TRUE, TRUE)})})
@@ -123,16 +142,17 @@ def test_a_recording_of_another_subject_is_refused():
 
 
 def test_the_table_has_each_experiment_by_its_protocol_and_then_by_its_last_epoch(saved):
-    header, *lines, note = experiments_table([read_results(saved / name) for name in "AB"]).splitlines()
-    assert header.split()[:4] == ["experiment", "protocol", "folds", "n"]
-    assert [line.split()[:4] for line in lines] == [
-        ["A", "released", "2/2", "40"],
-        ["B", "holdout", "2/3", "50"],
-        ["A", "last_epoch", "2/2", "40"],
-        ["B", "last_epoch", "2/3", "50"],
+    header, *lines, note, few = experiments_table([read_results(saved / name) for name in "AB"]).splitlines()
+    assert header.split()[:5] == ["experiment", "protocol", "folds", "n", "subjects"]
+    assert [line.split()[:5] for line in lines] == [
+        ["A", "released", "2/2", "40", "3"],
+        ["B", "holdout", "2/3", "50", "4"],
+        ["A", "last_epoch", "2/2", "40", "3"],
+        ["B", "last_epoch", "2/3", "50", "4"],
     ]
     assert [line.split()[-1] for line in lines] == ["4", "1", "4", "1"]
     assert "by bootstrap over subjects" in note
+    assert few == statistics.few_subjects(3)
     assert len({len(line) for line in (header, *lines)}) == 1
 
 
@@ -143,7 +163,7 @@ def test_the_table_has_the_pooled_figures_with_intervals_over_subjects(saved):
     subjects = np.repeat(["00", "01", "02"], [20, 10, 10])
     counts = statistics.counts_by_group(subjects, y_true, y_pred)[1]
     functions = {name: getattr(metric, name) for name in METRICS}
-    between = statistics.intervals(functions, statistics.resample(counts))
+    between = statistics.intervals(functions, counts)
     for name, scale, form in (("accuracy", 100, ".1f"), ("macro_f1", 100, ".1f"), ("kappa", 1, ".3f")):
         low, high = (scale * end for end in between[name])
         assert f"  {scale * functions[name](y_true, y_pred):{form}} [{low:{form}}, {high:{form}}]  " in line
@@ -195,7 +215,7 @@ def test_two_experiments_give_the_table_and_the_paired_comparison(saved, command
     code, out, err = command(saved / "A", saved / "B")
     assert (code, err) == (0, "")
     table, paired = out.split("\n\n", 1)
-    assert len(table.splitlines()) == 6
+    assert len(table.splitlines()) == 7
     assert paired.startswith("A = A, B = B: 4 shared recordings of 3 subjects.")
     assert "Protocol released of A, holdout of B\nThese select in different ways" in paired
     accuracy = next(line for line in paired.splitlines() if line.startswith("accuracy %"))
@@ -212,7 +232,7 @@ def test_three_experiments_give_the_table_alone(saved, command):
     write_experiment(saved / "C", A)
     code, out, _ = command(*sorted(saved.iterdir()))
     assert code == 0
-    assert len(out.splitlines()) == 8
+    assert len(out.splitlines()) == 9
     assert "B - A" not in out
 
 
@@ -220,7 +240,7 @@ def test_two_that_share_nothing_give_the_table_and_a_refusal(saved, command):
     write_experiment(saved / "C", {0: predictions({"night": (TRUE, TRUE)})})
     code, out, err = command(saved / "A", saved / "C")
     assert code == 1
-    assert len(out.splitlines()) == 6
+    assert len(out.splitlines()) == 7
     assert err.startswith(f"{saved / 'A'} and {saved / 'C'} share no recording")
     assert len(err.splitlines()) == 1
 

@@ -13,6 +13,7 @@ from report_inputs import FIGURES, NIGHT, night_predictions, results
 from report.page import write_page
 from report.plots import write_figures
 from report.report import make_report
+from report.statistics import few_subjects
 
 NIGHTS = {"SC4011E0": NIGHT, "SC4012E0": [0, 0, 1, 2, 4, 4, 2, 2], "SC4021E0": NIGHT * 3}
 MARKUP = "<b>n&1</b>\"'$x^2$</script>"
@@ -186,6 +187,11 @@ def test_the_headline_names_the_protocol_at_its_figures(write, tmp_path):
     assert f'<span class="value">{100 * holdout["accuracy"]:.1f}</span>' in rows[0][2]
     assert f"<small>{100 * low:.1f} to {100 * high:.1f}</small>" in rows[0][2]
     assert f"{holdout['kappa']:.3f}" in rows[0][2]
+
+
+def test_few_subjects_are_told_wherever_an_interval_stands(page, odd_page):
+    assert page.read_text(encoding="utf-8").count(few_subjects(2)) == 2
+    assert odd_page.read_text(encoding="utf-8").count(few_subjects(1)) == 2
 
 
 def test_a_name_with_markup_is_text(odd_page):

@@ -11,6 +11,7 @@ from report_inputs import FIGURES, NIGHT, history, night_predictions, report_of,
 
 from report import plots
 from report.report import make_report
+from report.statistics import few_subjects
 from utils import drawing
 
 
@@ -132,6 +133,14 @@ def test_bland_altman_compares_each_recording_in_minutes_and_percent():
         np.testing.assert_allclose(axes.lines[1].get_ydata(), expected)
         mean = factor * report["protocols"]["released"]["sleep_agreement"][name]["mean"]
         assert f"mean\n{mean:+.1f}".replace("-", "−") in texts(figure)
+
+
+def test_few_subjects_are_told_above_f1(tmp_path, monkeypatch):
+    notes = {}
+    monkeypatch.setattr(plots, "write_figure", lambda directory, name, figure, note: notes.update({name: note}))
+    draw(tmp_path, {"a": NIGHT, "b": NIGHT})
+    assert notes["f1"].replace("\n", " ") == few_subjects(2)
+    assert max(map(len, notes["f1"].splitlines())) <= 90
 
 
 def test_f1_is_drawn_with_its_interval_where_there_is_one():

@@ -1,12 +1,16 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from openpyxl import load_workbook
 from report_inputs import blank_figures, predictions, report_of, results, write_experiment
 
 from report.__main__ import main
+from report.comparison import compare
+from report.page import _nights
 from report.report import make_report, write_report, write_report_if_complete
 from report.results import read_results
 from report.tables import summary, tables, write_workbook
@@ -75,6 +79,33 @@ def test_each_fold_and_each_recording_has_a_row():
     assert [row["released"]["accuracy"] for row in report["per_recording"]] == pytest.approx([2 / 3, 2 / 3, 1 / 2])
     # c: W none true, N2 one of three right, REM right: F1 0, 1/2, 1
     assert report["per_recording"][2]["released"]["macro_f1"] == pytest.approx(1 / 2)
+
+
+class Watched(np.ndarray):
+    """An array that counts how often all of it is compared: a look for one night among all of them."""
+
+    n_compared = 0
+
+    def __eq__(self, other):
+        Watched.n_compared += 1
+        return np.asarray(self) == np.asarray(other)
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("use", [lambda all_: make_report(all_), lambda all_: _nights(all_.predictions),
+                                 lambda all_: compare(all_, all_)])  # fmt: skip
+def test_no_night_is_looked_for_among_all_so_that_time_grows_with_their_number_alone(use):
+    compared = []
+    for n in (2, 20):
+        fold = predictions({f"night{number}": ([0, 1, 2], [0, 1, 1]) for number in range(n)})
+        watched = replace(fold, recording=fold.recording.view(Watched), subject=fold.subject.view(Watched))
+        all_ = results({0: fold})
+        vars(all_)["predictions"] = watched  # pooled folds are plain arrays
+        Watched.n_compared = 0
+        use(all_)
+        compared.append(Watched.n_compared)
+    assert compared[0] == compared[1]
 
 
 def test_figures_of_a_holdout_say_so():
@@ -239,6 +270,27 @@ def test_the_report_of_the_folds_that_are_there_says_in_every_file_of_which(expe
     assert f"{note}." in (directory / "report.html").read_text()
     overall = rows(load_workbook(directory / "Exp 1_classification_report.xlsx")["overall"])
     assert [row["folds"] for row in overall] == [note, note]
+
+
+def test_the_complete_report_removes_the_partial_ones_and_nothing_else(experiment, command, log, no_figures):
+    write_report(read_results(experiment))
+    (experiment / "fold_1/figures/mine.txt").touch()
+    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_report(read_results(experiment))
+    assert sorted(path.parent.name for path in experiment.rglob("*report*")) == ["fold_2"] * 3
+    assert {path.name for path in (experiment / "fold_1").iterdir()} == {
+        *("predictions.npz", "config.json", "metrics.csv", "figures")
+    }
+    assert [path.name for path in (experiment / "fold_1/figures").iterdir()] == ["mine.txt"]
+    assert f"Removed the report of fewer folds in {experiment / 'fold_1'}: this one replaces it." in log.messages
+
+
+def test_a_partial_report_leaves_a_complete_one_alone(experiment, command, no_figures):
+    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_report(read_results(experiment))
+    (experiment / "fold_2/predictions.npz").unlink()
+    write_report(read_results(experiment))
+    assert {path.parent.name for path in experiment.glob("fold_*/report.json")} == {"fold_1", "fold_2"}
 
 
 def test_the_folds_need_not_be_the_first_ones(experiment, command, no_figures):

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def subjects():
 def test_intervals_are_those_of_a_plain_bootstrap_with_the_same_draws(subjects, monkeypatch):
     draws = np.random.default_rng(2).integers(0, 7, (100, 7))
     monkeypatch.setattr(statistics, "draw", lambda n: draws)
-    resamples = statistics.resample(np.stack([metric.confusion_matrix(*pair) for pair in subjects]))
+    counts = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
     plain = {name: [] for name in PUBLISHED}
     f1 = [[] for _ in range(5)]
     for draw in draws:
@@ -50,19 +51,20 @@ def test_intervals_are_those_of_a_plain_bootstrap_with_the_same_draws(subjects, 
             values.append(PUBLISHED[name](y_true, y_pred))
         for stage in np.union1d(y_true, y_pred):
             f1[stage].append(metric.per_class(metric.confusion_matrix(y_true, y_pred))["f1"][stage])
-    intervals, f1_intervals = statistics.intervals(PUBLISHED, resamples), statistics.f1_intervals(resamples)
+    intervals, f1_intervals = statistics.intervals(PUBLISHED, counts), statistics.f1_intervals(counts)
     for name, values in plain.items():
-        assert intervals[name] == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist()), name
+        assert intervals[name] == pytest.approx(statistics.interval(np.array(values), 7)), name
     assert 0 < len(f1[3]) < 100
-    for stage in range(4):
-        assert f1_intervals[stage] == pytest.approx(np.percentile(f1[stage], [2.5, 97.5]).tolist()), stage
-    assert f1_intervals[4] is None
+    n_subjects = metric.occurs(counts).sum(0)
+    for stage in range(3):
+        assert f1_intervals[stage] == pytest.approx(statistics.interval(np.array(f1[stage]), n_subjects[stage])), stage
+    assert f1_intervals[3:] == [None, None]  # N3 occurs in one subject, REM in none
 
 
 def test_intervals_computed_again_are_the_same_and_contain_the_figure(subjects):
     counts = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
-    intervals = statistics.intervals(PUBLISHED, statistics.resample(counts))
-    assert intervals == statistics.intervals(PUBLISHED, statistics.resample(counts))
+    intervals = statistics.intervals(PUBLISHED, counts)
+    assert intervals == statistics.intervals(PUBLISHED, counts)
     low, high = intervals["accuracy"]
     assert low < metric.evaluate(metric.accuracy, counts.sum(0)) < high
 
@@ -71,8 +73,8 @@ def test_a_metric_by_hand_has_the_interval_of_its_formula(subjects):
     def by_hand(y_true, y_pred):
         return (y_true == y_pred).mean()
 
-    resamples = statistics.resample(np.stack([metric.confusion_matrix(*pair) for pair in subjects]))
-    intervals = statistics.intervals({"by_hand": by_hand, "accuracy": metric.accuracy}, resamples)
+    counts = np.stack([metric.confusion_matrix(*pair) for pair in subjects])
+    intervals = statistics.intervals({"by_hand": by_hand, "accuracy": metric.accuracy}, counts)
     assert intervals["by_hand"] == pytest.approx(intervals["accuracy"])
 
 
@@ -82,10 +84,47 @@ def test_there_are_2000_draws_of_as_many_subjects():
     assert set(draws.ravel()) == set(range(20))
 
 
-def test_an_interval_leaves_two_and_a_half_percent_out_at_either_end():
-    values = np.append(np.arange(1001.0), np.nan)
-    assert statistics.interval(np.random.default_rng(0).permutation(values)) == [25, 975]
-    assert statistics.interval(np.array([np.nan])) is None
+def test_an_interval_leaves_two_and_a_half_percent_out_at_either_end_and_less_with_few_subjects():
+    values = np.random.default_rng(0).permutation(np.append(np.arange(1001.0), np.nan))
+    assert statistics.interval(values, 10**6) == pytest.approx([25, 975], abs=1e-3)
+    # 97.5 % point of Student's t with 9 degrees of freedom: 2.26216; normal distribution below -2.26216 * sqrt(10 / 9)
+    assert statistics.interval(values, 10) == pytest.approx([8.55, 991.45], abs=0.01)
+    assert statistics.interval(values, 2) == pytest.approx([0, 1000], abs=1e-6)
+    assert statistics.interval(values, 1) is None
+    assert statistics.interval(np.array([np.nan]), 10) is None
+
+
+def test_intervals_over_ten_subjects_hold_93_times_of_100():
+    rng = np.random.default_rng(0)
+    n_right = rng.binomial(800, rng.normal(0.8, 0.06, (400, 10)))
+    held = {"accuracy": 0, "difference": 0}
+    for of_sample in n_right:
+        counts = np.zeros((10, 5, 5), int)
+        counts[:, 0, 0], counts[:, 0, 1] = of_sample, 800 - of_sample
+        limits = {
+            "accuracy": statistics.intervals({"accuracy": metric.accuracy}, counts)["accuracy"],
+            "difference": statistics.paired_difference(np.full(10, 0.8), of_sample / 800)["interval"],
+        }
+        for name, true in (("accuracy", 0.8), ("difference", 0)):
+            held[name] += limits[name][0] <= true <= limits[name][1]
+    assert min(held.values()) >= 0.93 * 400
+
+
+def test_what_is_said_of_few_subjects_is_what_the_documentation_measured():
+    lines = (Path(__file__).parents[2] / "docs/intervals.md").read_text(encoding="utf-8").splitlines()
+    spread, measured = None, {"normal": {}, "skewed": {}}
+    for line in lines:
+        spread = next((name for name in measured if line.lower().startswith(name)), spread)
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 7 and cells[1].isdecimal():
+            measured[spread].setdefault(int(cells[1]), []).append(float(cells[3].split()[0]))
+    for n, said in statistics.HOLDS.items():
+        assert said == tuple(pytest.approx(min(of_shape[n]), abs=1) for of_shape in measured.values()), n
+    fewest = min(n for n, said in statistics.HOLDS.items() if min(said) >= statistics.ENOUGH)
+    assert statistics.few_subjects(fewest) == ""
+    assert "With 7 subjects these intervals hold less often than they say: about 93 of 100" in statistics.few_subjects(
+        7
+    )
 
 
 NIGHTS = {"SC4001E0": [1] * 4, "SC4002E0": [0] * 4, "SC4011E0": [0] * 4, "SC4012E0": [1] * 4}
@@ -129,7 +168,7 @@ def test_the_interval_of_a_difference_is_that_of_a_plain_bootstrap_with_the_same
     before, after = np.random.default_rng(3).random((2, 6))
     means = [np.mean([after[subject] - before[subject] for subject in draw]) for draw in statistics.draw(6)]
     computed = statistics.paired_difference(before, after)
-    assert computed["interval"] == pytest.approx(np.percentile(means, [2.5, 97.5]).tolist())
+    assert computed["interval"] == pytest.approx(statistics.interval(np.array(means), 6))
 
 
 def test_no_difference_at_all_has_p_of_1():

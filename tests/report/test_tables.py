@@ -5,6 +5,7 @@ import pytest
 from openpyxl import load_workbook
 from report_inputs import predictions, report_of
 
+from report.statistics import few_subjects
 from report.tables import summary, write_workbook
 
 SEVEN_RIGHT = [0, 0, 0, 0, 2, 2, 2, 2, 4, 4]
@@ -83,15 +84,16 @@ def test_the_summary_has_intervals_and_the_time(report):
     assert "accuracy 85.0 % [70.0, 100.0]" in lines[1]
     low, high = (f"{end:.3f}" for end in report["protocols"]["holdout"]["intervals"]["kappa"])
     assert f"[{low}, {high}]" in lines[1]
-    assert "by bootstrap over the 2 subjects. So few give intervals that are too narrow." in lines[-2]
+    assert lines[-3] == "In brackets: 95 % intervals, by bootstrap over the 2 subjects."
+    assert lines[-2] == few_subjects(2)
     assert lines[-1] == "Training took 15 s per fold, 30 s in all."
 
 
-def test_ten_subjects_are_not_called_few():
-    fold = predictions({f"night{number}": ([0, 1], [0, 0]) for number in range(10)})
+def test_forty_subjects_are_not_called_few():
+    fold = predictions({f"night{number}": ([0, 1], [0, 0]) for number in range(40)})
     said = summary(report_of({0: fold}))
-    assert "over the 10 subjects." in said
-    assert "too narrow" not in said
+    assert "over the 40 subjects." in said
+    assert "less often" not in said
 
 
 def test_one_subject_is_said_to_have_no_intervals():
@@ -142,6 +144,10 @@ def test_intervals_stand_beside_the_figures(workbook, report):
     assert column(book["per class"], "F1 % low")[2] == pytest.approx(100 * low)
     assert column(book["per class"], "F1 % high")[2] == pytest.approx(100 * high)
     assert column(book["per class"], "F1 % low")[3] is None
+    assert column(book["per class"], "subjects")[2:4] == [2, 0]
+    assert report["intervals"] == {"level": 95, "n_subjects": 2, "note": few_subjects(2)}
+    assert column(book["overall"], "note on intervals") == [few_subjects(2)] * 2
+    assert column(book["per class"], "note on intervals") == [few_subjects(2)] * 10
 
 
 def test_mean_and_standard_deviation_stand_below_the_folds(workbook):
