@@ -105,7 +105,9 @@ def read_header(path: Path) -> Header:
     record_s = _number(_text(fixed[244:252]))
     if not record_s >= 0:
         raise UserError(f"{path.name}: data records of {_text(fixed[244:252])!r} s. Get the file again.")
-    signals, sample_bytes = _signals(path, signal_fields, n_signals), 3 if is_bdf else 2
+    sample_bytes = 3 if is_bdf else 2
+    record_samples = (size - header_bytes) / sample_bytes / (_number(_text(fixed[236:244])) or math.nan)
+    signals = _signals(path, signal_fields, n_signals, record_samples)
     record_bytes = sample_bytes * sum(signal.n_per_record for signal in signals)
     n_records = _n_records(path, _text(fixed[236:244]), size - header_bytes, record_bytes)
     discontinuous = fixed[192:197] in (b"EDF+D", b"BDF+D")
@@ -137,14 +139,22 @@ def _date(fixed: bytes) -> date:
     return ANONYMOUS
 
 
-def _signals(path: Path, content: bytes, n_signals: int) -> tuple[Signal, ...]:
-    """Read the header of all signals: first the labels of all, then the transducers of all, and so on."""
+def _signals(path: Path, content: bytes, n_signals: int, record_samples: float) -> tuple[Signal, ...]:
+    """Read the header of all signals: first the labels of all, then the transducers of all, and so on.
+
+    `record_samples` is the number of samples in one data record by the size of the file.
+    """
     columns, begin = [], 0
     for width in _SIGNAL_WIDTHS:
         columns.append([_text(content[begin + i * width :][:width]) for i in range(n_signals)])
         begin += n_signals * width
     labels, _, dimensions, *ranges, _, counts, _ = columns
     physical_min, physical_max, digital_min, digital_max = ([_number(text) for text in column] for column in ranges)
+    broken = [i for i, count in enumerate(counts) if not re.fullmatch("[0-9]+", count)]
+    if len(broken) == 1:  # what the others leave of a data record
+        rest = record_samples - sum(int(count) for count in counts if count != counts[broken[0]])
+        if rest > 0 and rest.is_integer():
+            counts[broken[0]] = str(int(rest))
     n_per_record = [
         _count(path, f"samples per record of {label!r}", count) for label, count in zip(labels, counts, strict=True)
     ]
