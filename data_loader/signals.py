@@ -10,16 +10,8 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
+from utils.microvolts import signal_problem
 from utils.recording import Outline, open_signal
-
-MIN_STD_UV, MAX_STD_UV = 1.0, 1000.0
-"""Limits of the standard deviation that the EEG of a recording can have, in microvolts."""
-
-_ROUNDING = 1e-6
-"""Standard deviation of a constant signal relative to its value, which is rounding alone."""
-
-_PIECE = 32
-"""Sleep epochs that are summed together: they fit a processor's cache."""
 
 _MANY_FILES = 10_240
 """Number of open files to ask for where the system sets no limit."""
@@ -90,33 +82,6 @@ def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:
 def _address(array: np.ndarray) -> int:
     """Find where the values of an array begin in memory."""
     return array.__array_interface__["data"][0]
-
-
-def signal_problem(name: str, signal: np.ndarray) -> str:
-    """Say why a recording's signal, (n_sleep_epochs, n_samples), cannot be EEG in microvolts; empty if it can."""
-    mean, std = _mean_and_std(signal)
-    if not np.isfinite(std):
-        return f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
-    if std <= _ROUNDING * abs(mean):
-        return f"{name}: the signal is constant. Was the channel recorded? Leave the recording out."
-    if not MIN_STD_UV <= std <= MAX_STD_UV:
-        return (
-            f"{name}: the signal's standard deviation is {std:.3g}; EEG in microvolts has {MIN_STD_UV:g} to "
-            f"{MAX_STD_UV:g}. Are the values in volts or raw digits? They must be microvolts."
-        )
-    return ""
-
-
-def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:
-    """Compute mean and standard deviation of a signal, (n_sleep_epochs, n_samples), reading it once."""
-    first, total, squares = signal[0, 0], 0.0, 0.0
-    with np.errstate(invalid="ignore", over="ignore"):  # the caller sees NaN and infinite values by the result
-        for begin in range(0, len(signal), _PIECE):
-            piece = (signal[begin : begin + _PIECE] - first).ravel()
-            total += float(piece.sum())
-            squares += float(piece @ piece)
-        mean = total / signal.size
-        return mean + float(first), float(np.sqrt(max(squares / signal.size - mean**2, 0.0)))
 
 
 def _allow_open_files(n_files: int) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from prepare_datasets.outcomes import some_names
 from recordings.edf_header import ANNOTATIONS, read_header
+from recordings.edf_header import SUFFIXES as EDF_SUFFIXES
 from recordings.reader import SUFFIXES
 from utils.errors import UserError
 
-EDF_SUFFIXES = (".edf", ".bdf")  # of recordings that can hold their hypnogram themselves
 HYPNOGRAM_SUFFIXES = (*EDF_SUFFIXES, ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")
 
 _HYPNOGRAM_WORD = re.compile(

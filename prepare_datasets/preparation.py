@@ -24,9 +24,12 @@ from utils.errors import UserError
 from utils.files import name_problem
 from utils.logs import print_any_name
 from utils.nested import differences
+from utils.microvolts import signal_problem
 from utils.processes import results
 from utils.recording import read_outline, write_recording
 from utils.stages import N_STAGES
+
+_WRONG_UNIT = "The unit in its header cannot be right: correct it there (mV or uV?), or leave the recording out."
 
 
 class LeftOut(Exception):  # noqa: N818 - not an error
@@ -152,6 +155,8 @@ def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outc
         recording = task.read()
         if task.sources:
             recording = replace(recording, made_from=json.dumps(task.sources()))
+        if problem := signal_problem(recording.source_file, recording.signal, _WRONG_UNIT):
+            raise UserError(problem)
         write_recording(path, recording)
         seconds = time.perf_counter() - begin
         return Outcome(task.name, "prepared", _counts(recording.stages), seconds, remarks=recording.remarks)

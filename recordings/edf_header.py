@@ -6,8 +6,9 @@ is wrong with it.
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from itertools import accumulate
 from pathlib import Path
 
@@ -16,11 +17,14 @@ import numpy as np
 from utils.errors import UserError
 from utils.files import require_file
 
+SUFFIXES = (".edf", ".bdf", ".rec")
+"""Suffixes of EDF and BDF files in lower case; some laboratories call theirs .rec."""
+
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 """Labels of the signals that hold the annotations of an EDF+ or BDF+ file."""
 
 ANONYMOUS = date(1985, 1, 1)
-"""Date of files whose real date was removed."""
+"""Date of files whose real date was removed or cannot be read."""
 
 _MAX_RECORDS = 2 * 10**6  # a week has 604,800 s
 _FIXED_BYTES = _SIGNAL_BYTES = 256
@@ -44,7 +48,7 @@ class Header:
     """The header of a file that has exactly the size that its header gives."""
 
     path: Path
-    start: datetime | None  # None if the header has no valid date and time
+    start: datetime | None  # None if the header has no valid time; on 1 January 1985 if it has no valid date
     discontinuous: bool  # EDF+D or BDF+D: there may be gaps between the data records
     n_records: int  # at least 1
     record_s: float  # duration of one data record; 0 in files that hold annotations alone
@@ -81,9 +85,10 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read the header of an EDF, EDF+, BDF or BDF+ file; refuse a file that is not what its header says."""
     require_file(path)
-    is_bdf = path.suffix.lower() == ".bdf"
     with path.open("rb") as file:
         fixed, size = file.read(_FIXED_BYTES), path.stat().st_size
+        suffix = path.suffix.lower()
+        is_bdf = suffix == ".bdf" or (suffix == ".rec" and fixed.startswith(b"\xffBIOSEMI"))
         if not fixed:
             raise UserError(f"{path.name}: the file is empty. Get it again.")
         if fixed[:8].strip(b" \0") != (b"\xffBIOSEMI" if is_bdf else b"0"):
@@ -100,7 +105,9 @@ def read_header(path: Path) -> Header:
     record_s = _number(_text(fixed[244:252]))
     if not record_s >= 0:
         raise UserError(f"{path.name}: data records of {_text(fixed[244:252])!r} s. Get the file again.")
-    signals, sample_bytes = _signals(path, signal_fields, n_signals), 3 if is_bdf else 2
+    sample_bytes = 3 if is_bdf else 2
+    record_samples = (size - header_bytes) / sample_bytes / (_number(_text(fixed[236:244])) or math.nan)
+    signals = _signals(path, signal_fields, n_signals, record_samples)
     record_bytes = sample_bytes * sum(signal.n_per_record for signal in signals)
     n_records = _n_records(path, _text(fixed[236:244]), size - header_bytes, record_bytes)
     discontinuous = fixed[192:197] in (b"EDF+D", b"BDF+D")
@@ -108,23 +115,46 @@ def read_header(path: Path) -> Header:
 
 
 def _start(fixed: bytes) -> datetime | None:
-    """Read date and time of the start; EDF's two-digit years are 1985 to 2084."""
-    try:
-        start = datetime.strptime(_text(fixed[168:184]), "%d.%m.%y%H.%M.%S")
-    except ValueError:
+    """Read date and time of the start, with any marks between the numbers of the time."""
+    clock = re.fullmatch(r"(\d\d?)\D(\d\d?)\D(\d\d?)\D*", _text(fixed[176:184]))
+    if not clock:
         return None
-    century = 1900 if start.year % 100 >= 85 else 2000
-    return start.replace(year=century + start.year % 100)
+    try:
+        return datetime.combine(_date(fixed), time(int(clock[1]), int(clock[2]), int(clock[3])))
+    except ValueError:  # such as 24:00:00
+        return None
 
 
-def _signals(path: Path, content: bytes, n_signals: int) -> tuple[Signal, ...]:
-    """Read the header of all signals: first the labels of all, then the transducers of all, and so on."""
+def _date(fixed: bytes) -> date:
+    """Read the date of the start: that of EDF, 1985 to 2084, else that of EDF+; `ANONYMOUS` if neither is valid."""
+    day = re.fullmatch(r"(\d\d?)[.:-](\d\d?)[.:-](\d\d)", _text(fixed[168:176]))
+    edf_plus = re.search(r"\bStartdate (\d\d-[A-Z]{3}-\d{4})\b", _text(fixed[88:168]))
+    with suppress(ValueError):
+        if day:
+            year = int(day[3])
+            return date(year + (1900 if year >= 85 else 2000), int(day[2]), int(day[1]))
+    with suppress(ValueError):
+        if edf_plus:
+            return datetime.strptime(edf_plus[1], "%d-%b-%Y").date()
+    return ANONYMOUS
+
+
+def _signals(path: Path, content: bytes, n_signals: int, record_samples: float) -> tuple[Signal, ...]:
+    """Read the header of all signals: first the labels of all, then the transducers of all, and so on.
+
+    `record_samples` is the number of samples in one data record by the size of the file.
+    """
     columns, begin = [], 0
     for width in _SIGNAL_WIDTHS:
         columns.append([_text(content[begin + i * width :][:width]) for i in range(n_signals)])
         begin += n_signals * width
     labels, _, dimensions, *ranges, _, counts, _ = columns
     physical_min, physical_max, digital_min, digital_max = ([_number(text) for text in column] for column in ranges)
+    broken = [i for i, count in enumerate(counts) if not re.fullmatch("[0-9]+", count)]
+    if len(broken) == 1:  # what the others leave of a data record
+        rest = record_samples - sum(int(count) for count in counts if count != counts[broken[0]])
+        if rest > 0 and rest.is_integer():
+            counts[broken[0]] = str(int(rest))
     n_per_record = [
         _count(path, f"samples per record of {label!r}", count) for label, count in zip(labels, counts, strict=True)
     ]
@@ -152,8 +182,8 @@ def _n_records(path: Path, text: str, data_bytes: int, record_bytes: int) -> int
 
 
 def _text(field: bytes) -> str:
-    """Decode a header field."""
-    return field.strip().decode("latin-1")
+    """Decode a header field, up to the NUL bytes that some programs write after the text."""
+    return field.lstrip(b" \0").partition(b"\0")[0].strip().decode("latin-1")
 
 
 def _number(text: str) -> float:

@@ -130,29 +130,31 @@ def _table_events(
 ) -> list[Event]:
     """Read each row's onset, duration and stage, which are in these columns."""
     onset, duration, stage = columns
-    onsets_s = _onsets_s(path, [row[onset] for row in rows], n_sleep_epochs, start_time)
     durations_s = [0.0 if duration is None else _duration_s(path, row[duration]) for row in rows]
+    onsets_s = _onsets_s(path, [row[onset] for row in rows], durations_s, n_sleep_epochs, start_time)
     return list(map(Event, onsets_s, durations_s, [row[stage] for row in rows]))
 
 
-def _onsets_s(path: Path, cells: list[str], n_sleep_epochs: int, start_time: str) -> list[float]:
+def _onsets_s(
+    path: Path, cells: list[str], durations_s: list[float], n_sleep_epochs: int, start_time: str
+) -> list[float]:
     """Read onsets: all of them seconds, clock times, or dates with times."""
     numbers = [number for cell in cells if (number := _number(cell)) is not None]
     if len(numbers) == len(cells):
         return numbers
-    start = datetime.fromisoformat(start_time).replace(tzinfo=None) if start_time else None
+    start = datetime.fromisoformat(start_time) if start_time else None
     clocks = [seconds for cell in cells if (seconds := clock_s(cell)) is not None]
     if len(clocks) == len(cells):
-        return onsets_from_clock(clocks, start, n_sleep_epochs, path.name)
+        return onsets_from_clock(clocks, start, n_sleep_epochs, path.name, durations_s)
     try:
-        dates = [datetime.fromisoformat(cell).replace(tzinfo=None) for cell in cells]
+        dates = [datetime.fromisoformat(cell) for cell in cells]
     except ValueError:
         examples = {re.sub("[0-9]+", "0", cell): cell for cell in reversed(cells)}  # one of each form
         raise UserError(
             f"{path.name}: onsets such as {', '.join(map(repr, list(examples.values())[:_N_SHOWN]))}. "
             "All must be seconds, or clock times hh:mm:ss, or dates with times yyyy-mm-ddThh:mm:ss."
         ) from None
-    return onsets_from_dates(dates, start, path.name)
+    return onsets_from_dates(dates, start, path.name, durations_s)
 
 
 def _duration_s(path: Path, cell: str) -> float:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recordings import edf, hypnogram_texts, hypnogram_xml
-from recordings.edf_header import ANONYMOUS, read_header
+from recordings.edf_header import ANONYMOUS, SUFFIXES, read_header
 from recordings.hypnogram_events import Event
 from recordings.stage_names import UNSCORED, resolve
 from utils.errors import UserError
@@ -125,7 +125,7 @@ def load_hypnogram(
     """
     require_file(path)
     suffix, rk = path.suffix.casefold(), False
-    if suffix in (".edf", ".bdf"):
+    if suffix in SUFFIXES:
         _require_same_start(path, start_time)
         events = [Event(*annotation) for annotation in edf.read_annotations(path)]
     elif suffix == ".xml":

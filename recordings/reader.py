@@ -1,7 +1,8 @@
 """Read one channel of any recording in microvolts: EDF and BDF, a prepared npz, or another format through MNE."""
 
+import re
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import numpy as np
 from recordings import edf
 from recordings.channels import find_channel, find_derivation
 from recordings.edf_header import ANONYMOUS, read_header
+from recordings.edf_header import SUFFIXES as EDF_SUFFIXES
+from recordings.pauses import find_pauses, lay_pauses, refuse_marks
 from utils.errors import UserError
 from utils.files import require_file
 from utils.recording import open_signal, read_outline
@@ -18,8 +21,11 @@ from utils.recording import open_signal, read_outline
 if TYPE_CHECKING:
     from mne.io import BaseRaw
 
-SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nedf", ".lay")
+SUFFIXES = (*EDF_SUFFIXES, ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nedf", ".lay")
 """Suffixes of the recordings in a folder. MNE reads more formats, if their files are named."""
+
+_IN_UTC = (".fif", ".fif.gz", ".mff", ".nedf", ".mefd", ".ns3")
+"""Suffixes of formats that state their start in UTC. The others state what the recorder's clock showed."""
 
 _LARGEST_RATIO = 1000  # of two sampling rates: EEG has no less than 0.1 Hz and no more than 100 kHz
 _LARGEST_FACTOR = 100_000  # of resampling, up or down: the filter grows with it
@@ -32,7 +38,7 @@ class Channel:
     signal: np.ndarray  # (n,), float32, in microvolts; NaN where nothing was recorded
     fs: float  # sampling rate in Hz
     name: str  # as the user asked for it, such as `EEG Fpz-Cz` or `C4-M1`
-    start_time: str  # ISO 8601; empty if not known
+    start_time: str  # ISO 8601, with an offset if that is known; empty if not known
     remarks: tuple[str, ...]  # what was assumed about the file or changed in the signal
 
 
@@ -58,7 +64,7 @@ def read_channel(path: Path, name: str, reference: str | None = None, fs: float 
     if not path.is_dir():  # some systems record to folders
         require_file(path)
     suffix = path.suffix.lower()
-    read = _from_npz if suffix == ".npz" else _from_edf if suffix in (".edf", ".bdf") else _from_mne
+    read = _from_npz if suffix == ".npz" else _from_edf if suffix in EDF_SUFFIXES else _from_mne
     channel = read(path, name, reference)
     if fs is None:
         return channel
@@ -74,7 +80,11 @@ def read_channel(path: Path, name: str, reference: str | None = None, fs: float 
 def is_recording(path: Path) -> bool:
     """Tell by its name whether a file in a folder is a recording, and not the hypnogram of one."""
     name = path.name.lower()
-    return name.endswith(SUFFIXES) and not name.startswith(".") and not name.endswith("hypnogram.edf")
+    return (
+        name.endswith(SUFFIXES)
+        and not name.startswith(".")
+        and not name.endswith(tuple(f"hypnogram{suffix}" for suffix in EDF_SUFFIXES))
+    )
 
 
 def from_raw(raw: "BaseRaw", name: str, reference: str | None = None, source: str = "the recording") -> Channel:
@@ -149,8 +159,18 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
     if header.start is None:
         remarks.append("its header has no valid start time")
     elif header.start.date() == ANONYMOUS:
-        remarks.append("its date was removed (1 January 1985)")
+        remarks.append("its date is not known (1 January 1985 stands for it)")
+    if not header.discontinuous:
+        refuse_marks(_annotations(path), header.n_records * header.record_s, path.name)
     return Channel(signal, rates[0], derivation_name(name, reference), header.start_time, tuple(remarks))
+
+
+def _annotations(path: Path) -> list[tuple[float, float, str]]:
+    """Read the annotations of an EDF file, if it has any that can be read."""
+    try:
+        return edf.read_annotations(path)
+    except UserError:  # they matter only to who asks for the hypnogram in them
+        return []
 
 
 def _from_npz(path: Path, name: str, reference: str | None) -> Channel:
@@ -169,8 +189,14 @@ def _from_mne(path: Path, name: str, reference: str | None) -> Channel:
     """Read another format, which MNE knows by its suffix."""
     import mne
 
+    suffix = path.suffix.lower()
     try:
-        return from_raw(mne.io.read_raw(path, verbose="ERROR"), name, reference, path.name)
+        raw = mne.io.read_raw(path, verbose="ERROR")
+        # Of EEGLAB's annotations, the recording keeps only what lies before its end.
+        rows, first_s = (mne.read_annotations(path), 0) if suffix == ".set" else (raw.annotations, raw.first_time)
+        annotations = [(row["onset"] - first_s, row["duration"], row["description"]) for row in rows]
+        pauses = find_pauses(path, annotations, float(raw.info["sfreq"]), raw.n_times)
+        channel = from_raw(raw, name, reference, path.name)
     except (UserError, MemoryError, OSError):
         raise
     except ImportError as error:
@@ -178,6 +204,30 @@ def _from_mne(path: Path, name: str, reference: str | None) -> Channel:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path.name}: MNE cannot read it ({reason}). Get the file again.") from error
+    n_missing = sum(duration_s for _, duration_s in pauses) * channel.fs
+    if n_missing > edf.MAX_SAMPLES:
+        raise UserError(
+            f"{path.name}: pauses of {n_missing:.3g} samples; at most {edf.MAX_SAMPLES} are read. Cut it there."
+        )
+    signal, remarks = lay_pauses(channel.signal, pauses, channel.fs), list(channel.remarks)
+    if missing_s := np.count_nonzero(np.isnan(signal)) / channel.fs:
+        remarks.append(f"{missing_s:.0f} s within it were not recorded")
+    start_time = channel.start_time
+    if start_time and path.name.lower().endswith(_IN_UTC):
+        start = _local(datetime.fromisoformat(start_time).replace(tzinfo=UTC), raw.info["utc_offset"])
+        start_time = start.isoformat()
+        if not start.utcoffset():
+            remarks.append("its start is in UTC")
+    return replace(channel, signal=signal, start_time=start_time, remarks=tuple(remarks))
+
+
+def _local(start: datetime, utc_offset: str | None) -> datetime:
+    """Convert a time in UTC to that of the recorder's clock, if its offset (`+0100`, `UTC+01:00`) is known."""
+    offset = re.search(r"([+-])(\d\d):?(\d\d)$", utc_offset or "")
+    if not offset:
+        return start
+    minutes = int(f"{offset[1]}{60 * int(offset[2]) + int(offset[3])}")
+    return start.astimezone(timezone(timedelta(minutes=minutes)))
 
 
 def _difference(

@@ -18,7 +18,6 @@ from torch.nn.utils.rnn import pack_sequence
 import model.model
 import model.night_context
 from data_loader.data_loaders import neighbours
-from data_loader.signals import signal_problem
 from data_loader.windows import runs
 from model.folding import folded
 from model.model import AttnSleep
@@ -30,6 +29,7 @@ from utils.checkpoint import BEST, load_checkpoint, load_weights
 from utils.config_fields import FIELDS
 from utils.errors import UserError
 from utils.experiment import CONTEXT, PREDICTIONS, is_finished
+from utils.microvolts import signal_problem
 from utils.nested import differences
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 

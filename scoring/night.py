@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from model import metric
+from recordings.clock_times import in_utc
 from recordings.stage_names import UNSCORED
 from utils.errors import UserError
 from utils.files import replacing, write_text
@@ -133,9 +134,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def parse_start(start_time: str) -> datetime | None:
-    """Parse the start of a recording, without time zone and fraction of a second; None if it is not known."""
+    """Parse the start of a recording, without the fraction of a second; None if it is not known."""
     try:
-        return datetime.fromisoformat(start_time).replace(tzinfo=None, microsecond=0)
+        return datetime.fromisoformat(start_time).replace(microsecond=0)
     except ValueError:
         return None
 
@@ -159,6 +160,11 @@ def time_in_bed(
         return None, []
     if start is None:
         raise UserError(f"{source}: its start time is not known, so --from and --to cannot be found in it.")
+    if in_utc(start):
+        raise UserError(
+            f"{source}: its start is in UTC, so clock times (--from, --to) cannot be found in it. Leave them away, or "
+            "save it as EDF with the local time of its start."
+        )
     # Times from here on are in s from the start of the recording.
     midnight_s, length_s = -(start.hour * 3600 + start.minute * 60 + start.second), n_sleep_epochs * SLEEP_EPOCH_S
     begin_s, end_s, remarks = 0, length_s, []

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recordings.clock_times import in_utc
 from recordings.stage_names import UNSCORED
 from scoring.night import Night
 from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, styled
@@ -96,5 +97,5 @@ def _label_time(axes: Axes, night: Night) -> None:
         axes.set_xlabel("Time since the start of the recording (h:min)")
     else:
         axes.set_xticks(ticks + midnight, [f"{minute // 60 % 24:02d}:{minute % 60:02d}" for minute in minutes])
-        axes.set_xlabel("Clock time")
+        axes.set_xlabel("Clock time (UTC)" if in_utc(night.start) else "Clock time")
     axes.set_xlim(first, last)

@@ -97,7 +97,8 @@ def test_every_recording_is_scored_and_what_cannot_be_is_told(place):
         "  other.edf: no channel 'EEG Fpz-Cz'. The file has 'C4'. Pass one with --select_ch.",
         "  volts.edf: the signal's standard deviation is "
         + err.split("deviation is ")[1].split(";")[0]
-        + "; EEG in microvolts has 1 to 1000. Are the values in volts or raw digits? They must be microvolts.",
+        + "; EEG in microvolts has 2 to 1000. "
+        "Are the values z-scored, in volts or raw digits? They must be microvolts.",
     ]
     assert "EEG Fpz-Cz of 6 recordings to the results" in out
     assert "2 scored, 0 kept, 4 with problems: the results" in out

@@ -123,11 +123,12 @@ SIGNALS = {
     "one value and the next": (np.tile([5000.0, 5000.0005], (3, 150)), "is constant. Was the channel recorded"),
     "volts": (
         spoilt(1) * 1e-6,
-        "standard deviation is 2.9e-05; EEG in microvolts has 1 to 1000. Are the values in volts",
+        "standard deviation is 2.9e-05; EEG in microvolts has 2 to 1000. Are the values z-scored",
     ),
     "millivolts": (spoilt(1) * 1e-3, "standard deviation is 0.029"),
     "nanovolts": (spoilt(1) * 1e3, r"standard deviation is 2.9e\+04"),
-    "just too small": (spoilt(1) * 0.99 / spoilt(1).std(), "standard deviation is 0.99"),
+    "z-scored": (spoilt(1) / spoilt(1).std(), "standard deviation is 1; .* Are the values z-scored"),
+    "just too small": (spoilt(1) * 1.99 / spoilt(1).std(), "standard deviation is 1.99"),
     "just too large": (spoilt(1) * 1001 / spoilt(1).std(), r"standard deviation is 1e\+03"),
 }
 

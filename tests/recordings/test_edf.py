@@ -54,13 +54,40 @@ def test_the_header_says_what_was_written(psg):
     [
         ("31.12.8523.59.59", dt.datetime(1985, 12, 31, 23, 59, 59)),
         ("01.02.8400.00.00", dt.datetime(2084, 2, 1)),
-        ("31.02.9900.00.00", None),
+        ("04-03-2022:30:00", dt.datetime(2020, 3, 4, 22, 30)),
+        ("4.3.20  9:05:07 ", dt.datetime(2020, 3, 4, 9, 5, 7)),
+        ("00.00.0022.30.00", START.replace(hour=22, minute=30)),  # the date of EDF+
+        ("31.02.9900.00.00", START.replace(hour=0, minute=0)),
         ("01.01.8524.00.00", None),
+        ("01.01.2010:30 PM", None),
     ],
 )
-def test_years_of_two_digits_are_those_of_edf(psg, text, start):
+def test_dates_and_times_that_are_legible_are_read_with_the_years_of_edf(psg, text, start):
     edit(psg, START_FIELD, text)
     assert read_header(psg).start == start
+
+
+def test_a_time_without_a_date_is_read(psg):
+    edit(psg, 88, "".ljust(80))
+    edit(psg, START_FIELD, "00.00.0022.30.00")
+    assert read_header(psg).start == dt.datetime(1985, 1, 1, 22, 30)
+
+
+def test_bytes_after_the_nul_of_a_label_or_a_unit_are_no_part_of_it(psg):
+    edit(psg, 256, "EEG Fpz-Cz\0\0x\0\0\0")
+    edit(psg, 256 + 3 * 96, "uV\0\0\0\0\0\0")
+    np.testing.assert_array_equal(read_channel(read_header(psg), "EEG Fpz-Cz"), microvolts(eeg_digits(30000)))
+
+
+@pytest.mark.parametrize("broken", ["?", "", "\0\0", "1e99"])
+def test_broken_fields_of_another_channel_do_not_matter(psg, broken):
+    """All fields of the second of three signals but its label, one after the other and all together."""
+    begin = 256 + 3 * 16
+    for width in (80, 8, 8, 8, 8, 8, 80, 8, 32):
+        edit(psg, begin + width, broken.ljust(width))
+        np.testing.assert_array_equal(read_channel(read_header(psg), "EEG Fpz-Cz"), microvolts(eeg_digits(30000)))
+        begin += 3 * width
+    assert read_header(psg).fs("EEG Pz-Oz") == 100
 
 
 @pytest.mark.parametrize(("label", "seed"), [("EEG Fpz-Cz", 0), ("EEG Pz-Oz", 1)])
@@ -123,7 +150,11 @@ def replace_by(content):
         (lambda path: edit(path, DURATION_FIELD, "nan"), "data records of 'nan' s"),
         (lambda path: edit(path, 256 + 3 * 216, "99999999"), "cut off: its header promises 10 data records"),
         (
-            lambda path: edit(path, 256 + 3 * 216, "3_000"),
+            lambda path: edit(path, 256 + 3 * 216, "3_000   3000.0"),
+            "samples per record of 'EEG Fpz-Cz' in its header is '3_0",
+        ),
+        (
+            lambda path: (edit(path, 256 + 3 * 216, "3_000"), cut(path, 6)),
             "samples per record of 'EEG Fpz-Cz' in its header is '3_0",
         ),
     ],

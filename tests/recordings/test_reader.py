@@ -115,8 +115,8 @@ def test_a_unit_that_was_converted_is_told_and_one_that_is_no_voltage_refused(tm
 @pytest.mark.parametrize(
     ("text", "start", "remark"),
     [
-        ("01.01.8523.10.00", "1985-01-01T23:10:00", "its date was removed (1 January 1985)"),
-        ("xx.yy.zz23.10.00", "", "its header has no valid start time"),
+        ("01.01.8523.10.00", "1985-01-01T23:10:00", "its date is not known (1 January 1985 stands for it)"),
+        ("xx.yy.zz23.xx.00", "", "its header has no valid start time"),
     ],
 )
 def test_a_start_that_is_not_known_is_told(tmp_path, text, start, remark):
@@ -137,6 +137,16 @@ def test_bdf_is_read_by_the_same_rules(tmp_path):
     for wrong in (path.rename(tmp_path / "b.edf"), write_psg(tmp_path / "c.edf").rename(tmp_path / "c.bdf")):
         with pytest.raises(UserError, match=f"{wrong.name}: not an? .DF file"):
             read_channel(wrong, "C4")
+
+
+def test_a_file_called_rec_is_edf_or_bdf_or_refused(tmp_path):
+    edf = write_psg(tmp_path / "a.edf", labels=["C4"]).rename(tmp_path / "a.rec")
+    np.testing.assert_array_equal(read_channel(edf, "C4").signal, microvolts(eeg_digits(30000)))
+    bdf = write_bdf(tmp_path / "b.bdf")[0].rename(tmp_path / "b.REC")
+    assert read_channel(bdf, "C4").fs == 128
+    (tmp_path / "c.rec").write_text("a record of another kind")
+    with pytest.raises(UserError, match="c.rec: not an EDF file"):
+        read_channel(tmp_path / "c.rec", "C4")
 
 
 def test_gaps_of_edf_plus_d_are_missing_where_they_are_and_shift_nothing(tmp_path):
@@ -181,7 +191,9 @@ def test_what_else_mne_reads_comes_in_microvolts(tmp_path, suffix):
     difference = 1e6 * (raw.get_data(["C4"])[0] - raw.get_data(["M1"])[0])
     np.testing.assert_allclose(channel.signal, difference, atol=0.02)
     assert (channel.fs, channel.name) == (128, "C4-M1")
-    assert channel.remarks == ("C4-M1 is 'C4' minus 'M1'",)
+    in_utc = suffix == ".fif"
+    assert channel.remarks == ("C4-M1 is 'C4' minus 'M1'", *["its start is in UTC"] * in_utc)
+    assert channel.start_time == "2020-01-02T22:30:00" + "+00:00" * in_utc
     with pytest.raises(UserError, match=f"night_raw{suffix}: no channel 'C3'. The file has 'C4', 'M1'"):
         read_channel(path, "C3")
 
@@ -309,7 +321,7 @@ def test_a_channel_that_has_the_rate_is_left_alone():
 
 def test_a_folder_gives_recordings_and_not_what_lies_beside_them():
     names = ["a.edf", "b.BDF", "c_raw.fif.gz", "d.vhdr", "a-Hypnogram.edf", "SC4001EC-Hypnogram.edf", "a.csv", ".a.edf",
-             "d.eeg", "d.vmrk", "a.xml", "a.npz"]  # fmt: skip
+             "a-hypnogram.rec", "d.eeg", "d.vmrk", "a.xml", "a.npz"]  # fmt: skip
     assert [name for name in names if is_recording(Path(name))] == names[:4]
 
 

@@ -166,6 +166,11 @@ def test_lights_that_are_not_given_limit_nothing_and_need_no_start():
         time_in_bed(None, 100, 0, None, "a.edf")
 
 
+def test_lights_are_not_looked_for_in_a_recording_whose_start_is_in_utc():
+    with pytest.raises(UserError, match=r"a.fif: its start is in UTC, so clock times \(--from, --to\) cannot be found"):
+        time_in_bed(START.replace(tzinfo=dt.UTC), 100, 0, None, "a.fif")
+
+
 @pytest.mark.parametrize(
     ("off", "on"), [("09:00", None), ("09:00", "10:00"), ("23:00", "23:00:29"), (None, "22:13:20")]
 )
@@ -181,7 +186,7 @@ def test_lights_with_no_sleep_epoch_between_are_refused(off, on):
     [
         ("1989-04-24T22:13:07", START),
         ("1989-04-24T22:13:07.250000", START),
-        ("1989-04-24T22:13:07+00:00", START),
+        ("1989-04-24T22:13:07.5+00:00", START.replace(tzinfo=dt.UTC)),
         ("", None),
         ("24.04.1989", None),
     ],
