@@ -23,8 +23,8 @@ from utils.cores import n_cores
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.logs import print_any_name
-from utils.nested import differences
 from utils.microvolts import signal_problem
+from utils.nested import differences
 from utils.processes import results
 from utils.recording import read_outline, write_recording
 from utils.stages import N_STAGES
