@@ -47,6 +47,7 @@ class Task:
     read: Callable[[], Any]
     fs: float | None = None  # the sampling rate in Hz that the user asked for
     sources: Callable[[], Mapping[str, Any]] | None = None  # what it is made from now; see `recordings.sources`
+    subject: str = ""  # whose night it is, if that is known
 
 
 def argument_parser(description: str, output_dir: str, channel: str | None = None) -> argparse.ArgumentParser:
@@ -152,7 +153,7 @@ def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outc
         begin = time.perf_counter()
         if path.exists() and not overwrite:
             return Outcome(task.name, "kept", _kept_counts(path, channel, task))
-        recording = task.read()
+        recording = replace(task.read(), subject=task.subject)
         if task.sources:
             recording = replace(recording, made_from=json.dumps(task.sources()))
         if problem := signal_problem(recording.source_file, recording.signal, _WRONG_UNIT):

@@ -23,6 +23,7 @@ from recordings.hypnograms import read_hypnogram  # noqa: E402
 from recordings.sources import made_from  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
+from utils.subjects import subject_of  # noqa: E402
 
 PSG, HYPNOGRAM = "-PSG.edf", "-Hypnogram.edf"
 
@@ -39,6 +40,7 @@ def main() -> int:
             name,
             partial(read_night, psg, hypnogram, channel),
             sources=partial(made_from, {"recording": psg, "hypnogram": hypnogram}, {"channel": channel}),
+            subject=subject_of(name),
         )
         for name, (psg, hypnogram) in pairs.items()
     ]

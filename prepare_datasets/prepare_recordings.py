@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ def main() -> int:
             partial(read_night, recording, hypnogram, channel, fs, stage_names),
             fs,
             partial(made_from, {"recording": recording, "hypnogram": hypnogram}, options),
+            subject_of(name, arguments.subject_pattern) if arguments.subject_pattern else "",
         )
         for name, (recording, hypnogram) in pairs.items()
     ]
@@ -114,10 +116,11 @@ def read_night(
             start_time = (datetime.fromisoformat(start_time) + timedelta(seconds=scored.begin_s)).isoformat()
     if fs not in TRAINING_FS:
         remarks.append(f"{fs:g} Hz, but training takes {' or '.join(map(str, TRAINING_FS))} Hz: pass --fs")
-    night = scored.stages(len(signal) // n_samples, scored.begin_s)
-    sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, hypnogram.name)
+    whole = scored.stages(len(signal) // n_samples, scored.begin_s)
+    sleep_epochs, stages, position = cut_sleep_epochs(signal, whole, n_samples, hypnogram.name)
     remarks += scored.remarks
-    return Recording(sleep_epochs, stages, fs, channel, position, start_time, recording.name, tuple(remarks))
+    night = Recording(sleep_epochs, stages, fs, channel, position, start_time, recording.name, tuple(remarks))
+    return replace(night, reference=source.reference)
 
 
 def _rate(text: str) -> float:

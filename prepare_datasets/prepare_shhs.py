@@ -61,6 +61,7 @@ def main() -> int:
             sources=partial(
                 made_from, {"recording": recordings[name], "hypnogram": hypnograms[name]}, {"channel": channel}
             ),
+            subject=name,
         )
         for name in names
         if name in hypnograms

@@ -1,6 +1,7 @@
 """Read one channel of any recording in microvolts: EDF and BDF, a prepared npz, or another format through MNE."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
@@ -40,6 +41,7 @@ class Channel:
     name: str  # as the user asked for it, such as `EEG Fpz-Cz` or `C4-M1`
     start_time: str  # ISO 8601, with an offset if that is known; empty if not known
     remarks: tuple[str, ...]  # what was assumed about the file or changed in the signal
+    reference: str = ""  # label of the channel that was subtracted, if one was
 
 
 def read_channel(path: Path, name: str, reference: str | None = None, fs: float | None = None) -> Channel:
@@ -107,7 +109,7 @@ def from_raw(raw: "BaseRaw", name: str, reference: str | None = None, source: st
             signal[max(round(onset_s * fs), 0) : max(round((onset_s + annotation["duration"]) * fs), 0)] = np.nan
     start = raw.info["meas_date"]
     start_time = (start.replace(tzinfo=None) + timedelta(seconds=raw.first_time)).isoformat() if start else ""
-    return Channel(signal, fs, derivation_name(name, reference), start_time, tuple(remarks))
+    return Channel(signal, fs, derivation_name(name, reference), start_time, tuple(remarks), _subtracted(labels))
 
 
 def resampled(channel: Channel, fs: float) -> Channel:
@@ -162,7 +164,13 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
         remarks.append("its date is not known (1 January 1985 stands for it)")
     if not header.discontinuous:
         refuse_marks(_annotations(path), header.n_records * header.record_s, path.name)
-    return Channel(signal, rates[0], derivation_name(name, reference), header.start_time, tuple(remarks))
+    name = derivation_name(name, reference)
+    return Channel(signal, rates[0], name, header.start_time, tuple(remarks), _subtracted(labels))
+
+
+def _subtracted(labels: Sequence[str]) -> str:
+    """Take the label of the channel that is subtracted; empty if none is."""
+    return labels[1] if len(labels) == 2 else ""
 
 
 def _annotations(path: Path) -> list[tuple[float, float, str]]:

@@ -34,10 +34,26 @@ def folds_of(config: ConfigParser, outlines: Sequence[Outline]) -> list[Fold]:
             f"{names[0]}, {names[1]} and others look like several nights of a subject, but count as different "
             f"subjects. If they are one: --set data_loader.args.subject_pattern={shlex.quote(nights)}"
         )
+    _refuse_divided_subjects(outlines, pattern)
     folds = make_folds(names, settings["num_folds"], seed, pattern)
     if config["evaluation.protocol"] == "holdout":
         return [set_aside(fold, config["evaluation.valid_subjects"], seed, pattern) for fold in folds]
     return folds
+
+
+def _refuse_divided_subjects(outlines: Sequence[Outline], pattern: str | None) -> None:
+    """Refuse nights of one subject, by what they say of themselves, that count as nights of several."""
+    nights: dict[str, dict[str, str]] = {}  # by subject of the npz: names, and the subject that each counts as
+    for outline in outlines:
+        if outline.subject:
+            nights.setdefault(outline.subject, {})[outline.name] = subject_of(outline.name, pattern)
+    for subject, counted_as in nights.items():
+        if len(set(counted_as.values())) > 1:
+            raise UserError(
+                f"{', '.join(list(counted_as)[:3])} are nights of the subject {subject!r}, as they were prepared, but "
+                "would count as different subjects. Pass the pattern of the preparation: "
+                "--set data_loader.args.subject_pattern=..."
+            )
 
 
 def unfinished_folds(config: ConfigParser, folds: Sequence[Fold]) -> list[Fold]:

@@ -48,6 +48,10 @@ class Recording:
         What was done to it that its user should know; printed, not written.
     made_from : str
         Files and options that it was made from, as JSON (see `recordings.sources`); empty if not known.
+    reference : str
+        Label of the channel that was subtracted; empty if none was.
+    subject : str
+        Whose night it is; empty if not known.
     """
 
     signal: np.ndarray
@@ -59,6 +63,8 @@ class Recording:
     source_file: str = ""
     remarks: tuple[str, ...] = ()
     made_from: str = ""
+    reference: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Outline:
         Start of the recording, ISO 8601; empty if not known.
     made_from : str
         Files and options that it was made from, as JSON; empty if not known.
+    subject : str
+        Whose night it is; empty if not known.
     """
 
     path: Path
@@ -93,6 +101,7 @@ class Outline:
     checksum: str
     start_time: str = ""
     made_from: str = ""
+    subject: str = ""
 
     @property
     def name(self) -> str:
@@ -113,6 +122,8 @@ def write_recording(path: Path, recording: Recording) -> None:
             start_time=np.array(recording.start_time),
             source_file=np.array(recording.source_file),
             made_from=np.array(recording.made_from),
+            reference=np.array(recording.reference),
+            subject=np.array(recording.subject),
         )
 
 
@@ -143,16 +154,16 @@ def read_outline(path: Path) -> Outline:
         fs = float(np.asarray(npz["fs"]).reshape(-1)[0])
         if not 0 < fs < np.inf:
             raise UserError(f"{path.name}: fs is {fs:g}, which is no sampling rate in Hz. Prepare it again.")
-        channel, start_time, made_from = (
+        channel, start_time, made_from, subject = (
             str(np.asarray(npz[key]).reshape(-1)[0]) if key in npz else ""
-            for key in ("ch_label", "start_time", "made_from")
+            for key in ("ch_label", "start_time", "made_from", "subject")
         )
         if start_time and not _is_time(start_time):
             raise UserError(f"{path.name}: start_time is {start_time[:60]!r}, no time in ISO 8601. Prepare it again.")
         read = [key for key in ("x", "y", "sleep_epoch", "fs", "ch_label") if key in npz]
         checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in read)
         return Outline(
-            path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time, made_from
+            path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time, made_from, subject
         )
 
 
@@ -221,7 +232,7 @@ def _require(path: Path, npz: np.lib.npyio.NpzFile) -> None:
 
 def _require_size(path: Path, npz: np.lib.npyio.NpzFile, archive: zipfile.ZipFile) -> None:
     """Refuse arrays that would fill the memory when unpacked, and those that are shorter than they say."""
-    known = ("x", "y", "fs", "sleep_epoch", "ch_label", "start_time", "source_file", "made_from")
+    known = ("x", "y", "fs", "sleep_epoch", "ch_label", "start_time", "source_file", "made_from", "subject")
     for key in (key for key in npz if key in known):
         info = archive.getinfo(f"{key}.npy")
         with archive.open(info) as member:

@@ -56,7 +56,9 @@ def test_a_night_becomes_an_npz(data, tmp_path):
     assert (code, err) == (0, "")
     kept = [0, 1, 2, 6, 7, 8]
     with np.load(tmp_path / "npz" / "SC4001E0.npz", allow_pickle=False) as npz:
-        assert set(npz) == {"x", "y", "fs", "ch_label", "sleep_epoch", "start_time", "source_file", "made_from"}
+        keys = {"x", "y", "fs", "ch_label", "sleep_epoch", "start_time", "source_file", "made_from", "reference"}
+        assert set(npz) == keys | {"subject"}
+        assert (str(npz["subject"]), str(npz["reference"])) == ("00", "")
         np.testing.assert_array_equal(npz["x"], microvolts(eeg_digits(30000)).reshape(10, 3000, 1)[kept])
         np.testing.assert_array_equal(npz["y"], [0, 0, 1, 2, 2, 2])
         np.testing.assert_array_equal(npz["sleep_epoch"], kept)

@@ -12,6 +12,7 @@ from train_Kfold_CV import make_trainer, train_fold
 from trainer.configuration import read_config
 from trainer.fold import folds_of, plan
 from utils.checkpoint import BEST, LAST, load_checkpoint
+from utils.errors import UserError
 from utils.experiment import read_predictions
 from utils.recording import write_recording
 
@@ -127,6 +128,17 @@ def test_nights_that_look_like_those_of_one_subject_are_warned_of(configure, pre
     if n_warnings:
         assert log.messages[0].startswith("s1_night1, s1_night2 and others look like several nights of a subject")
         assert log.messages[0].endswith(r"--set data_loader.args.subject_pattern='^(.+)_night\d+$'")
+
+
+def test_nights_that_were_prepared_as_those_of_one_subject_cannot_count_as_several(configure, tmp_path, make_recording):
+    for seed, (name, subject) in enumerate({"x1": "anna", "y2": "anna", "z3": ""}.items()):
+        write_recording(tmp_path / f"npz/{name}.npz", make_recording(5, seed=seed, subject=subject))
+    outlines = find_recordings(tmp_path / "npz")
+    with pytest.raises(
+        UserError, match="x1, y2 are nights of the subject 'anna', as they were prepared, but would count"
+    ):
+        folds_of(configure("data_loader.args.num_folds=2"), outlines)
+    folds_of(configure("data_loader.args.num_folds=2", "data_loader.args.subject_pattern=^([xyz])?"), outlines[1:])
 
 
 class StoppedError(Exception):
