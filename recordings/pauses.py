@@ -46,7 +46,7 @@ def find_pauses(path: Path, annotations: Sequence[tuple[float, float, str]], fs:
     """
     suffix = path.suffix.lower()
     if suffix in (".vhdr", ".ahdr"):
-        return _between_segments(path, fs)
+        return _between_segments(path, fs, n_samples)
     if suffix == ".set":
         return _eeglab_pauses(path, annotations, fs, n_samples)
     if suffix == ".lay":
@@ -71,7 +71,7 @@ def lay_pauses(signal: np.ndarray, pauses: Sequence[Pause], fs: float) -> np.nda
     return np.insert(signal, np.repeat(positions, n_missing), np.nan)
 
 
-def _between_segments(header: Path, fs: float) -> list[Pause]:
+def _between_segments(header: Path, fs: float, n_samples: int) -> list[Pause]:
     """Compute the pauses of a BrainVision recording from the times at which its segments begin."""
     named = re.search(r"^MarkerFile=(.*)$", header.read_text(encoding="latin-1"), re.MULTILINE)
     markers = header.with_name(named[1].strip().replace("$b", header.stem)) if named else header
@@ -80,7 +80,8 @@ def _between_segments(header: Path, fs: float) -> list[Pause]:
     if not markers.is_file():
         return []
     found = _SEGMENT.findall(markers.read_text(encoding="latin-1"))
-    segments = sorted((int(position) - 1, _segment_time(text)) for position, text in found)
+    segments = [(int(position) - 1, _segment_time(text)) for position, text in found if int(position) <= n_samples]
+    segments.sort(key=lambda segment: segment[0])
     pauses = []
     for (begin, began), (position, time) in zip(segments, segments[1:], strict=False):
         if began is None or time is None:

@@ -142,7 +142,7 @@ def test_a_signal_that_cannot_be_eeg_in_microvolts_is_refused(tmp_path, kind):
         SleepEpochs(find_recordings(tmp_path), CPU)
 
 
-@pytest.mark.parametrize("std", [1.01, 999])
+@pytest.mark.parametrize("std", [2.01, 999])
 def test_a_signal_that_is_just_small_or_large_enough_is_accepted(tmp_path, std):
     write(tmp_path, "a", signal=spoilt(1) * std / spoilt(1).std())
     assert len(SleepEpochs(find_recordings(tmp_path), CPU).stages) == 3

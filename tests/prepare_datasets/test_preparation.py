@@ -1,3 +1,4 @@
+import re
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
@@ -175,6 +176,15 @@ def test_problems_are_listed_at_the_end_and_the_others_are_done(tmp_path, capsys
     told = capsys.readouterr()
     assert told.err.splitlines() == ["", "Not prepared (2):", "  c.edf: alone.", "  a.edf: wrong."]
     assert "1 prepared, 0 kept, 2 with problems" in told.out
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(1000, r"2e\+04"), (0.001, "0.02"), (0.05, "1")])
+def test_a_signal_in_another_unit_than_its_header_says_is_refused(tmp_path, factor, shown):
+    wrong = replace(night(), signal=night().signal * np.float32(factor), source_file="a.edf")
+    outcome = prepare(Task("a", lambda: wrong), tmp_path, CHANNEL, overwrite=False)
+    assert outcome.state == "problem"
+    assert re.match(rf"a.edf: the signal's standard deviation is {shown}; .* The unit in its header", outcome.text)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_rule_leaves_out_is_listed_and_no_problem(tmp_path, capsys):

@@ -48,8 +48,8 @@ def with_gaps(*gaps):
 
 
 def test_segments_of_brainvision_begin_when_their_times_say(tmp_path):
-    times = [",20200102223000000000", ",20200102223100000000", ",20200102224010500000"]
-    path = write_brainvision(tmp_path / "a.vhdr", list(zip([0, 3000, 4000], times, strict=True)))
+    times = [",20200102223000000000", ",20200102223100000000", ",20200102224010500000", ",20200103000000000000"]
+    path = write_brainvision(tmp_path / "a.vhdr", list(zip([0, 3000, 4000, N], times, strict=True)))
     channel = read_channel(path, "C4")
     np.testing.assert_array_equal(channel.signal, with_gaps((3000, 3000), (4000, 54_050)))
     assert channel.remarks == ("570 s within it were not recorded",)
@@ -127,10 +127,21 @@ def test_marks_of_pauses_that_a_conversion_to_edf_has_kept_are_refused(tmp_path,
 def test_sample_times_of_persyst_that_leave_a_pause_are_refused(tmp_path):
     np.zeros(N, "<i2").tofile(tmp_path / "a.dat")
     lay = ("[FileInfo]\nFile=a.dat\nFileType=Interleaved\nSamplingRate=100\nHeaderLength=0\nCalibration=1.0\n"
-           "WaveformCount=1\nDataType=0\n[ChannelMap]\nC4-Ref=1\n[Patient]\nTestDate=01/02/2020\nTestTime=22:30:00\nBirthDate=\nHand=\nSex=\nFirst=\nLast=\nID=\n"
+           "WaveformCount=1\nDataType=0\n[ChannelMap]\nC4-Ref=1\n[Patient]\nTestDate=01/02/2020\nTestTime=22:30:00\n"
+           "BirthDate=01/02/1980\nHand=\nSex=\nFirst=\nLast=\nID=\n"
            "[SampleTimes]\n0=81000.0\n3000=%s\n[Comments]\n0.0,0.0,0,100,a\n")  # fmt: skip
     (tmp_path / "a.lay").write_text(lay % "81030.1")
     assert len(read_channel(tmp_path / "a.lay", "C4").signal) == N
     (tmp_path / "a.lay").write_text(lay % "81100.0")
     with pytest.raises(UserError, match="^a.lay: 'SampleTimes' at 30 s marks a pause"):
         read_channel(tmp_path / "a.lay", "C4")
+
+
+def test_a_pause_that_no_memory_could_hold_is_refused(tmp_path):
+    segments = [(0, ",20200102223000000000"), (3000, ",99990102223100000000")]
+    with pytest.raises(UserError, match=r"^a.vhdr: pauses of 2.52e\+13 samples; at most 100000000 are read"):
+        read_channel(write_brainvision(tmp_path / "a.vhdr", segments), "C4")
+
+
+def test_a_data_set_of_eeglab_without_events_has_no_pauses(tmp_path):
+    np.testing.assert_array_equal(read_channel(write_eeglab(tmp_path / "a.set"), "C4").signal, RAMP)

@@ -198,6 +198,15 @@ def test_what_else_mne_reads_comes_in_microvolts(tmp_path, suffix):
         read_channel(path, "C3")
 
 
+def test_a_start_in_utc_with_the_offset_of_the_recorder_is_told_by_its_clock(tmp_path):
+    raw = made_raw()
+    with raw.info._unlock():
+        raw.info["utc_offset"] = "+0130"  # as MNE takes it from EGI's MFF
+    raw.save(tmp_path / "a_raw.fif", verbose="ERROR")
+    channel = read_channel(tmp_path / "a_raw.fif", "C4")
+    assert (channel.start_time, channel.remarks) == ("2020-01-03T00:00:00+01:30", ())
+
+
 def write_brainvision(path, raw):
     data = np.round(raw.get_data(["C4", "M1"]) * 1e8).astype("<i2")  # steps of 0.01 microvolts
     data.T.tofile(path.with_suffix(".eeg"))
