@@ -1,6 +1,7 @@
 """Prepared recordings as numbered sleep epochs, and batches of them."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder. Pass the folder of the prepared npz files with --np_data_dir.")
-    paths = sorted(path for path in directory.glob("*.npz") if not path.name.startswith("."))
+    paths = sorted(
+        path for path in directory.iterdir() if path.suffix.lower() == ".npz" and not path.name.startswith(".")
+    )
     if not paths:
         raise UserError(f"{directory}: no npz files here. Prepare recordings first, see prepare_datasets.")
     outlines, problems = [], []
@@ -50,6 +53,8 @@ def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
             outlines.append(read_outline(path))
         except UserError as error:
             problems.append(str(error))
+    repeated = [name for name, count in Counter(outline.name for outline in outlines).items() if count > 1]
+    problems += [f"{name}: two npz files of this name. Leave one of them." for name in repeated]
     problems += [problem for outline in outlines for problem in _problems(outline, outlines[0])]
     if problems:
         raise UserError("\n".join([f"{directory}: {len(problems)} problems:", *(f"  {line}" for line in problems)]))

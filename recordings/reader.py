@@ -1,5 +1,6 @@
 """Read one channel of any recording in microvolts: EDF and BDF, a prepared npz, or another format through MNE."""
 
+import sys
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
@@ -167,6 +168,8 @@ def _from_npz(path: Path, name: str, reference: str | None) -> Channel:
 
 def _from_mne(path: Path, name: str, reference: str | None) -> Channel:
     """Read another format, which MNE knows by its suffix."""
+    if sys.flags.optimize > 1:
+        raise UserError(f"{path.name}: MNE reads it, which does not run under PYTHONOPTIMIZE=2 (-OO). Unset that.")
     import mne
 
     try:
