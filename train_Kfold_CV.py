@@ -18,7 +18,7 @@ require_packages()
 from utils.arguments import positive
 from utils.cores import share_cores
 from utils.errors import UserError
-from utils.logs import print_any_name
+from utils.logs import never_fail_to_print
 from utils.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:
@@ -243,9 +243,9 @@ def _device(text: str) -> str:
 
 def run() -> int:
     """Run the command line and return its exit code."""
+    never_fail_to_print()
     arguments = parse_arguments()
     share_cores()
-    print_any_name()
     try:
         with stoppable():
             from utils import ranks

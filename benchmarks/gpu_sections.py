@@ -539,7 +539,7 @@ def _difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 def main() -> None:
     """Measure one section and write its figures after each item."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_sections", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_sections", description=__doc__)
     parser.add_argument("section", choices=SECTIONS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("device", type=torch.device)

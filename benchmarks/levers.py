@@ -95,7 +95,7 @@ def measure(folder: Path, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure every trick and print what it is worth."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.levers", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.levers", description=__doc__)
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="medians of so many (%(default)s)")
     parser.add_argument("--threads", type=positive, default=os.cpu_count(), metavar="N", help="(%(default)s)")
     arguments = parser.parse_args()

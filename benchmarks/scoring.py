@@ -95,7 +95,7 @@ def in_new_process(function: Callable[..., Any], *arguments: object) -> Any:
 
 def main() -> None:
     """Measure both recordings and print the medians."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__)
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="medians of so many (%(default)s)")
     parser.add_argument("--checkpoint", type=Path, metavar="PATH", help="of one network (one that is not trained)")
     arguments = parser.parse_args()

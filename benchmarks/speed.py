@@ -162,7 +162,7 @@ def print_table(rows: dict[str, Row]) -> None:
 
 def main() -> None:
     """Measure everything and print it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and nights: a minute or two")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()

@@ -47,7 +47,9 @@ def find_recordings(directory: Path, fs: float | None = None) -> list[Outline]:
     """
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder. Pass the folder of the prepared npz files with --np_data_dir.")
-    paths = sorted(path for path in directory.glob("*.npz") if not path.name.startswith("."))
+    paths = sorted(
+        path for path in directory.iterdir() if path.suffix.lower() == ".npz" and not path.name.startswith(".")
+    )
     if not paths:
         raise UserError(f"{directory}: no npz files here. Prepare recordings first, see prepare_datasets.")
     outlines, problems = [], []

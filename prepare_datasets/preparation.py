@@ -22,7 +22,7 @@ from utils.arguments import positive
 from utils.cores import n_cores
 from utils.errors import UserError
 from utils.files import name_problem
-from utils.logs import print_any_name
+from utils.logs import never_fail_to_print
 from utils.microvolts import signal_problem
 from utils.nested import differences
 from utils.processes import results
@@ -133,11 +133,11 @@ def run_each(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int, 
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run `main` of a script and return its exit code. A user's mistake and Ctrl-C become one line."""
-    print_any_name()
+    """Run `main` of a script and return its exit code. What goes wrong with files, and Ctrl-C, become one line."""
+    never_fail_to_print()
     try:
         return main()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """Read one channel of any recording in microvolts: EDF and BDF, a prepared npz, or another format through MNE."""
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -195,6 +196,8 @@ def _from_npz(path: Path, name: str, reference: str | None) -> Channel:
 
 def _from_mne(path: Path, name: str, reference: str | None) -> Channel:
     """Read another format, which MNE knows by its suffix."""
+    if sys.flags.optimize > 1:
+        raise UserError(f"{path.name}: MNE reads it, which does not run under PYTHONOPTIMIZE=2 (-OO). Unset that.")
     import mne
 
     suffix = path.suffix.lower()

@@ -17,18 +17,18 @@ from report.comparison import comparison, experiments_table, read_experiments
 from report.report import write_report
 from report.results import read_results
 from utils.errors import UserError
-from utils.logs import log_to_console, print_any_name
+from utils.logs import log_to_console, never_fail_to_print
 
 
 def main() -> int:
     """Report on one experiment or compare several; return the exit code."""
+    never_fail_to_print()
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m report", description=__doc__, formatter_class=raw)
     folders = "folder of an experiment, such as saved/Exp1; with several, they are compared and nothing is written"
     parser.add_argument("experiment", type=Path, nargs="+", help=folders)
     paths = parser.parse_args().experiment
     log_to_console(0)
-    print_any_name()
     try:
         if len(paths) == 1:
             write_report(read_results(paths[0]))

@@ -13,6 +13,7 @@ from model.metric import Metric
 from report import statistics
 from report.results import PROTOCOLS, Results, read_results
 from report.tables import summary, write_workbook
+from utils.config_fields import WORKBOOK_END
 from utils.experiment import LOG_FILE, fold_directory, is_finished
 from utils.files import write_text
 from utils.lock import locked
@@ -43,7 +44,7 @@ def write_report(results: Results) -> dict[str, Any]:
 
     report = make_report(results)
     directory = fold_directory(results.experiment, max(results.folds))
-    workbook = directory / f"{results.name}_classification_report.xlsx"
+    workbook = directory / f"{results.name}{WORKBOOK_END}"
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
     write_workbook(workbook, report)
     figures = write_figures(directory / "figures", report, results)

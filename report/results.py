@@ -23,6 +23,7 @@ from utils.experiment import (
     pooled,
     read_predictions,
 )
+from utils.files import name_problem
 from utils.logs import LOG
 
 PROTOCOLS = {
@@ -82,6 +83,8 @@ class Results:
 
 def read_results(experiment: Path) -> Results:
     """Read the finished folds of an experiment; refuse a folder without any, and damaged files."""
+    if problem := name_problem(experiment.resolve()):
+        raise UserError(problem)
     results = Results(experiment, *_read_config(experiment), {}, {}, {})
     for fold in range(results.num_folds):
         directory = fold_directory(experiment, fold)

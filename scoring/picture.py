@@ -41,7 +41,7 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
             f"kappa {night.agreement['kappa']:.2f}"
         )
         if night.training_overlap:
-            title += f"\n({night.training_overlap})"
+            title += "\n({})".format(night.training_overlap.replace("; ", ";\n"))
         hypnograms = [("Stages of the hypnogram", night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
     figure = Figure(figsize=(9, 5.2 + 1.3 * (len(hypnograms) - 1)))
     heights = [1.3, *[1] * len(hypnograms), 1]

@@ -231,7 +231,7 @@ def test_keys_that_are_not_given_have_their_published_values(write, given):
 
 def test_a_file_gives_a_name_as_text(write):
     (line,) = problems(write(whole(name=5)))
-    assert line == "name: 5 will not do; it takes a name that a folder can have."
+    assert line == "name: 5 will not do; it takes a name that a folder can have, of at most 219 bytes."
 
 
 def test_a_value_where_a_group_should_be_is_told():
@@ -251,6 +251,10 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
     [
         ("name=a/b", "a name that a folder can have"),
         ("name=..", "a name that a folder can have"),
+        ("name=a\x0bb", "a name that a folder can have"),
+        ("name=a\ufffeb", "a name that a folder can have"),
+        ("name=a\udcffb", "a name that a folder can have"),
+        (f"name={'é' * 110}", "a name that a folder can have, of at most 219 bytes"),
         ('name=""', "a name that a folder can have"),
         ("seed=-1", "a whole number of at least 0"),
         ("seed=1.0", "a whole number of at least 0"),
@@ -271,8 +275,9 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
         ("trainer.precision=fp16", '"fp32" or "tf32" or "bf16"'),
         ("trainer.compile=1", "true or false"),
         ("trainer.save_dir=", "a folder"),
-        ("data_loader.args.batch_size=0", "a whole number of at least 1"),
-        ("data_loader.args.num_folds=1", "a whole number of at least 2"),
+        ("data_loader.args.batch_size=0", "a whole number from 1 to 100000"),
+        (f"data_loader.args.batch_size={10**30}", "a whole number from 1 to 100000"),
+        ("data_loader.args.num_folds=1", "a whole number from 2 to 100000"),
         (r"data_loader.args.subject_pattern=\d+", "a regular expression with one group, or null"),
         (r"data_loader.args.subject_pattern=(\d+", "a regular expression with one group, or null"),
         (r"data_loader.args.subject_pattern=(\d)(\d)", "a regular expression with one group, or null"),
@@ -409,7 +414,7 @@ def test_the_night_context_may_be_missing_or_null():
     ("override", "line"),
     [
         ("context.windo=7", "context.windo: unknown key. Did you mean 'context.window'?"),
-        ("context.window=0", "context.window: 0 will not do; it takes a whole number of at least 1."),
+        ("context.window=0", "context.window: 0 will not do; it takes a whole number from 1 to 100000."),
         ("context.model.type=NightGru", "context.model: nothing is named 'NightGru'. Did you mean 'NightGRU'?"),
         ("context.model.args.widht=3", "context.model.args.widht: unknown key. Did you mean 'width'?"),
         ("context.model.args.width=wide", 'context.model.args.width: "wide" will not do; it takes a whole number.'),

@@ -5,7 +5,11 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from utils.files import MAX_NAME_BYTES, WRITING, is_printable
 from utils.subjects import is_pattern
+
+WORKBOOK_END = "_classification_report.xlsx"
+"""What follows the experiment's name in that of the report's workbook."""
 
 
 class Field(NamedTuple):
@@ -56,21 +60,32 @@ def _or_null(field: Field, published: Any = None) -> Field:
     return Field(published, lambda value: value is None or field.accepts(value), f"{field.description}, or null")
 
 
+_MAX_SIZE = 100_000
+"""Largest batch, window, or number of folds: far more than anybody uses, and no number that torch cannot take."""
+
+
+def _is_name(value: object) -> bool:
+    """Tell whether a value can name an experiment: its folder, and the files whose names begin with it."""
+    return (
+        isinstance(value, str)
+        and value not in {"", ".", ".."}
+        and not re.search(r'[\\/:*?"<>|]', value)
+        and is_printable(value)
+        and len(value.encode()) <= _MAX_NAME_BYTES
+    )
+
+
 def is_neighbours(value: object) -> bool:
     """Tell whether a value can be `data_loader.args.context`: two whole numbers from 0 to 20."""
     return isinstance(value, list) and len(value) == 2 and all(type(n) is int and 0 <= n <= 20 for n in value)
 
 
+_MAX_NAME_BYTES = MAX_NAME_BYTES - len(f"{WRITING}{WORKBOOK_END}")
+
 _MULTI_STEP = _component("MultiStepLR", milestones=[10], gamma=0.1)
 
 FIELDS: dict[str, Field] = {
-    "name": Field(
-        "Exp1",
-        lambda value: (
-            isinstance(value, str) and value not in {"", ".", ".."} and not re.search(r'[\\/\x00-\x1f:*?"<>|]', value)
-        ),
-        "a name that a folder can have",
-    ),
+    "name": Field("Exp1", _is_name, f"a name that a folder can have, of at most {_MAX_NAME_BYTES} bytes"),
     "n_gpu": _whole(1, low=0),
     "seed": _whole(123, low=0),
     "arch": _component(
@@ -85,8 +100,8 @@ FIELDS: dict[str, Field] = {
         tce=True,
     ),
     "data_loader.args.fs": Field(100, lambda value: type(value) is int and 1 <= value <= 10_000, "a rate in Hz"),
-    "data_loader.args.batch_size": _whole(128, low=1),
-    "data_loader.args.num_folds": _whole(20, low=2),
+    "data_loader.args.batch_size": _whole(128, 1, _MAX_SIZE),
+    "data_loader.args.num_folds": _whole(20, 2, _MAX_SIZE),
     "data_loader.args.subject_pattern": _or_null(Field(None, is_pattern, "a regular expression with one group")),
     "data_loader.args.context": Field(
         [0, 0], is_neighbours, "two whole numbers from 0 to 20: sleep epochs before and after the one that is scored"
@@ -122,8 +137,8 @@ FIELDS: dict[str, Field] = {
     "trainer.tensorboard": _flag(False),
     "context.model": _component("NightGRU", width=64, n_layers=1, dropout=0.3),
     "context.epochs": _whole(8, 1, 100_000),
-    "context.window": _whole(50, low=1),
-    "context.batch_size": _whole(32, low=1),
+    "context.window": _whole(50, 1, _MAX_SIZE),
+    "context.batch_size": _whole(32, 1, _MAX_SIZE),
     "context.optimizer": _component("Adam", lr=0.002),
 }
 """Every key of a configuration. The `args` of a component are checked against the signature of its class."""

@@ -15,11 +15,23 @@ MAX_TEXT_BYTES = 2**24
 """Largest hypnogram or configuration that is read: more than a week of lines, one a second."""
 
 
+MAX_NAME_BYTES = 255
+"""Longest file name that file systems take."""
+
+WRITING = ".writing-"
+"""Beginning of the name of a file that is being written."""
+
+
 def name_problem(path: Path) -> str:
     """Say why logs and reports cannot show the name of a recording; empty if they can."""
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):
+    if not is_printable(path.name):
         return f"{str(path)!r}: its name has line breaks or invalid characters. Rename it."
     return ""
+
+
+def is_printable(text: str) -> bool:
+    """Tell whether logs, pages and workbooks can hold a text: neither control characters nor what XML forbids."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs") or letter in "\ufffe\uffff" for letter in text)
 
 
 def require_file(path: Path) -> None:
@@ -67,7 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
         Where to write. It ends in the suffix of `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
+    temporary = path.with_name(f"{WRITING}{path.name}")
     with _alone(temporary):
         try:
             yield temporary

@@ -447,3 +447,12 @@ def test_the_data_is_in_memory_once_however_often_it_is_gone_through(tmp_path):
     )
     # the rest are buffers, of a size that does not depend on the data's; a second copy would make 2
     assert float(measured.stdout) < 1.6
+
+
+def test_npz_files_are_found_in_any_case_and_each_name_stands_once(prepared):
+    folder = prepared("a", "b")
+    (folder / "b.npz").rename(folder / "b.NPZ")
+    assert [outline.name for outline in find_recordings(folder)] == ["a", "b"]
+    (folder / "a.NPZ").hardlink_to(folder / "a.npz")
+    with pytest.raises(UserError, match="a: the same name in two spellings. Leave one of them."):
+        find_recordings(folder)

@@ -17,7 +17,7 @@ from utils.recording import Recording, read_outline, write_recording
 
 PREDICT = [sys.executable, str(ROOT / "predict.py")]
 PREPARE = [sys.executable, str(ROOT / "prepare_datasets/prepare_recordings.py"), "--select_ch", "EEG", "--jobs", "1"]
-ODD = ("x\n..\nevil", "no\udcff text", "a\x1b[2Jb")
+ODD = ("x\n..\nevil", "no\udcff text", "a\x1b[2Jb", "no\ufffexml")
 """Names that no log and no workbook can hold."""
 LEGAL = ("x..%2F..%2Fevil", "x..\\..\\evil", "x...", "=1+1", "<b>", "睡眠 ночь", "-rf", "n" * 230)
 

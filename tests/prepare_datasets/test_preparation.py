@@ -220,6 +220,8 @@ def test_what_ends_a_script_is_one_line_and_a_code(capsys):
     assert exit_code(lambda: 0) == 0
     assert exit_code(partial(failing, UserError("wrong."))) == 1
     assert capsys.readouterr().err == "wrong.\n"
+    assert exit_code(partial(failing, PermissionError(13, "Permission denied", "a.onnx"))) == 1
+    assert capsys.readouterr().err == "[Errno 13] Permission denied: 'a.onnx'\n"
     assert exit_code(partial(failing, KeyboardInterrupt())) == 130
     assert capsys.readouterr().err.startswith("Interrupted. ")
 

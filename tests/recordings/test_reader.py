@@ -1,5 +1,6 @@
 import datetime as dt
 from pathlib import Path
+from types import SimpleNamespace
 
 import mne
 import numpy as np
@@ -346,3 +347,10 @@ def test_the_real_file_with_gaps_is_laid_out_by_its_own_times():
     signal = read_channel(path, "ECG").signal
     seconds = ~np.isnan(signal.reshape(20, 200)).any(axis=1)
     assert np.flatnonzero(seconds).tolist() == [0, 2, 4, 5, 6, 7, 8, 9, 12, 15, 19]
+
+
+def test_what_mne_cannot_do_under_oo_is_not_taken_for_a_bad_file(tmp_path, monkeypatch):
+    (tmp_path / "a.fif").write_bytes(b"a")
+    monkeypatch.setattr("recordings.reader.sys", SimpleNamespace(flags=SimpleNamespace(optimize=2)))
+    with pytest.raises(UserError, match=r"a.fif: MNE reads it, which does not run under PYTHONOPTIMIZE=2 \(-OO\)"):
+        read_channel(tmp_path / "a.fif", "C4")

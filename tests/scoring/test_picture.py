@@ -12,7 +12,7 @@ FS = 100
 START = dt.datetime(2020, 1, 2, 22, 40)
 
 
-def made(n=120, start=START, gap=None, hypnogram=None, name="night 1"):
+def made(n=120, start=START, gap=None, hypnogram=None, name="night 1", overlap=""):
     """Night whose signal is a sine of 5 Hz up to the middle and of 20 Hz from there."""
     rng = np.random.default_rng(0)
     stages = rng.integers(0, 5, n)
@@ -22,7 +22,8 @@ def made(n=120, start=START, gap=None, hypnogram=None, name="night 1"):
     if gap:
         stages[gap], probabilities[gap] = -1, np.nan
         signal.reshape(n, -1)[gap] = np.nan
-    return Night(name, "EEG Fpz-Cz", start, Scoring(stages, probabilities), hypnogram=hypnogram), signal
+    scoring = Scoring(stages, probabilities)
+    return Night(name, "EEG Fpz-Cz", start, scoring, hypnogram=hypnogram, training_overlap=overlap), signal
 
 
 def figure_of(*arguments, **changes):
@@ -110,6 +111,8 @@ def test_a_hypnogram_to_compare_with_is_drawn_above_with_the_agreement():
     assert (
         axes[2].get_title("left").startswith("Scored stages: as in the hypnogram in 90.0 % of 120 sleep epochs, kappa")
     )
+    title = figure_of(hypnogram=hypnogram, overlap="1 was trained on it; 1 was selected on it").axes[2]
+    assert title.get_title("left").endswith("\n(1 was trained on it;\n1 was selected on it)")
     levels = np.concatenate([axes[1].lines[0].get_ydata()[:-1]])
     np.testing.assert_array_equal(levels, np.array([0, 2, 3, 4, 1])[hypnogram])
 
