@@ -117,7 +117,19 @@ class ConfigParser:
     def _choices(self, key: str) -> list[str]:
         """List the names that may stand at `key`."""
         names = ((module, name) for module in self._modules[key] for name in getattr(module, "__all__", vars(module)))
-        return [name for module, name in names if not name.startswith("_") and callable(getattr(module, name))]
+        return [name for module, name in names if not name.startswith("_") and callable(getattr(module, name, None))]
+
+    def _module_problems(self, key: str) -> Iterator[str]:
+        """Name what stands in `__all__` of the project's modules and not in them."""
+        for module in self._modules[key]:
+            missing = [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)]
+            if missing and "__all__" in vars(module):
+                yield f"{_file(module)} has no {', '.join(missing)}, which its __all__ names."
+
+    def _hidden(self, key: str, name: str) -> str:
+        """Name the file that defines `name` and does not list it in its `__all__`; empty if none does."""
+        listing = [module for module in self._modules[key] if "__all__" in vars(module)]
+        return next((_file(module) for module in listing if hasattr(module, name)), "")
 
     def _look_up(self, key: str, name: str) -> Any:
         return next(getattr(module, name) for module in self._modules[key] if hasattr(module, name))
@@ -127,8 +139,12 @@ class ConfigParser:
         value, choices = self[key], self._choices(key)
         names = value if isinstance(value, list) else [] if value is None else [value["type"]]
         unknown = [name for name in names if name not in choices]
+        for problem in self._module_problems(key):
+            yield key, problem
         for name in unknown:
-            yield key, f"nothing is named {name!r}.{_meant(name, choices)}"
+            file = self._hidden(key, name)
+            hint = f"it is in {file}, but not in its __all__. Add it there." if file else _meant(name, choices)
+            yield key, f"nothing is named {name!r}{': ' if file else '.'}{hint}"
         if isinstance(value, dict) and not unknown:
             yield from _argument_problems(key, self._look_up(key, value["type"]), value.get("args", {}))
         monitor: Any = dict(_leaves(self.values)).get("trainer.monitor")
@@ -250,3 +266,8 @@ def _meant(name: str, known: Iterable[str]) -> str:
     near = near or [choice for choice in choices if choice.split(".")[-1] == name.split(".")[-1]][:1]
     listed = f" Known here: {', '.join(choices)}." if len(choices) <= 24 else ""
     return f" Did you mean {near[0]!r}?" if near else listed
+
+
+def _file(module: ModuleType) -> str:
+    """Name the file of a module of the project."""
+    return f"{module.__name__.replace('.', '/')}.py"

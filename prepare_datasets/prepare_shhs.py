@@ -84,7 +84,7 @@ def _choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list
             f"Pass --recordings all to prepare the {len(recordings)} that are."
         )
     missing = [name for name in published if name not in recordings]
-    note = f"Missing ({len(missing)} of the published {len(published)}): {', '.join(missing)}" if missing else ""
+    note = f"Missing {len(missing)} of the published {len(published)}: {some_names(missing)}." if missing else ""
     return names, note
 
 

@@ -7,6 +7,7 @@ import torch
 from scripts import RELEASED
 from torch import nn
 
+import model.loss
 from model.loss import ClassAwareLoss, FocalLoss
 from model.metric import accuracy, kappa
 from model.model import AttnSleep
@@ -714,3 +715,25 @@ def test_making_objects_does_not_change_the_configuration():
     config.init_obj("arch", fs=100)
     config.init_obj("loss", class_counts=[1] * 5)
     assert json.dumps(config.values) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('{\n  "seed": 1,\n}', 2), ('{"trainer": {\n  "epochs": 3,\n\n  }\n}', 2), ('{"metrics": ["kappa",]}', 1)],
+)
+def test_a_comma_too_many_is_told_with_its_line(tmp_path, text, line):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(UserError, match=f"the comma at the end of line {line} may be one too many"):
+        read_config(tmp_path / "c.json", [])
+
+
+def test_what_is_not_in_all_is_told_as_such(monkeypatch):
+    monkeypatch.setattr(model.loss, "MyLoss", torch.nn.CrossEntropyLoss, raising=False)
+    (line,) = problems(CONFIG, "loss.type=MyLoss")
+    assert line == "loss: nothing is named 'MyLoss': it is in model/loss.py, but not in its __all__. Add it there."
+
+
+def test_a_name_in_all_that_is_nowhere_is_told(monkeypatch):
+    monkeypatch.setattr(model.loss, "__all__", [*model.loss.__all__, "MyLos"])
+    (line,) = problems(CONFIG)
+    assert line == "loss: model/loss.py has no MyLos, which its __all__ names."
