@@ -127,9 +127,12 @@ class ConfigParser:
                 yield f"{_file(module)} has no {', '.join(missing)}, which its __all__ names."
 
     def _hidden(self, key: str, name: str) -> str:
-        """Name the file that defines `name` and does not list it in its `__all__`; empty if none does."""
-        listing = [module for module in self._modules[key] if "__all__" in vars(module)]
-        return next((_file(module) for module in listing if hasattr(module, name)), "")
+        """Name the file that defines the class `name` and does not list it in its `__all__`; empty if none does."""
+        for module in self._modules[key]:
+            found = vars(module).get(name)
+            if "__all__" in vars(module) and inspect.isclass(found) and found.__module__ == module.__name__:
+                return _file(module)
+        return ""
 
     def _look_up(self, key: str, name: str) -> Any:
         return next(getattr(module, name) for module in self._modules[key] if hasattr(module, name))

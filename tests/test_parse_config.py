@@ -325,7 +325,7 @@ def test_a_value_of_a_wrong_kind_is_told_with_what_its_key_takes(override, takes
     ("override", "line"),
     [
         ("arch.type=AttnSlep", "arch: nothing is named 'AttnSlep'. Did you mean 'AttnSleep'?"),
-        ("arch.type=MRCNN", "arch: nothing is named 'MRCNN'. Known here: AttnSleep."),
+        ("arch.type=MRCNN", "arch: nothing is named 'MRCNN': it is in model/model.py, but not in its __all__."),
         ("optimizer.type=Adan", "optimizer: nothing is named 'Adan'. Did you mean 'Adam'?"),
         ("optimizer.type=lr_scheduler", "optimizer: nothing is named 'lr_scheduler'."),
         ("loss.type=CrossEntropy", "loss: nothing is named 'CrossEntropy'. Did you mean 'CrossEntropyLoss'?"),
@@ -728,7 +728,8 @@ def test_a_comma_too_many_is_told_with_its_line(tmp_path, text, line):
 
 
 def test_what_is_not_in_all_is_told_as_such(monkeypatch):
-    monkeypatch.setattr(model.loss, "MyLoss", torch.nn.CrossEntropyLoss, raising=False)
+    own = type("MyLoss", (nn.CrossEntropyLoss,), {"__module__": "model.loss"})
+    monkeypatch.setattr(model.loss, "MyLoss", own, raising=False)
     (line,) = problems(CONFIG, "loss.type=MyLoss")
     assert line == "loss: nothing is named 'MyLoss': it is in model/loss.py, but not in its __all__. Add it there."
 

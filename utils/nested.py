@@ -51,11 +51,13 @@ def read_json(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         values = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=no_number)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Name a configuration with -c.") from error
-    except (ValueError, RecursionError) as error:
-        comma = isinstance(error, json.JSONDecodeError) and text[: error.pos].rstrip().endswith(",")
-        line = text[: error.pos].rstrip().count("\n") + 1 if comma else 0
-        hint = f"; the comma at the end of line {line} may be one too many" if line else ""
+    except json.JSONDecodeError as error:
+        before = text[: error.pos].rstrip()
+        line = before.count("\n") + 1
+        hint = f"; the comma at the end of line {line} may be one too many" if before.endswith(",") else ""
         raise UserError(f"{path}: no valid JSON ({error}{hint}).") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no valid JSON ({error}).") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no JSON object {{...}}.")
     if "extends" not in values:
