@@ -18,7 +18,7 @@ from utils.stages import N_STAGES
 N_RESAMPLES = 2000
 SEED = 0  # of the resamples, so that the same predictions give the same report
 LEVEL = 95  # percent of the resamples within an interval
-HOLDS = {2: (50, 47), 3: (74, 71), 4: (87, 83), 6: (93, 88), 8: (93, 90), 20: (93, 92), 40: (94, 93)}
+HOLDS = {2: (50, 48), 3: (74, 71), 4: (88, 82), 5: (92, 88), 6: (93, 89), 8: (94, 90), 10: (94, 91), 20: (94, 93)}
 """How many of 100 intervals over at least so many subjects hold: where the subjects' figures spread normally, and where
 they are skewed. From `python -m benchmarks.coverage`; see docs/intervals.md."""
 ENOUGH = 93  # of 100

@@ -112,14 +112,10 @@ def test_intervals_over_ten_subjects_hold_93_times_of_100():
 
 def test_what_is_said_of_few_subjects_is_what_the_documentation_measured():
     lines = (Path(__file__).parents[2] / "docs/intervals.md").read_text(encoding="utf-8").splitlines()
-    spread, measured = None, {"normal": {}, "skewed": {}}
-    for line in lines:
-        spread = next((name for name in measured if line.lower().startswith(name)), spread)
-        cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        if len(cells) == 7 and cells[1].isdecimal():
-            measured[spread].setdefault(int(cells[1]), []).append(float(cells[3].split()[0]))
-    for n, said in statistics.HOLDS.items():
-        assert said == tuple(pytest.approx(min(of_shape[n]), abs=1) for of_shape in measured.values()), n
+    rows = [line.strip("| ").split(" | ") for line in lines if line.count("|") == 8 and line[2].isdecimal()]
+    measured = {int(n): [float(cell) for cell in cells] for n, *cells in rows}  # three figures normal, three skewed
+    for n, (normal, skewed) in statistics.HOLDS.items():
+        assert (normal, skewed) == pytest.approx((min(measured[n][:3]), min(measured[n][3:])), abs=1), n
     fewest = min(n for n, said in statistics.HOLDS.items() if min(said) >= statistics.ENOUGH)
     assert statistics.few_subjects(fewest) == ""
     assert "With 7 subjects these intervals hold less often than they say: about 93 of 100" in statistics.few_subjects(

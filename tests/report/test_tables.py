@@ -89,10 +89,10 @@ def test_the_summary_has_intervals_and_the_time(report):
     assert lines[-1] == "Training took 15 s per fold, 30 s in all."
 
 
-def test_forty_subjects_are_not_called_few():
-    fold = predictions({f"night{number}": ([0, 1], [0, 0]) for number in range(40)})
+def test_twenty_subjects_are_not_called_few():
+    fold = predictions({f"night{number}": ([0, 1], [0, 0]) for number in range(20)})
     said = summary(report_of({0: fold}))
-    assert "over the 40 subjects." in said
+    assert "over the 20 subjects." in said
     assert "less often" not in said
 
 
