@@ -9,9 +9,11 @@ import importlib.resources
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the script runs from any folder
 
@@ -26,6 +28,11 @@ from utils.errors import UserError  # noqa: E402
 PHYSIONET = "https://physionet.org/files/sleep-edfx/1.0.0/sleep-cassette/"
 TABLE = "datasets/sleep_physionet/age_records.csv"
 TRIES, TIMEOUT_S = 3, 60
+MAX_BYTES = 2**28
+"""Largest file that is downloaded, several times the largest one of the data set."""
+
+PLAIN = {"Accept-Encoding": "identity"}
+"""Header of the requests: a file comes with the bytes and the size that it has on the server."""
 
 
 def main() -> int:
@@ -74,16 +81,27 @@ def download(
             tell(f"{name} is here, but not with the published checksum: it is replaced by one that has it.")
     tell(f"{len(wanted)} files of {len(here)} subjects; {len(verified)} are here and verified.")
     base_url = base_url.rstrip("/") + "/"
+    sizes = _sizes(base_url, missing) if missing else {}
     if missing:
-        tell(f"{_total_size(base_url, missing)} to download from {base_url}")
+        unknown = list(sizes.values()).count(0)
+        rest = f" and {unknown} of unknown size" if unknown else ""
+        total = f"{len(missing) - unknown} files of {sum(sizes.values()) / 1e6:.1f} MB{rest}"
+        tell(f"{total} to download from {base_url}")
     pooch.get_logger().setLevel("ERROR")
     registry = {name: f"sha1:{sha1}" for name, sha1 in wanted.items()}
     server = pooch.create(output_dir, base_url, registry=registry, retry_if_failed=TRIES - 1)
-    get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_S, chunk_size=1 << 16)
+    get = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT_S, chunk_size=1 << 16, headers=PLAIN)
+
+    def get_no_more(url: str, path: str, _: object) -> None:
+        """Download a file, but no more of it than the server announced."""
+        announced = sizes[url.removeprefix(base_url)]
+        with Path(path).open("wb") as file, _url_errors():
+            get(url, _Limited(file, min(announced or MAX_BYTES, MAX_BYTES)), None)
+
     problems = []
     for number, name in enumerate(missing, start=1):
         try:
-            server.fetch(name, downloader=get)
+            server.fetch(name, downloader=get_no_more)
             (output_dir / name).chmod(0o644)  # pooch leaves it to be read by its owner alone
             result = "verified"
         except requests.RequestException as error:
@@ -103,21 +121,57 @@ def download(
     return 0
 
 
-def _total_size(base_url: str, names: Sequence[str]) -> str:
-    """Ask the server for the sizes of files, and say their number and sum."""
+class _Limited:
+    """A file to write to that takes only so many bytes."""
+
+    def __init__(self, file: BinaryIO, n_bytes: int) -> None:
+        self._file, self._n_bytes, self._left = file, n_bytes, n_bytes
+
+    def write(self, chunk: bytes) -> None:
+        """Write some bytes."""
+        from requests import RequestException
+
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise RequestException(f"the server sends more than the {self._n_bytes} bytes that were expected")
+        self._file.write(chunk)
+
+    def flush(self) -> None:
+        """Write what waits in the buffer."""
+        self._file.flush()
+
+
+def _sizes(base_url: str, names: Sequence[str]) -> dict[str, int]:
+    """Ask the server for the sizes of files in bytes; 0 where it does not say."""
     import requests
 
     def size(name: str) -> int:
-        response = requests.head(base_url + name, timeout=TIMEOUT_S, allow_redirects=True)
-        return int(response.headers.get("content-length", 0)) if response.ok else 0
+        with _url_errors():
+            response = requests.head(base_url + name, timeout=TIMEOUT_S, allow_redirects=True, headers=PLAIN)
+        announced = response.headers.get("content-length", "")
+        return int(announced) if response.ok and re.fullmatch("[0-9]{1,18}", announced) else 0
 
     try:
         with ThreadPoolExecutor(8) as pool:
-            sizes = list(pool.map(size, names))
+            return dict(zip(names, pool.map(size, names), strict=True))
     except requests.RequestException as error:
         raise UserError(f"{base_url}: cannot be reached ({_reason(error)}). Try again, or pass --base_url.") from error
-    unknown = f" and {sizes.count(0)} of unknown size" if 0 in sizes else ""
-    return f"{len(names) - sizes.count(0)} files of {sum(sizes) / 1e6:.1f} MB{unknown}"
+
+
+@contextmanager
+def _url_errors() -> Iterator[None]:
+    """Say of an address that cannot be followed, such as that of a redirect, that it is one."""
+    import requests
+
+    try:
+        yield
+    except requests.exceptions.InvalidSchema as error:
+        url = str(error).rpartition(" found for ")[2]
+        raise requests.RequestException(f"it leads to {url}, which is neither http nor https") from error
+    except requests.RequestException:
+        raise
+    except ValueError as error:
+        raise requests.RequestException(f"it leads to an address that is none: {error}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -1,3 +1,5 @@
+import contextlib
+import gzip
 import hashlib
 import json
 import re
@@ -28,7 +30,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.faults, self.requests = files, {}, []
+        self.files, self.faults, self.requests, self.redirects, self.n_sent = files, {}, [], {}, 0
         self.url = f"http://127.0.0.1:{self.server_port}/sleep-cassette"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -50,7 +52,21 @@ class Handler(BaseHTTPRequestHandler):
         fault = faults.pop(0) if sending and faults else None
         if fault == "busy":
             return self.send_error(503)
+        if name in self.server.redirects:
+            self.send_response(302)
+            self.send_header("Location", self.server.redirects[name])
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         self.send_response(200)
+        if fault in ("endless", "zipped"):  # no size is announced with it
+            if fault == "zipped":
+                self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            sent = gzip.compress(bytes(50_000_000)) if fault == "zipped" else bytes(1 << 16)
+            with contextlib.suppress(OSError):
+                while True:
+                    self.server.n_sent += self.wfile.write(sent)
+            return None
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if sending and fault == "wrong bytes":
@@ -197,6 +213,36 @@ def test_a_file_that_never_comes_whole_is_named_and_costs_no_other(
     assert server.requests.count(("GET", "SC4001E0-PSG.edf")) == 3
     expected = {name: files[name] for name in names("SC4001", "SC4002")} | {"SC4001E0-PSG.edf": b"what was there"}
     assert contents(tmp_path / "sleep edf") == expected
+
+
+@pytest.mark.parametrize("fault", ["endless", "zipped"])
+def test_a_file_that_does_not_end_is_downloaded_no_further_than_was_announced(
+    get, server, files, tmp_path, fault, capsys
+):
+    server.faults["SC4001E0-PSG.edf"] = [fault] * 9
+    assert get({0}) == 1
+    n_bytes = len(files["SC4001E0-PSG.edf"])
+    assert (
+        f"  SC4001E0-PSG.edf: not downloaded (the server sends more than the {n_bytes} bytes that were expected)\n"
+        in capsys.readouterr().err
+    )
+    assert server.n_sent < 3 * n_bytes + 3 * 2**25  # what fits into the buffers of a connection, three times
+    assert "SC4001E0-PSG.edf" not in contents(tmp_path / "sleep edf")
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("ftp://127.0.0.1/a", "it leads to 'ftp://127.0.0.1/a', which is neither http nor https"),
+        ("file:///etc/passwd", "it leads to 'file:///etc/passwd', which is neither http nor https"),
+        ("http://[", "it leads to an address that is none: Invalid IPv6 URL"),
+    ],
+)
+def test_a_redirect_that_cannot_be_followed_is_told_as_that(get, server, tmp_path, location, reason):
+    server.redirects["SC4001E0-PSG.edf"] = location
+    with pytest.raises(UserError, match=rf"cannot be reached \({re.escape(reason)}\)"):
+        get({0})
+    assert contents(tmp_path / "sleep edf") == {}
 
 
 def test_a_file_that_the_server_does_not_have_is_named(get, server, tmp_path, capsys):
