@@ -75,8 +75,8 @@ def interval(values: np.ndarray, n: int) -> list[float] | None:
 
     The percentile interval ignores that the spread of n subjects is itself uncertain, and is too narrow for few of
     them. The expanded one takes percentiles further out, so that for a mean it is about as wide as Student's t
-    interval: T. Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015), 371,
-    section 5. `docs/intervals.md` tells how often such intervals hold.
+    interval: T. Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015), 371.
+    `docs/intervals.md` tells how often such intervals hold.
 
     Parameters
     ----------
