@@ -159,7 +159,8 @@ def score_file(
     scoring = networks.score(recording.signal, path.name, *(in_bed or ()))
     hypnogram = None
     if request.hypnogram:
-        hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time)
+        has_rest = len(recording.signal) % networks.inputs.n_samples > 0
+        hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time, has_rest=has_rest)
     night = Night(name, recording.name, start, scoring, in_bed, hypnogram, (*recording.remarks, *remarks))
     night = with_remarks(night, recording.signal, networks.inputs.n_samples)
     write_night(files, night, {"scoring": settings, "model": networks.description})

@@ -238,8 +238,8 @@ def _list_events(
             head = 1  # pandas' name of a column without one
     elif names[0] == "0" and path.suffix.casefold() == ".csv" and fits(names[1:]):
         raise UserError(
-            f"{path.name}: its first line, 0, is the first stage or, as pandas writes it, the head of the list: the "
-            f"{len(names)} lines and {len(names) - 1} fit the recording. Remove it, or write a head such as Stage above."
+            f"{path.name}: its first line, 0, is the first stage or, as pandas writes it, the head of the list: both "
+            f"{len(names)} and {len(names) - 1} stages fit the recording. Remove it, or write Stage above it."
         )
     if head:
         remarks.append(f"{head} lines before the list were left away" if head > 1 else "the first line is its head")
@@ -316,7 +316,7 @@ def _table_events(path: Path, table: Table, length: tuple[int, bool], start_time
 def _without_onsets(
     path: Path, table: Table, names: list[str], durations_s: list[float], length: tuple[int, bool]
 ) -> Reading:
-    """Give the rows of a table without onsets their times: by their ends, their durations, their numbers or their order."""
+    """Give the rows of a table without onsets their times: by their ends, durations, numbers or order."""
     n_sleep_epochs, has_rest = length
     if "end" in table.columns:
         return Reading(_events_with_ends(path, table, names))
@@ -329,7 +329,8 @@ def _without_onsets(
             )
         begins_s = [0.0, *ends_s]
         return Reading(
-            list(map(Event, begins_s, durations_s, names)), ("it has durations only: they follow each other",)
+            list(map(Event, begins_s, durations_s, names)),
+            ("it has durations but no onsets: each stage begins where the one before it ends",),
         )
     numbers = [parse_number(cell) for cell in table.cells("epoch")] if "epoch" in table.columns else []
     if numbers and not _is_counted(numbers):

@@ -169,11 +169,10 @@ def _told_codes(stages: Mapping[str, int | None]) -> tuple[str, ...]:
     stage_of = {number: stage for name, stage in stages.items() if (number := _number(name)) is not None}
     for number in sorted(stage_of):
         codes.setdefault(stage_of[number], []).append(number)
-    of = {UNSCORED: "not scored", None: "no stage", **dict(enumerate(STAGE_NAMES))}
-    parts = [
-        f"{' and '.join(map(str, numbers))} {'is' if len(numbers) == 1 else 'are'} {of[stage]}"
-        for stage, numbers in codes.items()
-    ]
+    parts = []
+    for stage, numbers in codes.items():
+        of = "no stage" if stage is None else "not scored" if stage == UNSCORED else STAGE_NAMES[stage]
+        parts.append(f"{' and '.join(map(str, numbers))} {'is' if len(numbers) == 1 else 'are'} {of}")
     return (f"codes: {', '.join(parts)}",) if parts else ()
 
 

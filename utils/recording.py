@@ -1,13 +1,14 @@
 """The npz layout of one prepared recording (one night), shared with DeepSleepNet and TinySleepNet."""
 
+import json
 import math
 import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
@@ -46,6 +47,9 @@ class Recording:
         Name of the file that held the signal; empty if not known.
     remarks : tuple of str
         What was done to it that its user should know; printed, not written.
+    stage_codes : mapping of str to str
+        Which name or code of the hypnogram became which stage: W to REM, `?` (not scored) or `-` (no stage). Written as
+        JSON.
     """
 
     signal: np.ndarray
@@ -56,6 +60,7 @@ class Recording:
     start_time: str = ""
     source_file: str = ""
     remarks: tuple[str, ...] = ()
+    stage_codes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ def write_recording(path: Path, recording: Recording) -> None:
             sleep_epoch=recording.sleep_epoch.astype(np.int32),
             start_time=np.array(recording.start_time),
             source_file=np.array(recording.source_file),
+            stage_codes=np.array(json.dumps(dict(recording.stage_codes))),
         )
 
 
