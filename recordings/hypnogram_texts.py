@@ -137,7 +137,7 @@ def _table_without_header(
             for row in rows:
                 row[numbering[0]] = row[numbering[0]].rstrip(".:)")
             return Table(rows, {"epoch": numbering[0], "stage": 1 - numbering[0]})
-        if not counts[0] and counts[1] and not times:
+        if not counts[0] and numbers[1][0] is not None and not times:
             return Table(rows, {"stage": 0, "end": 1})
         if stages == [1] and (times == [0] or (counts[0] and numbers[0][0] == 0)):
             return Table(rows, {"onset": 0, "stage": 1})
@@ -234,12 +234,13 @@ def _list_events(
     elif not fits(names) or _is_lone_number(names):
         last_unknown = max((i for i, is_name in enumerate(known) if not is_name and names[i]), default=-1)
         head = last_unknown + 1 if fits(names[last_unknown + 1 :]) else 0
-        if not head and names[0] == "0" and fits(names[1:]):
-            head = 1  # pandas' name of a column without one
-    elif names[0] == "0" and path.suffix.casefold() == ".csv" and fits(names[1:]):
+    is_zero = not head and names[0] == "0" and fits(names[1:])  # pandas' name of a column without one
+    if is_zero and "0" not in names[1:]:
+        head = 1
+    elif is_zero and (not fits(names) or path.suffix.casefold() == ".csv"):
         raise UserError(
-            f"{path.name}: its first line, 0, is the first stage or, as pandas writes it, the head of the list: both "
-            f"{len(names)} and {len(names) - 1} stages fit the recording. Remove it, or write Stage above it."
+            f"{path.name}: its first line, 0, is the first stage or, as pandas writes it, the head of the list, with "
+            f"{len(names)} lines for {length[0]} sleep epochs. Remove it if it is the head, or write Stage above it."
         )
     if head:
         remarks.append(f"{head} lines before the list were left away" if head > 1 else "the first line is its head")

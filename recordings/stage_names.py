@@ -36,8 +36,8 @@ _RK_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: N3, 5: REM, 6: UNSCORED, 9: UNSCORED,
 _AASM_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: REM, -1: UNSCORED, -2: UNSCORED}
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4"}
 
-# How Rechtschaffen & Kales' codes are told from others: REM is no rarity, and stage 4 begins or ends beside stage 3.
-_LEAST_REM, _LEAST_BESIDE_3 = 0.03, 0.25
+# How Rechtschaffen & Kales' codes are told from others: REM is no rarity in sleep, and stage 4 begins or ends beside stage 3.
+_LEAST_REM, _LEAST_BESIDE_3 = 0.05, 0.25
 
 _CHOICES = "W, N1, N2, N3, REM, ? (not scored) or null (no stage)"
 
@@ -121,8 +121,8 @@ def read_stage_names(path: Path) -> dict[str, int | None]:
 def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -> dict[int, int]:
     """Choose between the two codes, or refuse numbers that can be read in two ways."""
     numbers = [number for name in names if name not in given and (number := _number(name)) is not None]
-    counts = Counter(number for number in numbers if 0 <= number <= 5)
-    coded, distinct = sorted(counts.keys() - {0}), set(names)
+    counts = Counter(number for number in numbers if 1 <= number <= 5)
+    coded, distinct = sorted(counts), set(names)
     if not coded:
         return _RK_CODES
     words = {_NAMES.get(_key(name)) for name in distinct if name not in given and _number(name) is None}
@@ -133,9 +133,9 @@ def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -
     def refuse(*readings: Mapping[int, int]) -> UserError:
         return _ambiguous(source, [name for name in names if name not in given], readings)
 
-    if 0 in counts and W in words:
+    if 0 in numbers and W in words:
         raise refuse({0: W}, {0: UNSCORED})
-    if 0 not in counts and W not in named and not told:  # 1 may be W, as where counting begins at 1
+    if 0 not in numbers and W not in named and not told:  # 1 may be W, as where counting begins at 1
         codes = _RK_CODES if 5 in counts else _AASM_CODES
         raise refuse({code: codes[code] for code in coded}, {code: code - 1 for code in coded})
     if 5 in counts and (REM in named or (rare_5 and 4 not in counts)):
