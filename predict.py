@@ -201,7 +201,8 @@ def score_file(
     scoring = networks.score(recording.signal, path.name, *(in_bed or ()))
     hypnogram = None
     if request.hypnogram:
-        hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time)
+        has_rest = len(recording.signal) % networks.inputs.n_samples > 0
+        hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time, has_rest=has_rest)
     if (n := len(networks.members)) < n_networks:
         remarks.append(f"scored by {n} of {n_networks} networks, of the fold that tested it; --all_folds takes all")
     remarks = [*recording.remarks, *remarks]

@@ -8,14 +8,16 @@ from pathlib import Path
 from prepare_datasets.outcomes import some_names
 from recordings.edf_header import ANNOTATIONS, read_header
 from recordings.edf_header import SUFFIXES as EDF_SUFFIXES
+from recordings.hypnogram_arrays import holds_stages
 from recordings.reader import SUFFIXES
 from utils.errors import UserError
 
 HYPNOGRAM_SUFFIXES = (*EDF_SUFFIXES, ".csv", ".tsv", ".txt", ".xml", ".hyp", ".ids")
+OTHER_SUFFIXES = (".annot", ".eannot", ".json", ".npy", ".fif")  # of hypnograms where a recording has no other
 
 _HYPNOGRAM_WORD = re.compile(
     r"[-_ .]+(sleep)?(hypnogram|hypno|hyp|annotations?|annots?|events?|scorings?|scored|scores?|stages?|staging|"
-    r"labels?|profusion|nsrr|base)$",
+    r"labels?|profusion|nsrr|base|true|pred)$",
     re.IGNORECASE,
 )
 _RECORDING_WORD = re.compile(r"[-_ .]+(psg|eeg)$", re.IGNORECASE)
@@ -48,6 +50,7 @@ def pair_files(
         if suffixes and not is_hypnogram:
             recordings[_without_word(file.name[: -len(max(suffixes, key=len))])].append(file)
     hypnograms: dict[str, list[Path]] = defaultdict(list)
+    others: dict[str, list[Path]] = defaultdict(list)
     alone = []
     for file in hypnogram_files:
         if hypnogram_end is None:
@@ -56,12 +59,12 @@ def pair_files(
             names = [_without_word(file.name.removesuffix(hypnogram_end))] if file.name.endswith(hypnogram_end) else []
         name = next((name for name in names if name in recordings), None)
         if name is not None:
-            hypnograms[name].append(file)
+            (others if _suffix(file) in OTHER_SUFFIXES and not hypnogram_end else hypnograms)[name].append(file)
         elif names and _HYPNOGRAM_WORD.search(file.stem):
             alone.append(file.name)
     pairs, problems = {}, []
     for name, files in sorted(recordings.items()):
-        recording, candidates = files[0], hypnograms[name]
+        recording, candidates = files[0], hypnograms[name] or others[name]
         listed = ", ".join(file.name for file in [*files, *candidates])
         if len(files) > 1:
             problems.append(f"{listed}: {len(files)} recordings of one name. Leave one of them.")
@@ -83,15 +86,23 @@ def pair_files(
 def _recording_names(file: Path) -> list[str]:
     """Return the recordings of which `file` may be the hypnogram, the longest name first; none if it is no hypnogram.
 
-    An EDF or BDF file is a hypnogram only if a word of its name says so.
+    An EDF, BDF or FIF file is a hypnogram only if a word of its name says so, and JSON only if it holds stages.
     """
-    suffix, name = file.suffix.casefold(), file.stem
-    if suffix not in HYPNOGRAM_SUFFIXES:
+    suffix = _suffix(file)
+    name = re.sub("[.]gz$", "", file.name, flags=re.IGNORECASE).rpartition(".")[0]
+    if suffix not in (*HYPNOGRAM_SUFFIXES, *OTHER_SUFFIXES) or (suffix == ".json" and not holds_stages(file)):
         return []
-    names = [] if suffix in EDF_SUFFIXES else [name]
+    if suffix == ".fif" and not name.casefold().endswith(("-annot", "_annot")):
+        return []
+    names = [] if suffix in (*EDF_SUFFIXES, ".fif") else [name]
     while (shorter := _HYPNOGRAM_WORD.sub("", name)) != name:
         names.append(name := shorter)
     return [_without_word(name) for name in names]
+
+
+def _suffix(file: Path) -> str:
+    """Return the suffix of a file in lower case, without that of compression."""
+    return Path(file.name.casefold().removesuffix(".gz")).suffix
 
 
 def _without_word(name: str) -> str:

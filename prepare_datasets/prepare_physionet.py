@@ -5,6 +5,7 @@ python prepare_physionet.py --data_dir sleep-cassette --output_dir edf_20_npz --
 
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from prepare_datasets.preparation import Task, argument_parser, exit_code, list_
 from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
-from recordings.hypnograms import read_hypnogram  # noqa: E402
+from recordings.hypnograms import load_hypnogram  # noqa: E402
 from recordings.sources import made_from  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
@@ -84,9 +85,12 @@ def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
     label = find_channel(header.labels, channel, psg.name)
     signal, fs = edf.read_channel(header, label), header.fs(label)
     n_samples = samples_per_sleep_epoch(fs, psg.name)
-    night = read_hypnogram(hypnogram, len(signal) // n_samples, header.start_time)
+    n_sleep_epochs = len(signal) // n_samples
+    scored = load_hypnogram(hypnogram, n_sleep_epochs, header.start_time)
+    night = scored.stages(n_sleep_epochs)
     sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, hypnogram.name)
-    return Recording(sleep_epochs, stages, fs, channel, position, header.start_time, psg.name)
+    recording = Recording(sleep_epochs, stages, fs, channel, position, header.start_time, psg.name, scored.remarks)
+    return replace(recording, stage_codes=scored.stage_codes)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python prepare_recordings.py --data_dir nights --output_dir nights_npz --select_
 
 import argparse
 import math
+import re
 import shlex
 import sys
 from collections import defaultdict
@@ -23,6 +24,7 @@ require_packages()
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.pairing import pair_files  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402
+from recordings.hypnogram_columns import ROLES  # noqa: E402
 from recordings.hypnograms import load_hypnogram  # noqa: E402
 from recordings.reader import read_channel  # noqa: E402
 from recordings.sources import made_from  # noqa: E402
@@ -46,11 +48,12 @@ def main() -> int:
     notes += _subject_notes(list(pairs), arguments.subject_pattern)
     channel, fs = " ".join(arguments.select_ch), arguments.fs
     stage_names = read_stage_names(arguments.stage_names) if arguments.stage_names else None
-    options = {"channel": channel, "fs": fs, "stage_names": stage_names}
+    options = {"channel": channel, "fs": fs, "stage_names": stage_names, "columns": arguments.columns}
+    read = partial(read_night, channel=channel, fs=fs, stage_names=stage_names, columns=arguments.columns)
     tasks = [
         Task(
             name,
-            partial(read_night, recording, hypnogram, channel, fs, stage_names),
+            partial(read, recording, hypnogram),
             fs,
             partial(made_from, {"recording": recording, "hypnogram": hypnogram}, options),
             subject_of(name, arguments.subject_pattern) if arguments.subject_pattern else "",
@@ -67,6 +70,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--ann_dir", type=Path, metavar="DIR", help="folder of the hypnograms, if it is another")
     add("--scoring", metavar="END", help="what follows a recording's name in that of its hypnogram, as in _scorer2.csv")
     add("--stage_names", type=Path, metavar="FILE", help='JSON with the stages of other names: {"Stage V": "REM"}')
+    columns = 'columns of the hypnograms by what they hold: onset="Zeitpunkt",stage="Stadium"'
+    add("--columns", type=_columns, metavar="COLUMNS", help=f"{columns}; also {', '.join(list(ROLES)[2:])}")
     add("--fs", type=_rate, metavar="HZ", help="resample to this rate; training takes 100 or 125 Hz")
     add("--subject_pattern", metavar="REGEX", help="its one group finds the subject in a name; the subjects are listed")
     arguments = parser.parse_args()
@@ -96,14 +101,20 @@ def _subject_notes(names: Sequence[str], pattern: str | None) -> list[str]:
 
 
 def read_night(
-    recording: Path, hypnogram: Path, channel: str, fs: float | None, stage_names: Mapping[str, int | None] | None
+    recording: Path,
+    hypnogram: Path,
+    channel: str,
+    fs: float | None,
+    stage_names: Mapping[str, int | None] | None,
+    columns: Mapping[str, str] | None,
 ) -> Recording:
     """Read one channel of a night and its hypnogram, which may be in the same file; see `read_channel`."""
     source = read_channel(recording, channel, fs=fs)
     signal, fs, start_time, remarks = source.signal, source.fs, source.start_time, list(source.remarks)
     n_samples = samples_per_sleep_epoch(fs, recording.name)
     n_sleep_epochs = len(signal) // n_samples
-    scored = load_hypnogram(hypnogram, n_sleep_epochs, start_time, stage_names)
+    has_rest = len(signal) % n_samples > 0
+    scored = load_hypnogram(hypnogram, n_sleep_epochs, start_time, stage_names, columns, has_rest=has_rest)
     if scored.end_of_sleep_s > (n_sleep_epochs + 1) * SLEEP_EPOCH_S:
         raise UserError(
             f"{hypnogram.name}: sleep until {scored.end_of_sleep_s:g} s, but {recording.name} ends after "
@@ -120,7 +131,20 @@ def read_night(
     sleep_epochs, stages, position = cut_sleep_epochs(signal, whole, n_samples, hypnogram.name)
     remarks += scored.remarks
     night = Recording(sleep_epochs, stages, fs, channel, position, start_time, recording.name, tuple(remarks))
-    return replace(night, reference=source.reference)
+    return replace(night, reference=source.reference, stage_codes=scored.stage_codes)
+
+
+def _columns(text: str) -> dict[str, str]:
+    """Parse columns by their role, as in `onset="Zeitpunkt",stage="Stadium"`."""
+    columns = {}
+    for part in re.split(",(?=[a-z]+=)", text):
+        role, _, name = part.partition("=")
+        if role not in ROLES or not name.strip():
+            raise argparse.ArgumentTypeError(
+                f'{text!r} is not such as onset="Zeitpunkt",stage="Stadium"; before each = stands {", ".join(ROLES)}'
+            )
+        columns[role] = name.strip().strip("\"'")
+    return columns
 
 
 def _rate(text: str) -> float:

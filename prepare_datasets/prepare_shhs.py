@@ -6,6 +6,7 @@ python prepare_shhs.py --data_dir edfs/shhs1 --ann_dir annotations-events-profus
 import json
 import sys
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
 from recordings.hypnogram_xml import read_profusion_codes  # noqa: E402
 from recordings.sources import made_from  # noqa: E402
-from recordings.stage_names import UNSCORED, resolve  # noqa: E402
+from recordings.stage_names import UNSCORED, resolve, stage_label  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
 
@@ -112,7 +113,8 @@ def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
             f"{' and a part of one' if rest else ''}. They are not of one night: get both files again."
         )
     sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, annotation.name)
-    return Recording(sleep_epochs, stages, fs, channel, position, header.start_time, recording.name)
+    recorded = Recording(sleep_epochs, stages, fs, channel, position, header.start_time, recording.name)
+    return replace(recorded, stage_codes={code: stage_label(stage) for code, stage in sorted(stage_of.items())})
 
 
 if __name__ == "__main__":

@@ -1,67 +1,85 @@
 """Read hypnograms in text files: tables with onset, duration and stage, and lists of one stage a line.
 
-- A header that names columns for stage and onset: BIDS events, EDFbrowser, U-Sleep's tsv, this project's own csv.
-- A header that names a column for the stage but none for the onset: a list, as YASA's csv.
-- Three columns without a header, onset, duration and stage: U-Sleep's ids.
-- Two columns without a header, the stage and the second at which it ends: Visbrain's txt. Lines with * are comments.
-- One column, a list: YASA, U-Sleep's hyp, Visbrain's older txt with its _description.txt.
+- A header that names columns: BIDS events, EDFbrowser, RemLogic, U-Sleep's tsv, YASA's and GSSC's csv, MNE's
+  annotations, this project's own csv; see `hypnogram_columns`. Lines before it are left away.
+- Two or three columns without a header: U-Sleep's ids (onset, duration, stage), Visbrain's txt (the stage and the
+  second at which it ends; lines with * are comments), number and stage.
+- One column, or one line, a list: YASA, U-Sleep's hyp, Luna's eannot, Visbrain's older txt with its _description.txt.
 - First line time_base, and a list after the line epoch_list: Elan's hyp.
+- Luna's annot: class, start and stop, perhaps with instance, channel and meta.
 """
 
-import csv
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from recordings.clock_times import DAY_S, clock_s, onsets_from_clock, onsets_from_dates
-from recordings.hypnogram_events import Event, consecutive_events
+from recordings.hypnogram_columns import (
+    ROLES,
+    Table,
+    equally_long,
+    find_table,
+    is_numbering,
+    is_time_of_day,
+    parse_number,
+    split,
+)
+from recordings.hypnogram_events import Event, Reading, consecutive_events, stage_duration_s
+from recordings.stage_names import is_known
 from utils.errors import UserError
 from utils.files import read_small
+from utils.stages import SLEEP_EPOCH_S
 
-STAGE_COLUMNS = (
-    "stage", "stages", "sleep_stage", "hypnogram", "annotation", "annotations", "description", "trial_type", "label",
-    "event", "value",
-)  # fmt: skip
-ONSET_COLUMNS = ("recording_onset", "onset", "init", "start", "begin", "time")
-DURATION_COLUMNS = ("duration",)
-"""Names of columns in lower case, without units. The first that a file has is used."""
-
-_MAX_CELLS = 10**7
+NOT_SCORED = "?"
 _N_SHOWN = 3  # onsets in a message
+_SLACK_S = 1.0  # between the end in a table, and its onset and duration
+
+_DATE_AND_CLOCK = re.compile(
+    r"(?:(?P<a>\d{1,4})[./-](?P<b>\d{1,2})[./-](?P<c>\d{1,4})[ T]+)?"
+    r"(?P<hour>\d{1,2})(?P<sign>[:.])(?P<minute>\d\d)(?:(?P=sign)(?P<second>\d\d)(?P<fraction>[.,]\d+)?)?"
+    r"\s*(?P<half>[ap]\.?m\.?)?",
+    re.IGNORECASE,
+)
 
 
-def read_text(path: Path, n_sleep_epochs: int, start_time: str) -> tuple[list[Event], bool]:
-    """Read the stages of a text file; see `hypnograms.load_hypnogram` for the parameters.
+def read_text(
+    path: Path,
+    n_sleep_epochs: int,
+    start_time: str,
+    stage_names: Mapping[str, int | None] | None = None,
+    columns: Mapping[str, str] | None = None,
+    has_rest: bool = False,
+) -> Reading:
+    """Read the stages of a text file; see `hypnograms.load_hypnogram` for the parameters."""
+    lines, origin = _lines(path)
+    length = n_sleep_epochs, has_rest
+    if path.suffix.casefold() == ".annot":
+        return _table_events(path, _luna_table(path, lines), length, start_time)
+    if lines[0].startswith("time_base "):
+        codes = [line.strip() for line in lines if line.strip()]
+        codes = codes[codes.index("epoch_list") + 1 :] if "epoch_list" in codes else []
+        return consecutive_events(codes, n_sleep_epochs, path.name, None, has_rest)._replace(rk=True)
+    table = find_table(lines, path.name, columns, stage_names)
+    if table is None and not _is_list(lines, stage_names):
+        rows = _rows(path, lines)
+        wide = [row for row in rows if row[1]] if len(rows[0]) > 1 else []
+        if len(wide) == 1 and len(wide[0]) > 3 and all(is_known(cell, stage_names) for cell in wide[0]):
+            lines = wide[0]  # all in one line
+        elif len(rows[0]) > 1:
+            table = _table_without_header(path, rows, length, stage_names)
+    if table is None:
+        return _list_events(path, [line.strip() for line in lines], length, stage_names)
+    if origin and "onset" in table.columns:
+        offset_s = onsets_from_dates([origin], _start(start_time), path.name)[0]
+        reading = _table_events(path, table, length, start_time)
+        moved = [event._replace(onset_s=event.onset_s + offset_s) for event in reading.events]
+        return reading._replace(events=moved)
+    return _table_events(path, table, length, start_time)
 
-    The second value is true if numbers are Rechtschaffen & Kales' codes; see `stage_names.resolve`.
-    """
-    rows = _rows(path)
-    header = [_column_name(cell) for cell in rows[0]]
-    stage, onset = _first(STAGE_COLUMNS, header), _first(ONSET_COLUMNS, header)
-    if rows[0][0].startswith("time_base "):
-        codes = rows[rows.index(["epoch_list"]) + 1 :] if ["epoch_list"] in rows else []
-        return consecutive_events([row[0] for row in codes], n_sleep_epochs, path.name), True
-    if stage is not None:
-        if onset is None:
-            return consecutive_events([row[stage] for row in rows[1:]], n_sleep_epochs, path.name), False
-        columns = (onset, _first(DURATION_COLUMNS, header), stage)
-        return _table_events(path, rows[1:], columns, n_sleep_epochs, start_time), False
-    if len(rows[0]) == 1:
-        return _list_events(path, [row[0] for row in rows], n_sleep_epochs), False
-    if len(rows[0]) == 2 and _number(rows[0][0]) is None and _number(rows[0][1]) is not None:
-        return _events_with_ends(path, rows), False
-    if len(rows[0]) == 3 and None not in map(_number, rows[0][:2]):
-        return _table_events(path, rows, (0, 1, 2), n_sleep_epochs, start_time), False
-    raise UserError(
-        f"{path.name}: the first line is {', '.join(map(repr, rows[0]))}, in which no column is known for the stage. "
-        f"Call it stage (or {', '.join(STAGE_COLUMNS[1:])}), and the others onset and duration."
-    )
 
-
-def _rows(path: Path) -> list[list[str]]:
-    """Read the cells of each line, without comments and empty lines, all lines as long as the longest."""
+def _lines(path: Path) -> tuple[list[str], datetime | None]:
+    """Read the lines without comments, and the time from which MNE's onsets count, if a comment gives one."""
     content = read_small(path)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = content.decode("utf-16", "replace")
@@ -70,54 +88,281 @@ def _rows(path: Path) -> list[list[str]]:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("latin-1")
-    lines = [line for line in text.splitlines() if line.strip() and line.lstrip()[0] not in "#*"]
+    lines, origin = [], None
+    for line in text.splitlines():
+        if match := re.fullmatch(r"# orig_time : (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?)", line.strip()):
+            origin = datetime.fromisoformat(match[1])
+        if not line.lstrip().startswith(("#", "*")) and not re.fullmatch("sep=.", line.strip()):
+            lines.append(line)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    while lines and not lines[0].strip():
+        lines.pop(0)
     if not lines:
         raise UserError(f"{path.name}: no stages in it. Pass the hypnogram of this recording.")
-    delimiter = next((mark for mark in "\t|;," if mark in lines[0]), ",")
-    try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
-    except csv.Error as error:
-        raise UserError(f"{path.name}: no table ({error}). Export the hypnogram again.") from error
-    width = max(map(len, rows))
-    if len(rows) * width > _MAX_CELLS:
-        raise UserError(f"{path.name}: {len(rows)} lines, one of which has {width} cells. Export the hypnogram again.")
-    return [row + [""] * (width - len(row)) for row in rows]
+    return lines, origin
 
 
-def _column_name(cell: str) -> str:
-    """Strip a column's name of its unit: `Duration [s]` and `duration_sec` are duration."""
-    words = re.sub(r"[\s_()\[\]]+", "_", cell.casefold()).strip("_")
-    return re.sub("_(s|sec|seconds)$", "", words)
+def _is_list(lines: Sequence[str], stage_names: Mapping[str, int | None] | None) -> bool:
+    """Tell whether all lines but the first few are names of stages, such as `Sleep stage W`."""
+    return len(lines) > 1 and all(not line.strip() or is_known(line.strip(), stage_names) for line in lines[-2:])
 
 
-def _first(names: Sequence[str], header: Sequence[str]) -> int | None:
-    """Find the first of `names` that is in `header`; return its position."""
-    return next((header.index(name) for name in names if name in header), None)
+def _rows(path: Path, lines: Sequence[str]) -> list[list[str]]:
+    """Split lines without a header into cells, all rows as long as the longest, without columns that are empty."""
+    lines = [line.strip("[]() ") for line in lines if line.strip()]
+    delimiter = next((mark for mark in "\t|;," if mark in lines[-1]), None)
+    rows = equally_long(split(lines, delimiter, path.name), path.name)
+    if delimiter is None and any(row[-1] == "" for row in rows) and all(re.match(r"\d+\S*\s", line) for line in lines):
+        rows = [line.split(maxsplit=1) for line in lines]  # a number, and a name of several words
+    elif delimiter is None and len(rows) > 1 and not any(map(_is_timelike, zip(*rows, strict=True))):
+        rows = [[line] for line in lines]  # names of several words
+    filled = [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
+    return [[row[i] for i in filled] for row in rows]
 
 
-def _number(text: str) -> float | None:
-    """Parse a finite number with a point or a comma; None if the text is none."""
-    number = float(text.replace(",", ".")) if re.fullmatch(r"[+-]?\d+([.,]\d*)?", text) else math.inf
-    return number if math.isfinite(number) else None
+def _table_without_header(
+    path: Path, rows: list[list[str]], length: tuple[int, bool], stage_names: Mapping[str, int | None] | None
+) -> Table:
+    """Tell by what they hold which column is which."""
+    columns = list(zip(*rows, strict=True))
+    numbers = [[parse_number(cell.rstrip(".:)")) for cell in column] for column in columns]
+    counts = [None not in column for column in numbers]
+    times = [i for i, column in enumerate(columns) if all(map(is_time_of_day, column))]
+    stages = [i for i, column in enumerate(columns) if not counts[i] and all(is_known(c, stage_names) for c in column)]
+    numbering = [i for i in range(len(columns)) if counts[i] and _is_counted(numbers[i])]
+    fits = bool(stage_duration_s(len(rows), *length))
+    if len(columns) == 2:
+        if numbering and fits and numbering != [1, 0] and is_known(rows[0][1 - numbering[0]], stage_names):
+            for row in rows:
+                row[numbering[0]] = row[numbering[0]].rstrip(".:)")
+            return Table(rows, {"epoch": numbering[0], "stage": 1 - numbering[0]})
+        if not counts[0] and numbers[1][0] is not None and not times:
+            return Table(rows, {"stage": 0, "end": 1})
+        if stages == [1] and (times == [0] or (counts[0] and numbers[0][0] == 0)):
+            return Table(rows, {"onset": 0, "stage": 1})
+    if len(columns) == 3:
+        if len(times) == len(stages) == 1 and 3 - times[0] - stages[0] in numbering:
+            return Table(rows, {"onset": times[0], "stage": stages[0]})
+        if counts[0] and counts[1]:
+            onsets, seconds = ([number or 0.0 for number in numbers[i]] for i in (0, 1))
+            is_end = len(rows) > 1 and seconds[:-1] == onsets[1:]
+            return Table(rows, {"onset": 0, "end" if is_end else "duration": 1, "stage": 2})
+    raise UserError(
+        f"{path.name}: the first line is {', '.join(map(repr, rows[0]))}, in which no column is known for the stage. "
+        "Write a first line with the names of the columns, such as onset,duration,stage, or name those that it has: "
+        '--columns onset="...",stage="..."'
+    )
 
 
-def _list_events(path: Path, names: list[str], n_sleep_epochs: int) -> list[Event]:
+def _is_timelike(column: Sequence[str]) -> bool:
+    """Tell whether all cells of a column are numbers or clock times."""
+    return all(is_time_of_day(cell) or parse_number(cell.rstrip(".:)")) is not None for cell in column)
+
+
+def _is_counted(numbers: Sequence[float | None]) -> bool:
+    """Tell whether numbers go up by one from 0 or 1."""
+    return numbers[0] in (0, 1) and list(numbers) == [numbers[0] + i for i in range(len(numbers))]
+
+
+def _luna_table(path: Path, lines: Sequence[str]) -> Table:
+    """Read Luna's annot: class, start and stop in 3, 4 or 6 columns, perhaps with a header.
+
+    Times are seconds, clock times, `0+hh:mm:ss` since the start, or sleep epochs `e:1`. A stop may also be a duration
+    `+30`, or `...`: until the next line.
+    """
+    rows = _rows(path, lines)
+    width = len(rows[0])
+    names = {3: ("class", "start", "stop"), 4: ("class", "instance", "start", "stop")}
+    header = names.get(width, ("class", "instance", "channel", "start", "stop", "meta"))
+    if len(header) != width:
+        raise UserError(f"{path.name}: {width} columns, but Luna's annot has 3, 4 or 6. Export it again.")
+    if rows[0][0].casefold() == "class":
+        rows = rows[1:]
+    events = []
+    for number, row in enumerate(rows):
+        name, (start, stop) = row[0], [row[header.index(key)] for key in ("start", "stop")]
+        if name == "L":
+            name = "Lights on"
+        first, last = _luna_epoch(start), _luna_epoch(stop)
+        if first:
+            start, end = f"{first[0]:g}", last[1] if last else first[1]
+            events.append([start, "", f"{end - first[0]:g}", name])
+            continue
+        if stop == "...":
+            following = rows[number + 1][header.index("start")] if number + 1 < len(rows) else ""
+            events.append([_since_zero(start), _since_zero(following), "", name])
+        elif stop.startswith("+"):
+            events.append([_since_zero(start), "", stop[1:], name])
+        else:
+            events.append([_since_zero(start), "" if stop == "." else _since_zero(stop), "", name])
+    return Table(events, {"onset": 0, "end": 1, "duration": 2, "stage": 3})
+
+
+def _luna_epoch(text: str) -> tuple[float, float] | None:
+    """Return the begin and the end in s of Luna's `e:2`, `e:2:20` or `e:2:30:15`; None if the text is none."""
+    match = re.fullmatch(r"e:([1-9]\d{0,6})(?::(\d{1,4}))?(?::(\d{1,4}))?", text)
+    if not match:
+        return None
+    duration_s = int(match[2] or SLEEP_EPOCH_S)
+    begin_s = (int(match[1]) - 1) * int(match[3] or duration_s)
+    return begin_s, begin_s + duration_s
+
+
+def _since_zero(text: str) -> str:
+    """Convert Luna's `0+hh:mm:ss` to seconds."""
+    seconds = clock_s(text[2:]) if text.startswith("0+") else None
+    return text if seconds is None else f"{seconds:g}"
+
+
+def _list_events(
+    path: Path, names: list[str], length: tuple[int, bool], stage_names: Mapping[str, int | None] | None
+) -> Reading:
     """Give each stage of a list its time, and its name if a file beside it explains the codes."""
-    description = path.with_name(f"{path.stem}_description.txt")  # Visbrain's
+    name_of, duration_s = _description(path)
+    if path.suffix.casefold() == ".eannot":
+        name_of["L"] = "Lights on"
+    known = [name in name_of or is_known(name, stage_names) for name in names]
+
+    def fits(stages: Sequence[str]) -> bool:
+        return bool(stage_duration_s(len(stages), *length, duration_s))
+
+    remarks = []
+    head, word = 0, re.sub(r"[\W_]+", "_", names[0].casefold()).strip("_")
+    if not known[0] and word in ROLES["stage"]:
+        head = 1
+    elif not fits(names) or _is_lone_number(names):
+        last_unknown = max((i for i, is_name in enumerate(known) if not is_name and names[i]), default=-1)
+        head = last_unknown + 1 if fits(names[last_unknown + 1 :]) else 0
+    is_zero = not head and names[0] == "0" and fits(names[1:])  # pandas' name of a column without one
+    if is_zero and "0" not in names[1:]:
+        head = 1
+    elif is_zero and (not fits(names) or path.suffix.casefold() == ".csv"):
+        raise UserError(
+            f"{path.name}: its first line, 0, is the first stage or, as pandas writes it, the head of the list, with "
+            f"{len(names)} lines for {length[0]} sleep epochs. Remove it if it is the head, or write Stage above it."
+        )
+    if head:
+        remarks.append(f"{head} lines before the list were left away" if head > 1 else "the first line is its head")
+    names = names[head:]
+    while names and not names[0]:
+        names.pop(0)
+    blank = names.count("")
+    if blank and fits(names) and fits([name for name in names if name]):
+        raise UserError(
+            f"{path.name}: {blank} blank lines, with and without which it is as long as the recording. Write ? for a "
+            "sleep epoch that is not scored, and remove the other blank lines."
+        )
+    if blank and not fits(names):
+        names = [name for name in names if name]
+    elif blank:
+        remarks.append(f"{blank} blank lines are sleep epochs that are not scored")
+    names = [name_of.get(name, name) or NOT_SCORED for name in names]
+    reading = consecutive_events(names, length[0], path.name, duration_s, length[1])
+    return reading._replace(remarks=(*remarks, *reading.remarks))
+
+
+def _is_lone_number(names: Sequence[str]) -> bool:
+    """Tell whether the first of several names is a number and no other is."""
+    is_number = [parse_number(name) is not None for name in names]
+    return len(names) > 2 and is_number[0] and not any(is_number[1:])
+
+
+def _description(path: Path) -> tuple[dict[str, str], float | None]:
+    """Read Visbrain's description of a list, if there is one: the name of each code, and the duration of each stage."""
+    description = path.with_name(f"{path.stem}_description.txt")
     if not description.is_file():
-        return consecutive_events(names, n_sleep_epochs, path.name)
+        return {}, None
     lines = [line.split() for line in read_small(description).decode("latin-1").splitlines()]
     pairs = [line for line in lines if len(line) == 2]
-    name_of = {code: name for name, code in pairs if name != "time"}
-    duration_s = next((_number(value) for name, value in pairs if name == "time"), None)
-    return consecutive_events([name_of.get(name, name) for name in names], n_sleep_epochs, path.name, duration_s)
+    duration_s = next((parse_number(value) for name, value in pairs if name == "time"), None)
+    return {code: name for name, code in pairs if name != "time"}, duration_s
 
 
-def _events_with_ends(path: Path, rows: list[list[str]]) -> list[Event]:
+def _table_events(path: Path, table: Table, length: tuple[int, bool], start_time: str) -> Reading:
+    """Read each row's stage and its time."""
+    if not table.rows:
+        raise UserError(f"{path.name}: no stages in it. Pass the hypnogram of this recording.")
+    remarks: list[str] = []
+    if blank := table.cells("stage").count(""):
+        remarks.append(f"{blank} rows without a stage are not scored")
+    if "epoch" in table.columns and is_numbering(table.cells("epoch")):
+        table.rows.sort(key=lambda row: parse_number(row[table.columns["epoch"]]) or 0.0)
+    names = [name or NOT_SCORED for name in table.cells("stage")]
+    durations_s, columns = [0.0] * len(names), table.columns.keys()
+    if "duration" in columns:
+        durations_s = [_duration_s(path, cell) * table.units_s.get("duration", 1) for cell in table.cells("duration")]
+        if any(seconds >= DAY_S for seconds in durations_s):
+            raise UserError(f"{path.name}: a duration of {max(durations_s):g} s. Correct it.")
+    if "onset" not in columns:
+        reading = _without_onsets(path, table, names, durations_s, length)
+        return reading._replace(remarks=(*remarks, *reading.remarks))
+    cells, unit_s = table.cells("onset"), table.units_s.get("onset", 1)
+    if remark := _zero_date(cells):
+        remarks.append(remark)
+        start_time = "1970-01-01T00:00:00"
+    if "end" in columns:
+        units_s = unit_s, table.units_s.get("end", 1)
+        for i, end in enumerate(table.cells("end")):
+            if end.casefold() in ("", "n/a", "nan"):
+                continue
+            seconds = _seconds_between(path, cells[i], end, units_s, start_time)
+            if durations_s[i] and abs(seconds - durations_s[i]) > _SLACK_S:
+                raise UserError(f"{path.name}: from {cells[i]!r} to {end!r} are not {durations_s[i]:g} s. Correct it.")
+            durations_s[i] = durations_s[i] or seconds
+    onsets_s = [onset_s * unit_s for onset_s in _onsets_s(path, cells, durations_s, length[0], start_time)]
+    return Reading(list(map(Event, onsets_s, durations_s, names)), tuple(remarks))
+
+
+def _without_onsets(
+    path: Path, table: Table, names: list[str], durations_s: list[float], length: tuple[int, bool]
+) -> Reading:
+    """Give the rows of a table without onsets their times: by their ends, durations, numbers or order."""
+    n_sleep_epochs, has_rest = length
+    if "end" in table.columns:
+        return Reading(_events_with_ends(path, table, names))
+    if all(durations_s) and len(set(durations_s)) > 1:
+        ends_s = [sum(durations_s[: i + 1]) for i in range(len(names))]
+        if not n_sleep_epochs * SLEEP_EPOCH_S <= ends_s[-1] <= (n_sleep_epochs + has_rest) * SLEEP_EPOCH_S:
+            raise UserError(
+                f"{path.name}: its durations are {ends_s[-1]:g} s in all, but the recording has {n_sleep_epochs} sleep "
+                f"epochs of {SLEEP_EPOCH_S} s. Add a column with the onset of each."
+            )
+        begins_s = [0.0, *ends_s]
+        return Reading(
+            list(map(Event, begins_s, durations_s, names)),
+            ("it has durations but no onsets: each stage begins where the one before it ends",),
+        )
+    numbers = [parse_number(cell) for cell in table.cells("epoch")] if "epoch" in table.columns else []
+    if numbers and not _is_counted(numbers):
+        return _numbered_events(path, numbers, names, length)
+    return consecutive_events(names, n_sleep_epochs, path.name, durations_s[0] or None, has_rest)
+
+
+def _numbered_events(
+    path: Path, numbers: Sequence[float | None], names: Sequence[str], length: tuple[int, bool]
+) -> Reading:
+    """Place stages by the number of their sleep epoch; it must be clear whether counting begins at 0 or at 1."""
+    n_places = length[0] + length[1]
+    whole = [int(number) for number in numbers if number is not None and number.is_integer()]
+    bases = [base for base in (0, 1) if whole and min(whole) >= base and max(whole) - base < n_places]
+    if len(whole) < len(names) or len(set(whole)) < len(whole) or len(bases) != 1:
+        numbered = f"from {min(whole)} to {max(whole)}" if whole else "in another way"
+        raise UserError(
+            f"{path.name}: its {len(names)} rows are numbered {numbered}, but the recording has {length[0]} sleep "
+            f"epochs of {SLEEP_EPOCH_S} s. Each number must stand once, and be counted from 0 or from 1: add the rows "
+            "that are missing, or a column with onsets in seconds."
+        )
+    events = [Event((n - bases[0]) * SLEEP_EPOCH_S, SLEEP_EPOCH_S, x) for n, x in zip(whole, names, strict=True)]
+    return Reading(events, (f"its sleep epochs are counted from {bases[0]}",))
+
+
+def _events_with_ends(path: Path, table: Table, names: Sequence[str]) -> list[Event]:
     """Read stages that are given with their ends: each begins where the one before it ends."""
     events, begin_s = [], 0.0
-    for name, cell in rows:
-        end_s = _number(cell)
+    for name, cell in zip(names, table.cells("end"), strict=True):
+        end_s = parse_number(cell)
+        end_s = None if end_s is None else end_s * table.units_s.get("end", 1)
         if end_s is None or not end_s > begin_s:
             raise UserError(f"{path.name}: {name!r} ends at {cell!r}, not after {begin_s:g} s. Export it again.")
         events.append(Event(begin_s, end_s - begin_s, name))
@@ -125,24 +370,15 @@ def _events_with_ends(path: Path, rows: list[list[str]]) -> list[Event]:
     return events
 
 
-def _table_events(
-    path: Path, rows: list[list[str]], columns: tuple[int, int | None, int], n_sleep_epochs: int, start_time: str
-) -> list[Event]:
-    """Read each row's onset, duration and stage, which are in these columns."""
-    onset, duration, stage = columns
-    durations_s = [0.0 if duration is None else _duration_s(path, row[duration]) for row in rows]
-    onsets_s = _onsets_s(path, [row[onset] for row in rows], durations_s, n_sleep_epochs, start_time)
-    return list(map(Event, onsets_s, durations_s, [row[stage] for row in rows]))
-
-
 def _onsets_s(
     path: Path, cells: list[str], durations_s: list[float], n_sleep_epochs: int, start_time: str
 ) -> list[float]:
     """Read onsets: all of them seconds, clock times, or dates with times."""
-    numbers = [number for cell in cells if (number := _number(cell)) is not None]
+    numbers = [number for cell in cells if (number := parse_number(cell)) is not None]
     if len(numbers) == len(cells):
         return numbers
     start = datetime.fromisoformat(start_time) if start_time else None
+    cells = [_plain_time(cell, _start(start_time)) for cell in cells]
     clocks = [seconds for cell in cells if (seconds := clock_s(cell)) is not None]
     if len(clocks) == len(cells):
         return onsets_from_clock(clocks, start, n_sleep_epochs, path.name, durations_s)
@@ -157,9 +393,67 @@ def _onsets_s(
     return onsets_from_dates(dates, start, path.name, durations_s)
 
 
+def _start(start_time: str) -> datetime | None:
+    """Parse the start of the recording."""
+    return datetime.fromisoformat(start_time).replace(tzinfo=None) if start_time else None
+
+
+def _plain_time(cell: str, start: datetime | None) -> str:
+    """Write other forms of clock times and dates, such as `3/4/2020 10:30:20 PM`, as `hh:mm:ss` or in ISO 8601.
+
+    Whether the day or the month comes first follows from the start of the recording: the nearer date is meant.
+    """
+    match = _DATE_AND_CLOCK.fullmatch(cell)
+    if not match or (match["sign"] == "." and match["second"] is None):
+        return cell
+    hour = int(match["hour"]) if not match["half"] else int(match["hour"]) % 12 + 12 * (match["half"][0] in "pP")
+    fraction = (match["fraction"] or "").replace(",", ".")
+    clock = f"{hour:02d}:{match['minute']}:{match['second'] or '00'}{fraction}"
+    if not match["a"]:
+        return clock
+    a, b, c = (int(match[key]) for key in "abc")
+    orders = [(a, b, c)] if len(match["a"]) == 4 else [(c + 2000 * (c < 100), b, a), (c + 2000 * (c < 100), a, b)]
+    dates = []
+    for year, month, day in orders:
+        try:
+            dates.append(datetime(year, month, day))
+        except ValueError:
+            continue
+    if not dates or (len(set(dates)) > 1 and start is None):
+        return cell
+    date = min(dates, key=lambda date: abs(date - start)) if start else dates[0]
+    return f"{date:%Y-%m-%d}T{clock}"
+
+
+def _zero_date(cells: Sequence[str]) -> str:
+    """Recognise MNE's annotations without a start: dates counted from 1970. Say so, or return an empty text."""
+    zero = all(re.match("1970-01-(01|02|03)[ T]", cell) for cell in cells)
+    return "its times are counted from 1970-01-01, as MNE writes those since the start of the recording" if zero else ""
+
+
+def _seconds_between(path: Path, onset: str, end: str, units_s: tuple[float, float], start_time: str) -> float:
+    """Return the seconds from an onset to an end, both of them seconds, clock times, or dates with times."""
+    numbers = parse_number(onset), parse_number(end)
+    texts = [_plain_time(cell, _start(start_time)) for cell in (onset, end)]
+    clocks = [clock_s(text) for text in texts]
+    if None not in numbers:
+        seconds = (numbers[1] or 0.0) * units_s[1] - (numbers[0] or 0.0) * units_s[0]
+    elif None not in clocks:
+        seconds = ((clocks[1] or 0.0) - (clocks[0] or 0.0)) % DAY_S
+    else:
+        try:
+            seconds = (datetime.fromisoformat(texts[1]) - datetime.fromisoformat(texts[0])).total_seconds()
+        except (ValueError, TypeError):
+            seconds = -1.0
+    if not 0 < seconds < DAY_S:
+        raise UserError(f"{path.name}: from {onset!r} to {end!r} is no time that a stage can last. Correct it.")
+    return seconds
+
+
 def _duration_s(path: Path, cell: str) -> float:
     """Read a duration; 0 if there is none: an empty cell, n/a, or EDFbrowser's -1."""
-    seconds = 0.0 if cell.casefold() in ("", "n/a") else _number(cell)
-    if seconds is None or not -1 <= seconds < DAY_S:
+    seconds = 0.0 if cell.casefold() in ("", "n/a") else parse_number(cell)
+    seconds = clock_s(cell) if seconds is None else seconds
+    if seconds is None or not -1 <= seconds < DAY_S * 1000:
         raise UserError(f"{path.name}: duration {cell!r} is no number of seconds. Correct it.")
     return max(seconds, 0.0)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recordings.hypnogram_events import Event, consecutive_events
+from recordings.hypnogram_events import Event, Reading, consecutive_events
 from utils.errors import UserError
 from utils.files import read_small
 from utils.stages import SLEEP_EPOCH_S
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 PROFUSION, NSRR = "CMPStudyConfig", "PSGAnnotation"  # root elements
 
 
-def read_xml(path: Path, n_sleep_epochs: int) -> list[Event]:
-    """Read the stages of a Profusion or NSRR file of a recording of `n_sleep_epochs` whole sleep epochs."""
+def read_xml(path: Path, n_sleep_epochs: int, has_rest: bool = False) -> Reading:
+    """Read the stages of a Profusion or NSRR file; see `hypnograms.load_hypnogram` for the parameters."""
     root = _root(path)
     if root.tag == PROFUSION:
         duration_s = _seconds(path, root.findtext("EpochLength", str(SLEEP_EPOCH_S)), "EpochLength")
-        return consecutive_events(_profusion_codes(path, root), n_sleep_epochs, path.name, duration_s)
+        codes = _profusion_codes(path, root)
+        return consecutive_events(codes, n_sleep_epochs, path.name, duration_s, has_rest)._replace(rk=True)
     if root.tag == NSRR:
-        return _nsrr_events(path, root)
+        return Reading(_nsrr_events(path, root), rk=True)
     raise UserError(
         f"{path.name}: XML of {root.tag!r}, neither of Profusion ({PROFUSION}) nor of NSRR ({NSRR}). "
         "Export the hypnogram in another form."

@@ -1,11 +1,11 @@
 """Read the hypnogram that a scorer made of a recording: one stage for each sleep epoch.
 
 The forms are EDF+ annotations (`edf`), tables and lists as text (`hypnogram_texts`), Profusion XML and NSRR XML
-(`hypnogram_xml`).
+(`hypnogram_xml`), and arrays, YASA's JSON and MNE's annotations (`hypnogram_arrays`).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import ceil, floor
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recordings import edf, hypnogram_texts, hypnogram_xml
+from recordings import edf, hypnogram_arrays, hypnogram_texts, hypnogram_xml
 from recordings.edf_header import ANONYMOUS, SUFFIXES, read_header
-from recordings.hypnogram_events import Event
-from recordings.stage_names import UNSCORED, resolve
+from recordings.hypnogram_events import Event, Reading
+from recordings.stage_names import UNSCORED, resolve, stage_label
 from utils.errors import UserError
 from utils.files import require_file
 from utils.stages import SLEEP_EPOCH_S, W
@@ -43,7 +43,8 @@ class Hypnogram:
 
     source: str  # name of the file
     runs: tuple[Run, ...]  # without what is not scored
-    remarks: tuple[str, ...]  # what was assumed about the names
+    remarks: tuple[str, ...]  # what was assumed, and which code is which stage
+    stage_codes: Mapping[str, str] = field(default_factory=dict)  # stage by name or code: W to REM, ? or - (no stage)
 
     @property
     def begin_s(self) -> float:
@@ -95,44 +96,59 @@ class Hypnogram:
         return stages
 
 
-def read_hypnogram(
-    path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
-) -> np.ndarray:
+def read_hypnogram(path: Path, n_sleep_epochs: int, start_time: str = "", *, has_rest: bool = False) -> np.ndarray:
     """Read the stage of each sleep epoch of a recording; see `load_hypnogram` and `Hypnogram.stages`."""
-    return load_hypnogram(path, n_sleep_epochs, start_time, stage_names).stages(n_sleep_epochs)
+    return load_hypnogram(path, n_sleep_epochs, start_time, has_rest=has_rest).stages(n_sleep_epochs)
 
 
 def load_hypnogram(
-    path: Path, n_sleep_epochs: int, start_time: str = "", stage_names: Mapping[str, int | None] | None = None
+    path: Path,
+    n_sleep_epochs: int,
+    start_time: str = "",
+    stage_names: Mapping[str, int | None] | None = None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    has_rest: bool = False,
 ) -> Hypnogram:
     """Read the stages of a recording with their times, in any of the known forms.
 
     Parameters
     ----------
     path : Path
-        `.edf` or `.bdf` (annotations, perhaps in the recording itself), `.xml`, or text with any other suffix.
+        `.edf` or `.bdf` (annotations, perhaps in the recording itself), `.xml`, `.json`, `.npy`, `.fif` (MNE's
+        annotations), or text with any other suffix.
     n_sleep_epochs : int
         Whole sleep epochs of the recording.
     start_time : str
         Start of the recording, ISO 8601; empty if not known. Needed where the hypnogram gives clock times.
     stage_names : mapping of str to int or None, optional
         Stages of names that are not known or that mean something else here; see `read_stage_names`.
+    columns : mapping of str to str, optional
+        Names of the columns of a table by their role, such as `{"onset": "Zeitpunkt"}`; see
+        `hypnogram_columns.ROLES`.
+    has_rest : bool
+        The recording ends with a part of a sleep epoch. A list of stages may then be one longer.
 
     Raises
     ------
     UserError
-        The file cannot be read, a name is unknown, start or length differ from the recording's, or stages overlap.
+        The file cannot be read, a name or a column is unknown, codes can be read in two ways, start or length differ
+        from the recording's, or stages overlap.
     """
     require_file(path)
-    suffix, rk = path.suffix.casefold(), False
+    suffix = path.suffix.casefold()
     if suffix in SUFFIXES:
         _require_same_start(path, start_time)
-        events = [Event(*annotation) for annotation in edf.read_annotations(path)]
+        reading = Reading([Event(*annotation) for annotation in edf.read_annotations(path)])
     elif suffix == ".xml":
-        events, rk = hypnogram_xml.read_xml(path, n_sleep_epochs), True
+        reading = hypnogram_xml.read_xml(path, n_sleep_epochs, has_rest)
+    elif path.name.casefold().endswith(hypnogram_arrays.SUFFIXES):
+        reading = hypnogram_arrays.read_array(path, n_sleep_epochs, start_time, has_rest)
     else:
-        events, rk = hypnogram_texts.read_text(path, n_sleep_epochs, start_time)
-    return make_hypnogram(events, path.name, stage_names, rk=rk)
+        reading = hypnogram_texts.read_text(path, n_sleep_epochs, start_time, stage_names, columns, has_rest)
+    hypnogram = make_hypnogram(reading.events, path.name, stage_names, rk=reading.rk)
+    remarks = (*(f"hypnogram: {remark}" for remark in reading.remarks), *hypnogram.remarks)
+    return replace(hypnogram, remarks=remarks)
 
 
 def make_hypnogram(
@@ -160,7 +176,8 @@ def make_hypnogram(
             runs[-1] = last._replace(end_s=max(last.end_s, run.end_s))
         else:
             runs.append(run)
-    return Hypnogram(source, tuple(run for run in runs if run.stage != UNSCORED), remarks)
+    stage_codes = {name: stage_label(stage_of[name]) for name in sorted(stage_of)}
+    return Hypnogram(source, tuple(run for run in runs if run.stage != UNSCORED), remarks, stage_codes)
 
 
 def _duration_s(event: Event, following: Event | None, source: str) -> float:

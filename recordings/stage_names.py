@@ -2,13 +2,15 @@
 
 import json
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import read_small
-from utils.stages import N1, N2, N3, REM, W
+from utils.stages import N1, N2, N3, REM, STAGE_NAMES, W
 
 UNSCORED = -1
 """Stage of a sleep epoch that is not scored or scored as movement."""
@@ -18,18 +20,25 @@ ALL_OTHERS = "*"
 
 _N_SHOWN = 20  # unknown names in a message
 
-# Keys as `_key` makes them. The AASM's N3 is stages 3 and 4 of Rechtschaffen & Kales.
-_NAMES = {
-    **dict.fromkeys(("w", "wake", "awake", "wakefulness", "s0", "n0"), W),
+# Keys as `_key` makes them. The AASM's N3 is stages 3 and 4 of Rechtschaffen & Kales. None is no stage.
+_NAMES: dict[str, int | None] = {
+    **dict.fromkeys(("w", "wake", "awake", "wakefulness", "s0", "n0", "wach", "eveil", "veille", "veglia"), W),
     **dict.fromkeys(("n1", "s1", "nrem1"), N1),
     **dict.fromkeys(("n2", "s2", "nrem2"), N2),
     **dict.fromkeys(("n3", "s3", "nrem3", "n4", "s4", "nrem4", "sws"), N3),
     **dict.fromkeys(("r", "rem"), REM),
     **dict.fromkeys(("?", "unscored", "unknown", "undefined", "uns", "outofbounds", "n/a", "nan"), UNSCORED),
+    **dict.fromkeys(("notscored", "unstaged", "nostage", "none", "unscorable"), UNSCORED),
     **dict.fromkeys(("movementtime", "movement", "mt", "artifact", "artefact", "art"), UNSCORED),
+    **dict.fromkeys(("lightsoff", "lightson", "lightoff", "lighton", "lichtaus", "lichtan"), None),
 }
 _RK_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: N3, 5: REM, 6: UNSCORED, 9: UNSCORED, -1: UNSCORED, -2: UNSCORED}
 _AASM_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: REM, -1: UNSCORED, -2: UNSCORED}
+_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4"}
+
+# How Rechtschaffen & Kales' codes are told from others: REM is no rarity in sleep, and stage 4 begins or ends beside
+# stage 3.
+_LEAST_REM, _LEAST_BESIDE_3 = 0.05, 0.25
 
 _CHOICES = "W, N1, N2, N3, REM, ? (not scored) or null (no stage)"
 
@@ -39,13 +48,14 @@ def resolve(
 ) -> tuple[dict[str, int | None], tuple[str, ...]]:
     """Find the stage of each name in a hypnogram.
 
-    Case, spaces and a leading `Sleep stage` make no difference. Numbers are codes. If 4 is the largest, they are the
-    stages W, N1, N2, N3, REM in this order; otherwise they are Rechtschaffen & Kales' codes (4 is N3, 5 is REM).
+    Case, spaces and a leading `Sleep stage` make no difference. Numbers are codes: either Rechtschaffen & Kales', in
+    which 4 is N3 and 5 is REM, or the stages W, N1, N2, N3, REM from 0 to 4. The other entries of the hypnogram decide
+    which.
 
     Parameters
     ----------
     names, source
-        All names in the hypnogram, and that of its file.
+        All names in the hypnogram in the order of the night, and that of its file.
     stage_names : mapping of str to int or None, optional
         Stages that the user gives, which come first; see `read_stage_names`.
     rk : bool
@@ -56,19 +66,17 @@ def resolve(
     stages : dict of str to int or None
         Stage by name: 0 to 4, `UNSCORED` (-1), or None for what is no stage.
     remarks : tuple of str
-        What was assumed.
+        Which code is which stage.
 
     Raises
     ------
     UserError
-        Names are unknown; the message lists them and how to map them.
+        Names are unknown, or codes can be read in two ways; the message says how to map them.
     """
-    given, counts = stage_names or {}, Counter(names)
-    numbers = {number for name in counts if name not in given and (number := _number(name)) is not None}
-    aasm = not rk and 4 in numbers and max(numbers) == 4
-    codes = _AASM_CODES if aasm else _RK_CODES
+    given, names = stage_names or {}, list(names)
+    codes = _RK_CODES if rk else _codes(names, source, given)
     stages, unknown = {}, Counter[str]()
-    for name, count in counts.items():
+    for name, count in Counter(names).items():
         number, key = _number(name), _key(name)
         if name in given:
             stages[name] = given[name]
@@ -82,7 +90,17 @@ def resolve(
             unknown[name] = count
     if unknown:
         raise _unknown(source, unknown)
-    return stages, ("code 4 taken for REM",) if aasm else ()
+    return stages, _told_codes(stages)
+
+
+def is_known(name: str, stage_names: Mapping[str, int | None] | None = None) -> bool:
+    """Tell whether a name is one that the user gives, or that of a stage, or a code."""
+    return name in (stage_names or {}) or _number(name) in _RK_CODES or _key(name) in _NAMES
+
+
+def stage_label(stage: int | None) -> str:
+    """Return the name of a stage: W to REM, `?` if not scored, `-` for what is no stage."""
+    return "-" if stage is None else "?" if stage == UNSCORED else STAGE_NAMES[stage]
 
 
 def read_stage_names(path: Path) -> dict[str, int | None]:
@@ -96,9 +114,67 @@ def read_stage_names(path: Path) -> dict[str, int | None]:
     if not isinstance(stage_names, dict):
         raise UserError(f'{path}: no JSON object such as {{"Stage V": "REM", "Lights off": null}}. Correct it.')
     for name, stage in stage_names.items():
-        if stage is not None and (not isinstance(stage, str) or _key(stage) not in _NAMES):
+        if stage is not None and (not isinstance(stage, str) or _NAMES.get(_key(stage)) is None):
             raise UserError(f"{path}: {name!r} is said to be {json.dumps(stage)}. It can be {_CHOICES}.")
     return {name.strip(): stage if stage is None else _NAMES[_key(stage)] for name, stage in stage_names.items()}
+
+
+def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -> dict[int, int]:
+    """Choose between the two codes, or refuse numbers that can be read in two ways."""
+    numbers = [number for name in names if name not in given and (number := _number(name)) is not None]
+    counts = Counter(number for number in numbers if 1 <= number <= 5)
+    coded, distinct = sorted(counts), set(names)
+    if not coded:
+        return _RK_CODES
+    words = {_NAMES.get(_key(name)) for name in distinct if name not in given and _number(name) is None}
+    named = words | {given[name] for name in distinct if name in given}
+    told = any(_number(name) in range(1, 6) for name in distinct if name in given)
+    rare_5 = counts[5] < _LEAST_REM * counts.total()
+
+    def refuse(*readings: Mapping[int, int]) -> UserError:
+        return _ambiguous(source, [name for name in names if name not in given], readings)
+
+    if 0 in numbers and W in words:
+        raise refuse({0: W}, {0: UNSCORED})
+    if 0 not in numbers and W not in named and not told:  # 1 may be W, as where counting begins at 1
+        codes = _RK_CODES if 5 in counts else _AASM_CODES
+        raise refuse({code: codes[code] for code in coded}, {code: code - 1 for code in coded})
+    if 5 in counts and (REM in named or (rare_5 and 4 not in counts)):
+        raise refuse({5: UNSCORED}, {5: REM})
+    if 4 not in counts:
+        if not counts[5] and REM not in named and not told:
+            raise refuse({coded[-1]: _RK_CODES[coded[-1]]}, {coded[-1]: REM})
+        return _RK_CODES
+    if REM in named:
+        if N3 in words:
+            raise refuse({4: N3}, {4: UNSCORED})
+        return _RK_CODES
+    if 5 in counts:
+        if rare_5 or _beside_3(numbers) < _LEAST_BESIDE_3:
+            raise refuse({4: REM, 5: UNSCORED}, {4: N3, 5: REM})
+        return _RK_CODES
+    if max(numbers) > 5 and N3 not in words:
+        raise refuse({4: REM}, {4: N3})
+    return _AASM_CODES | {code: UNSCORED for code in (6, 9)}
+
+
+def _beside_3(numbers: Sequence[int]) -> float:
+    """Return the share of the begins and ends of code 4 at which code 3 is on the other side."""
+    others = [a + b - 4 for a, b in pairwise(numbers) if (a == 4) != (b == 4)]
+    return others.count(3) / len(others) if others else 0.0
+
+
+def _told_codes(stages: Mapping[str, int | None]) -> tuple[str, ...]:
+    """Say which code is which stage: `codes: 0 is W, 3 and 4 are N3`."""
+    codes: dict[int | None, list[int]] = {}
+    stage_of = {number: stage for name, stage in stages.items() if (number := _number(name)) is not None}
+    for number in sorted(stage_of):
+        codes.setdefault(stage_of[number], []).append(number)
+    parts = []
+    for stage, numbers in codes.items():
+        of = "no stage" if stage is None else "not scored" if stage == UNSCORED else STAGE_NAMES[stage]
+        parts.append(f"{' and '.join(map(str, numbers))} {'is' if len(numbers) == 1 else 'are'} {of}")
+    return (f"codes: {', '.join(parts)}",) if parts else ()
 
 
 def _number(name: str) -> int | None:
@@ -111,10 +187,29 @@ def _number(name: str) -> int | None:
 
 
 def _key(name: str) -> str:
-    """Shorten a name to what identifies the stage: `Sleep stage N2`, `stage 2 sleep`, `SLEEP-S2` to n2, n2, s2."""
-    letters = re.sub(r"[\s_.-]+", "", name.casefold())
-    bare = re.sub("^(sleep)?(stage)?|sleep$", "", letters)
+    """Shorten a name to what identifies the stage: `Sleep stage N2@@EEG`, `stage II`, `NonREM 2` to n2, n2, nrem2."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name.split("@@")[0]) if not unicodedata.combining(c))
+    letters = re.sub(r"[\s_.-]+", "", plain.casefold())
+    bare = re.sub("^(sleep|schlaf)?(stage|stadium|stade|stadio|estadio|fase)?|sleep$", "", letters)
+    bare = re.sub("^nonrem", "nrem", bare)
+    if match := re.fullmatch("(n|s|nrem|)(i{1,3}|iv)", bare):
+        bare = match[1] + _ROMAN[match[2]] if bare != letters or match[1] else bare
     return f"n{bare}" if re.fullmatch("[0-4]", bare) and bare != letters else bare
+
+
+def _ambiguous(source: str, names: Sequence[str], readings: Sequence[Mapping[int, int]]) -> UserError:
+    """Make the error for codes with two readings, and the two JSON objects that would settle it."""
+    counts = Counter(number for name in names if (number := _number(name)) is not None)
+    listed = ", ".join(f"{number} ({count})" for number, count in sorted(counts.items())[:_N_SHOWN])
+    lines = []
+    for reading in readings:
+        spelled = sorted(name for name in set(names) if _number(name) in reading)
+        stages = {name: reading[number] for name in spelled if (number := _number(name)) is not None}
+        lines.append(json.dumps({name: stage_label(stage) for name, stage in stages.items()}))
+    return UserError(
+        f"{source}: its codes {listed} can be read in two ways. Write the right one to a JSON file and pass that with "
+        f"--stage_names: {' or '.join(lines)}"
+    )
 
 
 def _unknown(source: str, unknown: Counter[str]) -> UserError:

@@ -1,13 +1,14 @@
 """The npz layout of one prepared recording (one night), shared with DeepSleepNet and TinySleepNet."""
 
+import json
 import math
 import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
@@ -52,6 +53,9 @@ class Recording:
         Label of the channel that was subtracted; empty if none was.
     subject : str
         Whose night it is; empty if not known.
+    stage_codes : mapping of str to str
+        Which name or code of the hypnogram became which stage: W to REM, `?` (not scored) or `-` (no stage). Written as
+        JSON.
     """
 
     signal: np.ndarray
@@ -65,6 +69,7 @@ class Recording:
     made_from: str = ""
     reference: str = ""
     subject: str = ""
+    stage_codes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def write_recording(path: Path, recording: Recording) -> None:
             made_from=np.array(recording.made_from),
             reference=np.array(recording.reference),
             subject=np.array(recording.subject),
+            stage_codes=np.array(json.dumps(dict(recording.stage_codes))),
         )
 
 

@@ -57,7 +57,7 @@ def test_a_night_becomes_an_npz(data, tmp_path):
     kept = [0, 1, 2, 6, 7, 8]
     with np.load(tmp_path / "npz" / "SC4001E0.npz", allow_pickle=False) as npz:
         keys = {"x", "y", "fs", "ch_label", "sleep_epoch", "start_time", "source_file", "made_from", "reference"}
-        assert set(npz) == keys | {"subject"}
+        assert set(npz) == keys | {"subject", "stage_codes"}
         assert (str(npz["subject"]), str(npz["reference"])) == ("00", "")
         np.testing.assert_array_equal(npz["x"], microvolts(eeg_digits(30000)).reshape(10, 3000, 1)[kept])
         np.testing.assert_array_equal(npz["y"], [0, 0, 1, 2, 2, 2])
@@ -124,7 +124,7 @@ BAD = [
     (two_hypnograms, "PSG.edf, .*EC-Hypnogram.edf, .*EH-Hypnogram.edf: 1 .* and 2 .*: there must be one of each."),
     (other_start, "Hypnogram.edf: starts at 1989-04-24T16:14:00, but its recording at 1989-04-24T16:13:00. They must "),
     (annotated(W, (30, 45, "Sleep stage 2"), (75, 30, "Sleep stage 1")), "Hypnogram.edf: .* are in one sleep epoch"),
-    (annotated(W, (30, 30, "Lights off")), r"Hypnogram.edf: unknown stages 'Lights off' \(1\)"),
+    (annotated(W, (30, 30, "Visit")), r"Hypnogram.edf: unknown stages 'Visit' \(1\)"),
     (annotated((0, 300, "Sleep stage W")), r"Hypnogram.edf: no sleep at all .* \(10 sleep epochs of W\)"),
     (lambda psg, hypnogram: cut(psg, 100), "PSG.edf: cut off: .* Get it again."),
     (lambda psg, hypnogram: edit(psg, N_RECORDS_FIELD, "12"), "PSG.edf: cut off: its header promises 12 data records"),

@@ -72,6 +72,7 @@ def compare_with_sleep_edf(folder, psg, hypnogram, letters):
     for form in FORMS:
         found = read(data.parent / "npz" / f"{form.__name__}.npz")
         assert found.keys() == expected.keys()
+        assert set(json.loads(str(found.pop("stage_codes"))).values()) >= {"W", "N1", "N2", "N3", "REM"}
         assert str(found.pop("source_file")) == f"{form.__name__}-PSG.edf"
         found.pop("made_from")  # names the files of each form
         assert str(found.pop("subject")) == ""
@@ -187,12 +188,12 @@ def make_gap(path, after, gap_s):
 
 
 def test_unknown_stages_are_told_with_the_json_that_maps_them(data, tmp_path):
-    write_night(data, names=["wach", "N1", "tief", "tief", "Visite", "N2"])
+    write_night(data, names=["munter", "N1", "tief", "tief", "Visite", "N2"])
     code, out, err = prepare(data, channel="C4-M1")
     assert code == 1
     (problem,) = not_prepared(err)
-    assert problem.startswith("night.csv: unknown stages 'tief' (2), 'wach' (1), 'Visite' (1). ")
-    names = json.loads(re.search(r"\{.*\}", problem)[0]) | {"tief": "N3", "wach": "W"}
+    assert problem.startswith("night.csv: unknown stages 'tief' (2), 'munter' (1), 'Visite' (1). ")
+    names = json.loads(re.search(r"\{.*\}", problem)[0]) | {"tief": "N3", "munter": "W"}
     (tmp_path / "names.json").write_text(json.dumps(names))
     code, out, err = prepare(data, "--stage_names", tmp_path / "names.json", channel="C4-M1")
     assert (code, err) == (0, "")

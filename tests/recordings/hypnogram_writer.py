@@ -1,8 +1,10 @@
 """Write the hypnogram of one night in every form that is read, as the programs themselves write it."""
 
 import datetime as dt
+import json
 from itertools import groupby
 
+import mne
 import numpy as np
 from edf_writer import START, write_hypnogram, write_profusion
 
@@ -143,9 +145,91 @@ def nsrr(folder, stem, letters, start):
     )
 
 
+def yasa_dates(folder, stem, letters, start):
+    """Of a Hypnogram with a start: the name of the second column is that of the scorer."""
+    rows = [f"{start + dt.timedelta(seconds=30 * i)},{YASA[x]}" for i, x in enumerate(letters)]
+    return write_lines(folder / f"{stem}.csv", ["Time,YASA", *rows])
+
+
+def yasa_json(folder, stem, letters, start):
+    night = {"values": [YASA[x] for x in letters], "n_stages": 5, "freq": "30s", "start": None, "scorer": "YASA"}
+    (folder / f"{stem}_hypno.json").write_text(json.dumps(night | {"proba": None}, indent=2))
+    return folder / f"{stem}_hypno.json"
+
+
+def gssc_csv(folder, stem, letters, start):
+    rows = [f"{i},{30.0 * i},{YASA_CODES[x]}" for i, x in enumerate(letters)]
+    return write_lines(folder / f"{stem}.csv", [f"Hypnogram of {stem}", "Epoch,Time,Stage", *rows])
+
+
+def mne_annotations(letters, start=None):
+    onsets, durations, names = zip(*runs(letters), strict=True)
+    start = start and start.replace(tzinfo=dt.UTC)
+    return mne.Annotations(onsets, durations, [f"Sleep stage {AASM[x]}" for x in names], orig_time=start)
+
+
+def mne_csv(folder, stem, letters, start):
+    """Without a start, as of data without one: MNE counts from 1970."""
+    mne_annotations(letters).save(path := folder / f"{stem}-annot.csv", verbose="ERROR")
+    return path
+
+
+def mne_txt(folder, stem, letters, start):
+    """Counted from a minute before the recording."""
+    before = mne_annotations(letters, start - dt.timedelta(seconds=60))
+    before.onset += 60
+    before.save(path := folder / f"{stem}-annot.txt", verbose="ERROR")
+    return path
+
+
+def mne_fif(folder, stem, letters, start):
+    mne_annotations(letters, start).save(path := folder / f"{stem}-annot.fif", verbose="ERROR")
+    return path
+
+
+def luna_annot(folder, stem, letters, start):
+    rows = [f"{AASM[x]}\t.\t.\t{onset:.3f}\t{onset + duration:.3f}\t." for onset, duration, x in runs(letters)]
+    head = ["# N1", "# N2 | a description", "class\tinstance\tchannel\tstart\tstop\tmeta"]
+    return write_lines(folder / f"{stem}.annot", [*head, *rows])
+
+
+def luna_changes(folder, stem, letters, start):
+    """Only where the stage changes, in clock times; each lasts until the next."""
+    rows = [f"{AASM[x]} . {start + dt.timedelta(seconds=onset):%H:%M:%S} ..." for onset, _, x in runs(letters)]
+    rows[-1] = rows[-1].replace("...", f"+{list(runs(letters))[-1][1]}")
+    return write_lines(folder / f"{stem}.annot", rows)
+
+
+def luna_eannot(folder, stem, letters, start):
+    return write_lines(folder / f"{stem}.eannot", [AASM[x] for x in letters])
+
+
+def npy(folder, stem, letters, start):
+    np.save(path := folder / f"{stem}_hypnogram.npy", [STAGE[x] for x in letters])
+    return path
+
+
+def remlogic(folder, stem, letters, start):
+    rows = [
+        f"{AASM[x]}\tSupine\t{start + dt.timedelta(seconds=30 * i):%H:%M:%S}\tSLEEP\t30" for i, x in enumerate(letters)
+    ]
+    head = [
+        "RemLogic Event Export",
+        "Patient:\tn1",
+        f"Recording Date:\t{start:%d/%m/%Y}",
+        "",
+        "Events Included:",
+        "SLEEP-S0",
+        "",
+    ]
+    columns = "Sleep Stage\tPosition\tTime [hh:mm:ss]\tEvent\tDuration[s]"
+    return write_lines(folder / f"{stem}.txt", [*head, columns, *rows])
+
+
 FORMS = (
     edf_annotations, bids, edfbrowser_seconds, edfbrowser_clock, edfbrowser_dates, usleep_tsv, usleep_ids, own_csv,
     yasa_csv, yasa_names, yasa_codes, rk_codes, visbrain_ends, visbrain_seconds, elan, profusion, nsrr,
+    yasa_dates, yasa_json, gssc_csv, mne_csv, mne_txt, mne_fif, luna_annot, luna_changes, luna_eannot, npy, remlogic,
 )  # fmt: skip
 
 LETTERS = [*"WWWW111W222M22333444432222?2222RRRRR1RRRMM22WWW??"]

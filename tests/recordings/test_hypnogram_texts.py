@@ -138,7 +138,7 @@ def test_the_onset_of_the_recording_goes_before_a_column_of_clock_times(read):
             "1 stages, but the recording has 4 sleep epochs of 30 s. Both must be of",
         ),
         (["W"] * 3, "3 stages, but the recording has 4 sleep epochs"),
-        (["W"] * 6, "6 stages, but"),
+        (["W"] * 7, "7 stages, but"),
         ([""], "no stages in it"),
         (["*Duration_sec\t60"], "no stages in it"),
     ],

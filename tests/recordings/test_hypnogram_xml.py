@@ -18,14 +18,14 @@ EVENT = (
 def test_profusion_codes_are_read_in_turn(tmp_path):
     path = write_profusion(tmp_path / "night.xml", [0, " 5\n", 9])
     assert read_profusion_codes(path) == ["0", "5", "9"]
-    assert read_xml(path, 3) == [Event(0, 30, "0"), Event(30, 30, "5"), Event(60, 30, "9")]
+    assert read_xml(path, 3).events == [Event(0, 30, "0"), Event(30, 30, "5"), Event(60, 30, "9")]
 
 
 def test_profusion_says_how_long_its_epochs_are(tmp_path):
     path = write_profusion(tmp_path / "night.xml", [0, 1, 1])
     text = path.read_text()
     path.write_text(text.replace("<SleepStages>", "<EpochLength>20</EpochLength><SleepStages>"))
-    assert read_xml(path, 2) == [Event(0, 20, "0"), Event(20, 20, "1"), Event(40, 20, "1")]
+    assert read_xml(path, 2).events == [Event(0, 20, "0"), Event(20, 20, "1"), Event(40, 20, "1")]
     with pytest.raises(UserError, match="night.xml: 3 stages of 20 s, but the recording has 3 sleep epochs of 30 s"):
         read_xml(path, 3)
     path.write_text(text.replace("<SleepStages>", "<EpochLength>long</EpochLength><SleepStages>"))

@@ -32,7 +32,8 @@ def test_every_form_gives_the_same_stages_and_is_left_as_it_was(tmp_path, form, 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_a_hypnogram_may_have_the_part_of_a_sleep_epoch_at_the_end_of_the_recording(tmp_path, form):
     path = write_form(form, tmp_path, "night")
-    assert read_hypnogram(path, len(LETTERS) - 1, START.isoformat()).tolist() == [STAGE[x] for x in LETTERS[:-1]]
+    stages = read_hypnogram(path, len(LETTERS) - 1, START.isoformat(), has_rest=True)
+    assert stages.tolist() == [STAGE[x] for x in LETTERS[:-1]]
 
 
 def test_annotations_are_read_from_the_recording_itself(tmp_path):
@@ -104,7 +105,7 @@ def test_a_sleep_epoch_that_is_scored_in_part_is_not_scored():
         ([(0, 300, "2"), (30, 30, "2"), (60, 30, "W")], "'Sleep stage W' at 60 s overlaps 'Sleep stage 2'"),
         ([(0, 90, "1"), (60, 30, "Movement time")], "'Movement time' at 60 s overlaps 'Sleep stage 1'"),
         ([(0, 30, "?"), (0, 30, "W")], "'Sleep stage W' at 0 s overlaps 'Sleep stage [?]'"),
-        ([(0, 30, "W"), (30, 30, "Lights off")], "unknown stages 'Lights off' .1.. "),
+        ([(0, 30, "W"), (30, 30, "Visit")], "unknown stages 'Visit' .1.. "),
         ([(0, 0, "W"), (30, 0, "2"), (120, 0, "W")], "at 30 s has no duration, and the next stage begins 90 s"),
         ([(0, 0, "W"), (0, 0, "W")], "at 0 s has no duration, and the next stage begins 0 s later"),
         ([], "no stages in it"),
@@ -139,9 +140,13 @@ def test_a_hypnogram_knows_where_sleep_ends():
 
 def test_what_was_taken_for_granted_is_remarked(tmp_path):
     path = write_lines(tmp_path / "codes.txt", [0, 1, 2, 3, 4])
-    assert load_hypnogram(path, 5).remarks == ("code 4 taken for REM",)
-    assert load_hypnogram(write_lines(path, [0, 1, 2, 4, 5]), 5).remarks == ()
-    assert load_hypnogram(path, 5).stages(5).tolist() == [0, 1, 2, 3, 4]
+    hypnogram = load_hypnogram(path, 5)
+    assert hypnogram.remarks == ("codes: 0 is W, 1 is N1, 2 is N2, 3 is N3, 4 is REM",)
+    assert hypnogram.stage_codes == {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "REM"}
+    names = write_lines(tmp_path / "names.txt", ["Stage", "S2", "MT", "Lights off"])
+    hypnogram = load_hypnogram(names, 3)
+    assert hypnogram.stage_codes == {"S2": "N2", "MT": "?", "Lights off": "-"}
+    assert hypnogram.remarks == ("hypnogram: the first line is its head",)
 
 
 def test_a_file_that_is_no_hypnogram_is_one_line(tmp_path):
@@ -151,7 +156,7 @@ def test_a_file_that_is_no_hypnogram_is_one_line(tmp_path):
         ("a.bdf", b"0" + bytes(600), "not a BDF file"),
         ("a.xml", b"\x89PNG", "not XML"),
         ("a.csv", b"", "no stages in it"),
-        ("a.txt", bytes(range(256)) * 4, "unknown stages|no table|no column"),
+        ("a.txt", bytes(range(256)) * 4, "unknown stages|no table|no column|stages, but"),
         ("a.tsv", b"\xff\xfeW\x00\n\x00", "1 stages, but the recording has 5 sleep epochs"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -7,13 +7,18 @@ from recordings.stage_names import read_stage_names, resolve
 from utils.errors import UserError
 
 NAMES = {
-    0: ["W", "w", "Wake", "WAKE", "awake", "Sleep stage W", "Stage W", "Sleep_stage_W", "SLEEP-S0", "stage 0"],
-    1: ["N1", "S1", "Stage 1", "Sleep stage 1", "Sleep stage N1", "Stage 1 sleep", "NREM1", "NREM 1", "SLEEP-S1"],
-    2: ["N2", "n2", "S2", "Stage 2", "Sleep stage 2", "Sleep stage N2", "Stage 2 sleep", "NREM-2", "SLEEP-S2"],
-    3: ["N3", "S3", "S4", "N4", "Stage 3", "Stage 4 sleep", "Sleep stage 3", "Sleep stage 4", "Sleep stage N3", "SWS"],
+    0: ["W", "w", "Wake", "WAKE", "awake", "Sleep stage W", "Stage W", "Sleep_stage_W", "SLEEP-S0", "stage 0", "S0",
+        "Sleep stage W@@EEG F4-A1"],
+    1: ["N1", "S1", "Stage 1", "Sleep stage 1", "Sleep stage N1", "Stage 1 sleep", "NREM1", "NREM 1", "SLEEP-S1",
+        "NonREM1", "Stage I", "Non-REM 1"],
+    2: ["N2", "n2", "S2", "Stage 2", "Sleep stage 2", "Sleep stage N2", "Stage 2 sleep", "NREM-2", "SLEEP-S2",
+        "Stage II", "NonREM 2", "S II"],
+    3: ["N3", "S3", "S4", "N4", "Stage 3", "Stage 4 sleep", "Sleep stage 3", "Sleep stage 4", "Sleep stage N3", "SWS",
+        "Stage III", "stage IV"],
     4: ["R", "REM", "rem", "Sleep stage R", "Sleep stage REM", "REM sleep", "SLEEP-REM", "Stage R"],
     -1: ["?", "Sleep stage ?", "Unscored", "SLEEP-UNSCORED", "Movement time", "Movement", "MT", "SLEEP-MT", "ART",
          "UNS", "UNKNOWN", "OUT_OF_BOUNDS", "n/a", "nan", "Artifact"],
+    None: ["Lights off", "LIGHTS ON", "lights_off"],
 }  # fmt: skip
 
 
@@ -27,25 +32,66 @@ AASM = {"0": 0, "1": 1, "2": 2, "3": 3, "4": 4, "-1": -1, "-2": -1}
 
 
 def test_numbers_are_the_codes_of_the_rules_that_they_fit():
-    assert resolve(RK, "here") == (RK, ())
-    assert resolve(AASM, "here") == (AASM, ("code 4 taken for REM",))
-    assert resolve(["0", "2", "4", "9"], "here") == ({"0": 0, "2": 2, "4": 3, "9": -1}, ())
-    assert resolve(["0", "1", "2", "3"], "here") == ({"0": 0, "1": 1, "2": 2, "3": 3}, ())
-    assert resolve(["0", "4"], "here", rk=True) == ({"0": 0, "4": 3}, ())
+    told = "codes: -2 and -1 and 6 and 9 are not scored, 0 is W, 1 is N1, 2 is N2, 3 and 4 are N3, 5 is REM"
+    assert resolve(RK, "here") == (RK, (told,))
+    told = "codes: -2 and -1 are not scored, 0 is W, 1 is N1, 2 is N2, 3 is N3, 4 is REM"
+    assert resolve(AASM, "here") == (AASM, (told,))
+    assert resolve(["0", "4"], "here", rk=True) == ({"0": 0, "4": 3}, ("codes: 0 is W, 4 is N3",))
+    assert resolve("0123520", "here")[0] == {"0": 0, "1": 1, "2": 2, "3": 3, "5": 4}
+
+
+def test_named_stages_decide_what_a_code_is():
+    assert resolve(["W", "1", "2", "3", "4", "R"], "here")[0] == {"W": 0, "1": 1, "2": 2, "3": 3, "4": 3, "R": 4}
+    assert resolve(["W", "1", "2", "3", "R"], "here")[0]["3"] == 3
+    assert resolve(["W", "1", "2", "N3", "4", "9"], "here")[0]["4"] == 4
+
+
+NIGHT = "0" * 20 + "11" + "2" * 40 + "3" * 20 + "22" + "4" * 20 + "0"
+
+
+@pytest.mark.parametrize(
+    ("names", "first", "second"),
+    [
+        (NIGHT + "5", {"4": "REM", "5": "?"}, {"4": "N3", "5": "REM"}),
+        (NIGHT + "5" * 20, {"4": "REM", "5": "?"}, {"4": "N3", "5": "REM"}),  # 4 never beside 3
+        (NIGHT + "9", {"4": "REM"}, {"4": "N3"}),
+        (NIGHT + "6", {"4": "REM"}, {"4": "N3"}),
+        (NIGHT.replace("4", "3") + "5", {"5": "?"}, {"5": "REM"}),
+        (NIGHT.replace("4", "3"), {"3": "N3"}, {"3": "REM"}),
+        ("00112200", {"2": "N2"}, {"2": "REM"}),
+        ([*NIGHT, "N3", "R"], {"4": "N3"}, {"4": "?"}),
+        ([*NIGHT, "W"], {"0": "W"}, {"0": "?"}),
+        ([*"12345", "R", "W"], {"5": "?"}, {"5": "REM"}),
+        (
+            "11233345",
+            {"1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "REM"},
+            {"1": "W", "2": "N1", "3": "N2", "4": "N3", "5": "REM"},
+        ),
+    ],
+)
+def test_codes_with_two_readings_are_refused_with_the_json_that_settles_it(tmp_path, names, first, second):
+    with pytest.raises(UserError, match="^here: its codes .* can be read in two ways.* --stage_names: ") as error:
+        resolve(names, "here")
+    readings = re.findall(r"\{.*?\}", str(error.value))
+    assert [json.loads(reading) for reading in readings] == [first, second]
+    for reading in readings:
+        (tmp_path / "names.json").write_text(reading)
+        given = read_stage_names(tmp_path / "names.json")
+        assert resolve(names, "here", given)[0].items() >= given.items()
 
 
 def test_numbers_are_whole_however_they_are_written():
-    assert resolve(["2.0", "5.000000000000000000e+00", "-1.0", "03"], "here")[0] == {
-        "2.0": 2, "5.000000000000000000e+00": 4, "-1.0": -1, "03": 3,
+    assert resolve(["0.", "2.0", "5.000000000000000000e+00", "-1.0", "03"], "here")[0] == {
+        "0.": 0, "2.0": 2, "5.000000000000000000e+00": 4, "-1.0": -1, "03": 3,
     }  # fmt: skip
 
 
 def test_a_4_in_a_name_is_a_stage_and_no_code():
-    assert resolve(["Stage 4", "0"], "here") == ({"Stage 4": 3, "0": 0}, ())
+    assert resolve(["Stage 4", "0"], "here") == ({"Stage 4": 3, "0": 0}, ("codes: 0 is W",))
 
 
 @pytest.mark.parametrize(
-    "name", ["", "7", "2.5", "inf", "sleep", "Stage", "Sleep stage", "N5", "Sleep stage 5", "NREM", "Lights off", "*"]
+    "name", ["", "7", "2.5", "inf", "sleep", "Stage", "Sleep stage", "N5", "Sleep stage 5", "NREM", "Light", "*"]
 )
 def test_what_is_not_known_is_not_guessed(name):
     with pytest.raises(UserError, match="here: unknown stages"):
@@ -75,7 +121,10 @@ def test_of_many_unknown_names_the_most_frequent_are_listed():
 
 def test_what_the_user_says_goes_before_what_is_known():
     assert resolve(["N1", "5", "4", "N2"], "here", {"N1": 0, "5": 0, "4": 4})[0] == {"N1": 0, "5": 0, "4": 4, "N2": 2}
-    assert resolve(["0", "4", "5"], "here", {"5": None}) == ({"0": 0, "4": 4, "5": None}, ("code 4 taken for REM",))
+    assert resolve(["0", "4", "5"], "here", {"5": None}) == (
+        {"0": 0, "4": 4, "5": None},
+        ("codes: 0 is W, 4 is REM, 5 is no stage",),
+    )
 
 
 def test_a_star_stands_for_all_that_is_not_known():
