@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,14 @@ require_packages()
 import numpy as np
 
 from prepare_datasets.outcomes import Outcome, tell_end, tell_head
+from prepare_datasets.pairing import is_hypnogram_alone
 from prepare_datasets.preparation import Task, attempted, exit_code, make_folder, run_each
+from recordings.alignment import aligned
 from recordings.clock_times import clock_s
-from recordings.hypnograms import read_hypnogram
+from recordings.hypnogram_columns import parse_columns
 from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
 from recordings.sources import fingerprint
+from recordings.stage_names import read_stage_names
 from scoring.night import (
     Night,
     Scoring,
@@ -56,6 +59,8 @@ class Request:
     lights_off_s: int | None = None
     lights_on_s: int | None = None
     hypnogram: Path | None = None
+    stage_names: Mapping[str, int | None] | None = None
+    columns: Mapping[str, str] | None = None
     all_folds: bool = False
 
 
@@ -77,8 +82,16 @@ def main() -> int:
     channel = " ".join(arguments.select_ch) or networks.inputs.channel
     if not channel:
         raise UserError("The checkpoint does not say which channel it was trained on. Pass one with --select_ch.")
-    lights, hypnogram = (arguments.lights_off, arguments.lights_on), arguments.hypnogram
-    request = Request(channel, arguments.reference, *lights, hypnogram, arguments.all_folds)
+    request = Request(
+        channel,
+        arguments.reference,
+        arguments.lights_off,
+        arguments.lights_on,
+        arguments.hypnogram,
+        read_stage_names(arguments.stage_names) if arguments.stage_names else None,
+        arguments.columns,
+        arguments.all_folds,
+    )
     output_dir = arguments.output_dir
     recordings, problems = find_recordings(arguments.recordings)
     make_folder(output_dir)
@@ -104,6 +117,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--from", dest="lights_off", type=_clock, metavar="HH:MM", help="lights off: score from then on")
     add("--to", dest="lights_on", type=_clock, metavar="HH:MM", help="lights on: score up to then")
     add("--hypnogram", type=Path, metavar="FILE", help="hypnogram of the one recording, to compare with")
+    add("--stage_names", type=Path, metavar="FILE", help='its other names of stages, as JSON: {"Stage V": "REM"}')
+    add("--columns", type=parse_columns, metavar="COLUMNS", help="its columns: onset=Zeitpunkt,stage=Stadium")
     add("--all_folds", action="store_true", help="all folds score a night, not only the one that tested it")
     add("--output_dir", type=Path, default=Path("scored"), metavar="DIR", help="folder of the results (%(default)s)")
     add("--overwrite", action="store_true", help="score again what is scored already")
@@ -117,6 +132,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("name recordings or --export")
     if arguments.hypnogram and (len(arguments.recordings) != 1 or arguments.recordings[0].is_dir()):
         parser.error("--hypnogram is of one recording: name that alone")
+    if (arguments.stage_names or arguments.columns) and not arguments.hypnogram:
+        parser.error("--stage_names and --columns are of a hypnogram: pass --hypnogram")
     if arguments.reference and not arguments.select_ch:
         parser.error("--reference is subtracted from a channel: name that with --select_ch")
     return arguments
@@ -154,7 +171,8 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
     files, problems = [], []
     for path in paths:
         in_folder = path.is_dir() and not _is_night(path)
-        recordings = sorted(file for file in path.iterdir() if _is_night(file)) if in_folder else [path]
+        nights = sorted(file for file in path.iterdir() if _is_night(file)) if in_folder else []
+        recordings = [file for file in nights if not is_hypnogram_alone(file)] if in_folder else [path]
         if not recordings:
             problems.append(f"{path}: no recording in this folder.")
         files += recordings
@@ -188,6 +206,8 @@ def score_file(
         "from": _clock_text(request.lights_off_s),
         "to": _clock_text(request.lights_on_s),
         "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
+        "stage_names": request.stage_names,
+        "columns": request.columns,
         "checkpoints": networks.checksums,
         "made_from": {what: fingerprint(file) for what, file in files.items() if file.exists()},
     }
@@ -196,16 +216,16 @@ def score_file(
     if earlier:
         return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()))
     recording = read_channel(path, request.channel, request.reference, networks.inputs.fs)
+    scored = None
+    if request.hypnogram:
+        recording, scored = aligned(recording, path, request.hypnogram, request.stage_names, request.columns)
     start, n_sleep_epochs = parse_start(recording.start_time), len(recording.signal) // networks.inputs.n_samples
     in_bed, remarks = time_in_bed(start, n_sleep_epochs, request.lights_off_s, request.lights_on_s, path.name)
     scoring = networks.score(recording.signal, path.name, *(in_bed or ()))
-    hypnogram = None
-    if request.hypnogram:
-        has_rest = len(recording.signal) % networks.inputs.n_samples > 0
-        hypnogram = read_hypnogram(request.hypnogram, n_sleep_epochs, recording.start_time, has_rest=has_rest)
+    hypnogram = scored.stages(n_sleep_epochs, scored.begin_s) if scored else None
     if (n := len(networks.members)) < n_networks:
         remarks.append(f"scored by {n} of {n_networks} networks, of the fold that tested it; --all_folds takes all")
-    remarks = [*recording.remarks, *remarks]
+    remarks = [*recording.remarks, *remarks, *(scored.remarks if scored else ())]
     overlap = networks.training_overlap
     night = Night(name, recording.name, start, scoring, in_bed, hypnogram, tuple(remarks), overlap)
     night = with_remarks(night, recording.signal, networks.inputs.n_samples)

@@ -118,3 +118,14 @@ def _may_hold_annotations(recording: Path) -> bool:
         return any(signal.label in ANNOTATIONS for signal in read_header(recording).signals)
     except (UserError, OSError):
         return True
+
+
+def is_hypnogram_alone(path: Path) -> bool:
+    """Tell whether a file that could be a recording by its name holds annotations and no signal."""
+    suffix = path.suffix.casefold()
+    try:
+        if suffix in EDF_SUFFIXES:
+            return all(signal.label in ANNOTATIONS for signal in read_header(path).signals)
+        return path.name.casefold().endswith("-annot.fif")  # MNE's name for annotations
+    except (UserError, OSError):
+        return False

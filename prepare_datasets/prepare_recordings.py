@@ -5,13 +5,11 @@ python prepare_recordings.py --data_dir nights --output_dir nights_npz --select_
 
 import argparse
 import math
-import re
 import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -24,14 +22,13 @@ require_packages()
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.pairing import pair_files  # noqa: E402
 from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402
-from recordings.hypnogram_columns import ROLES  # noqa: E402
-from recordings.hypnograms import load_hypnogram  # noqa: E402
+from recordings.alignment import aligned  # noqa: E402
+from recordings.hypnogram_columns import ROLES, parse_columns  # noqa: E402
 from recordings.reader import read_channel  # noqa: E402
 from recordings.sources import made_from  # noqa: E402
 from recordings.stage_names import read_stage_names  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
-from utils.stages import SLEEP_EPOCH_S  # noqa: E402
 from utils.subjects import is_pattern, subject_of  # noqa: E402
 
 TRAINING_FS = (100, 125)  # Hz
@@ -71,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--scoring", metavar="END", help="what follows a recording's name in that of its hypnogram, as in _scorer2.csv")
     add("--stage_names", type=Path, metavar="FILE", help='JSON with the stages of other names: {"Stage V": "REM"}')
     columns = 'columns of the hypnograms by what they hold: onset="Zeitpunkt",stage="Stadium"'
-    add("--columns", type=_columns, metavar="COLUMNS", help=f"{columns}; also {', '.join(list(ROLES)[2:])}")
+    add("--columns", type=parse_columns, metavar="COLUMNS", help=f"{columns}; also {', '.join(list(ROLES)[2:])}")
     add("--fs", type=_rate, metavar="HZ", help="resample to this rate; training takes 100 or 125 Hz")
     add("--subject_pattern", metavar="REGEX", help="its one group finds the subject in a name; the subjects are listed")
     arguments = parser.parse_args()
@@ -110,21 +107,9 @@ def read_night(
 ) -> Recording:
     """Read one channel of a night and its hypnogram, which may be in the same file; see `read_channel`."""
     source = read_channel(recording, channel, fs=fs)
+    n_samples = samples_per_sleep_epoch(source.fs, recording.name)
+    source, scored = aligned(source, recording, hypnogram, stage_names, columns)
     signal, fs, start_time, remarks = source.signal, source.fs, source.start_time, list(source.remarks)
-    n_samples = samples_per_sleep_epoch(fs, recording.name)
-    n_sleep_epochs = len(signal) // n_samples
-    has_rest = len(signal) % n_samples > 0
-    scored = load_hypnogram(hypnogram, n_sleep_epochs, start_time, stage_names, columns, has_rest=has_rest)
-    if scored.end_of_sleep_s > (n_sleep_epochs + 1) * SLEEP_EPOCH_S:
-        raise UserError(
-            f"{hypnogram.name}: sleep until {scored.end_of_sleep_s:g} s, but {recording.name} ends after "
-            f"{len(signal) / fs:g} s. They are not of one night: get both files again."
-        )
-    if scored.begin_s:
-        remarks.append(f"scored in sleep epochs that begin {scored.begin_s:g} s after its start; cut there")
-        signal = signal[round(scored.begin_s * fs) :]
-        if start_time:
-            start_time = (datetime.fromisoformat(start_time) + timedelta(seconds=scored.begin_s)).isoformat()
     if fs not in TRAINING_FS:
         remarks.append(f"{fs:g} Hz, but training takes {' or '.join(map(str, TRAINING_FS))} Hz: pass --fs")
     whole = scored.stages(len(signal) // n_samples, scored.begin_s)
@@ -132,19 +117,6 @@ def read_night(
     remarks += scored.remarks
     night = Recording(sleep_epochs, stages, fs, channel, position, start_time, recording.name, tuple(remarks))
     return replace(night, reference=source.reference, stage_codes=scored.stage_codes)
-
-
-def _columns(text: str) -> dict[str, str]:
-    """Parse columns by their role, as in `onset="Zeitpunkt",stage="Stadium"`."""
-    columns = {}
-    for part in re.split(",(?=[a-z]+=)", text):
-        role, _, name = part.partition("=")
-        if role not in ROLES or not name.strip():
-            raise argparse.ArgumentTypeError(
-                f'{text!r} is not such as onset="Zeitpunkt",stage="Stadium"; before each = stands {", ".join(ROLES)}'
-            )
-        columns[role] = name.strip().strip("\"'")
-    return columns
 
 
 def _rate(text: str) -> float:

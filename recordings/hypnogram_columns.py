@@ -1,5 +1,6 @@
 """Find the table in a text file, and which of its columns holds what."""
 
+import argparse
 import csv
 import re
 import unicodedata
@@ -241,3 +242,16 @@ def _role(cell: str) -> tuple[str, int, str]:
 def _rank(name: str) -> tuple[str, int] | None:
     """Return the role of a column and its rank among the names of this role."""
     return next(((role, names.index(name)) for role, names in ROLES.items() if name in names), None)
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Parse the columns of a command line by their role, as in `onset="Zeitpunkt",stage="Stadium"`."""
+    columns = {}
+    for part in re.split(",(?=[a-z]+=)", text):
+        role, _, name = part.partition("=")
+        if role not in ROLES or not name.strip():
+            raise argparse.ArgumentTypeError(
+                f'{text!r} is not such as onset="Zeitpunkt",stage="Stadium"; before each = stands {", ".join(ROLES)}'
+            )
+        columns[role] = name.strip().strip("\"'")
+    return columns

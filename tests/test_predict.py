@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import write_checkpoint, write_experiment, write_night_context
-from edfio import Edf, EdfSignal, Recording
+from edfio import Edf, EdfAnnotation, EdfSignal, Recording
 from scripts import ROOT, contents, run, temporary_files
 
 from predict import find_recordings, main, parse_arguments, score_recording
@@ -280,6 +280,35 @@ def test_a_released_model_is_told_its_channel(place, tmp_path, predict):
     )  # fmt: skip
     assert predict(*command, "--select_ch", "C4")[0] == 0
     assert len(list((tmp_path / "scored").iterdir())) == 4
+
+
+def test_a_hypnogram_is_read_as_in_preparation_with_a_late_start_other_names_and_columns(place, tmp_path, predict):
+    night = write_edf(tmp_path / "late.edf", {"EEG Fpz-Cz": np.concatenate([np.ones(1000) * 5, eeg()])})
+    predict("--checkpoint", place[0] / "saved/Exp 1", "--output_dir", "alone", night)
+    stages, _ = table(tmp_path / "alone/late.csv")
+    names = ["wach", "eins", "zwei", "drei", "traum"]
+    rows = [f"{10 + 30 * k},30,{names[stage]}" for k, stage in enumerate(stages[:N])]
+    (tmp_path / "scoring.csv").write_text("\n".join(["Zeit in s,Laenge,Schlafart", *rows]) + "\n")
+    (tmp_path / "names.json").write_text(json.dumps(dict(zip(names, ["W", "N1", "N2", "N3", "REM"], strict=True))))
+    options = ["--stage_names", "names.json", "--columns", "onset=Zeit in s,duration=Laenge,stage=Schlafart"]
+    arguments = ["--checkpoint", place[0] / "saved/Exp 1", "--hypnogram", "scoring.csv", *options]
+    code, out, err = predict(*arguments, "--output_dir", "beside", night)
+    assert (code, err) == (0, "")
+    assert "scored in sleep epochs that begin 10 s after its start; cut there" in " ".join(out.split())
+    summary = json.loads((tmp_path / "beside/late.json").read_text())
+    assert summary["agreement"]["n"] == N
+    assert summary["start_time"].endswith("23:50:40")
+
+
+def test_the_hypnograms_in_a_folder_are_not_taken_for_recordings(place, tmp_path):
+    folder = tmp_path / "nights"
+    folder.mkdir()
+    for name in ("a.edf", "a-PSG.bdf"):
+        write_edf(folder / name, {"EEG Fpz-Cz": eeg()})
+    Edf([], annotations=[EdfAnnotation(0, 30, "Sleep stage W")]).write(folder / "a_scored.edf")
+    (folder / "b.npz").touch()
+    assert {path.name for path in find_recordings([folder])[0].values()} <= {"a.edf", "a-PSG.bdf", "b.npz"}
+    assert "a_scored" not in find_recordings([folder])[0]
 
 
 def test_a_scorers_own_files_are_never_replaced(place, tmp_path, predict):
