@@ -124,9 +124,9 @@ def _from_fif(path: Path, start_time: str) -> Reading:
 
     try:
         annotations = mne.read_annotations(path)
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path.name}: MNE cannot read annotations from it ({reason}). Get the file again.") from error
     begin_s = 0.0

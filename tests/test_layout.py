@@ -97,7 +97,7 @@ def test_the_configuration_is_read_without_torch():
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("mne", {"recordings.reader"}),
+        ("mne", {"recordings.reader", "recordings.hypnogram_arrays"}),
         ("matplotlib", {"utils.drawing", "scoring.picture", "report.plots"}),
         ("pickle", set()),
     ],
