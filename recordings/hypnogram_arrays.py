@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ def _from_npy(path: Path, n_sleep_epochs: int, has_rest: bool) -> Reading:
             f"{path.name}: {array.dtype} of shape {array.shape}, not one stage for each sleep epoch. Save stages as "
             "numbers or texts of shape (n_sleep_epochs,)."
         )
+    if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
+        letters = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if letters.max() > sys.maxunicode:  # Python crashes on them
+            raise UserError(f"{path.name}: texts with letters that do not exist. Get the file again.")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "latin-1")
     names = [str(value).strip() or "?" for value in array.ravel().tolist()]

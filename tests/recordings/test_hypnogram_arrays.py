@@ -43,6 +43,7 @@ def test_probabilities_become_the_most_probable_stage_and_that_is_told(tmp_path)
         (np.zeros((3, 2)), "of shape .3, 2., not one stage for each sleep epoch"),
         (np.array([1j, 2, 3]), "complex128 of shape"),
         (np.array(["W", None], object), "not a npy file that can be read"),
+        (np.array([2**31], np.uint32).view("U1"), "texts with letters that do not exist"),
         (np.zeros(4), "4 stages, but the recording has 3 sleep epochs"),
     ],
 )
