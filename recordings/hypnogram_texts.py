@@ -260,6 +260,7 @@ def _list_events(
         )
     if blank and not fits(names):
         names = [name for name in names if name]
+        remarks.append(f"blank lines ({blank}) were left away: without them it is as long as the recording")
     elif blank:
         remarks.append(f"blank lines ({blank}) are sleep epochs that are not scored")
     names = [name_of.get(name, name) or NOT_SCORED for name in names]
