@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ def _from_npy(path: Path, n_sleep_epochs: int, has_rest: bool) -> Reading:
             f"{path.name}: {array.dtype} of shape {array.shape}, not one stage for each sleep epoch. Save stages as "
             "numbers or texts of shape (n_sleep_epochs,)."
         )
+    if array.dtype.kind == "U" and array.dtype.itemsize and array.size:
+        letters = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if letters.max() > sys.maxunicode:  # Python crashes on them
+            raise UserError(f"{path.name}: texts with letters that do not exist. Get the file again.")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "latin-1")
     names = [str(value).strip() or "?" for value in array.ravel().tolist()]
@@ -88,7 +93,7 @@ def _from_json(path: Path, n_sleep_epochs: int, start_time: str, has_rest: bool)
     except ValueError as error:
         raise UserError(f"{path.name}: start {str(about['start'])[:60]!r} is no date with a time.") from error
     recorded = datetime.fromisoformat(start_time) if start_time else None
-    begin_s = _since_start(start, recorded, path.name)
+    begin_s = onsets_from_dates([start], recorded, path.name)[0]
     each_s = duration_s or 30.0
     return Reading([Event(begin_s + i * each_s, each_s, name) for i, name in enumerate(names)])
 
@@ -112,27 +117,21 @@ def _duration_s(path: Path, freq: object) -> float:
     return int(match[1] or 1) * (60.0 if match[2] == "min" else 1.0)
 
 
-def _since_start(date: datetime, recorded: datetime | None, source: str) -> float:
-    """Return the seconds from the start of the recording to a date with a time."""
-    start = recorded.replace(tzinfo=None) if recorded else None
-    return onsets_from_dates([date.replace(tzinfo=None)], start, source)[0]
-
-
 def _from_fif(path: Path, start_time: str) -> Reading:
     """Read annotations that MNE saved."""
     import mne
 
     try:
         annotations = mne.read_annotations(path)
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path.name}: MNE cannot read annotations from it ({reason}). Get the file again.") from error
     begin_s = 0.0
     if annotations.orig_time is not None:
         recorded = datetime.fromisoformat(start_time) if start_time else None
-        begin_s = _since_start(annotations.orig_time, recorded, path.name)
+        begin_s = onsets_from_dates([annotations.orig_time], recorded, path.name)[0]
     rows = zip(annotations.onset, annotations.duration, annotations.description, strict=True)
     return Reading(
         [Event(begin_s + float(onset_s), float(each_s), str(name).strip()) for onset_s, each_s, name in rows]

@@ -44,7 +44,6 @@ _SECONDS = {
     **dict.fromkeys(("ms", "msec", "milliseconds"), 1e-3),
     **dict.fromkeys(("min", "mins", "minutes", "minuten"), 60.0),
     **dict.fromkeys(("h", "hr", "hrs", "hours"), 3600.0),
-    **dict.fromkeys(("epoch", "epochs", "30s_epochs"), 30.0),
 }
 _TIMES = ("onset", "end", "duration")
 _DELIMITERS = "\t|;,"
@@ -180,9 +179,11 @@ def _table(
     known = [_role(cell) for cell in header]
     for position, (role, _, unit) in sorted(enumerate(known), key=lambda item: item[1][1]):
         holds = [row[position] for row in rows]
-        if role == "epoch" and unit in _SECONDS and unit not in ("epoch", "epochs"):
+        if role == "epoch" and unit in _SECONDS:
             role = "onset"
-        is_date = role == "onset" and all(re.fullmatch(r"|\d+[./-]\d+[./-]\d+", cell) for cell in holds)
+        is_date = role == "onset" and all(
+            re.fullmatch(r"|\d+[./-]\d+[./-]\d+", cell) and not is_time_of_day(cell) for cell in holds
+        )
         if is_date or not any(holds):
             continue
         if role and role not in columns and position not in columns.values():

@@ -12,6 +12,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 
 from recordings.clock_times import DAY_S, clock_s, onsets_from_clock, onsets_from_dates
@@ -62,14 +63,14 @@ def read_text(
         return consecutive_events(codes, n_sleep_epochs, path.name, None, has_rest)._replace(rk=True)
     table = find_table(lines, path.name, columns, stage_names)
     if table is None and not _is_list(lines, stage_names):
-        rows = _rows(path, lines)
+        rows = _rows(path, lines, stage_names)
         wide = [row for row in rows if row[1]] if len(rows[0]) > 1 else []
         if len(wide) == 1 and len(wide[0]) > 3 and all(is_known(cell, stage_names) for cell in wide[0]):
             lines = wide[0]  # all in one line
         elif len(rows[0]) > 1:
             table = _table_without_header(path, rows, length, stage_names)
     if table is None:
-        return _list_events(path, [line.strip() for line in lines], length, stage_names)
+        return _list_events(path, [line.strip(" \t,;|\"'") for line in lines], length, stage_names)
     if origin and "onset" in table.columns:
         offset_s = onsets_from_dates([origin], _start(start_time), path.name)[0]
         reading = _table_events(path, table, length, start_time)
@@ -108,14 +109,15 @@ def _is_list(lines: Sequence[str], stage_names: Mapping[str, int | None] | None)
     return len(lines) > 1 and all(not line.strip() or is_known(line.strip(), stage_names) for line in lines[-2:])
 
 
-def _rows(path: Path, lines: Sequence[str]) -> list[list[str]]:
+def _rows(path: Path, lines: Sequence[str], stage_names: Mapping[str, int | None] | None) -> list[list[str]]:
     """Split lines without a header into cells, all rows as long as the longest, without columns that are empty."""
     lines = [line.strip("[]() ") for line in lines if line.strip()]
     delimiter = next((mark for mark in "\t|;," if mark in lines[-1]), None)
+    numbered = [line.split(maxsplit=1) for line in lines]
+    if all(len(row) == 2 and _is_timelike(row[:1]) and is_known(row[1], stage_names) for row in numbered):
+        return numbered  # a number, and a name of perhaps several words
     rows = equally_long(split(lines, delimiter, path.name), path.name)
-    if delimiter is None and any(row[-1] == "" for row in rows) and all(re.match(r"\d+\S*\s", line) for line in lines):
-        rows = [line.split(maxsplit=1) for line in lines]  # a number, and a name of several words
-    elif delimiter is None and len(rows) > 1 and not any(map(_is_timelike, zip(*rows, strict=True))):
+    if delimiter is None and len(rows) > 1 and not any(map(_is_timelike, zip(*rows, strict=True))):
         rows = [[line] for line in lines]  # names of several words
     filled = [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
     return [[row[i] for i in filled] for row in rows]
@@ -171,7 +173,8 @@ def _luna_table(path: Path, lines: Sequence[str]) -> Table:
     Times are seconds, clock times, `0+hh:mm:ss` since the start, or sleep epochs `e:1`. A stop may also be a duration
     `+30`, or `...`: until the next line.
     """
-    rows = _rows(path, lines)
+    lines = [line for line in lines if line.strip()]
+    rows = equally_long(split(lines, "\t" if "\t" in lines[-1] else None, path.name), path.name)
     width = len(rows[0])
     names = {3: ("class", "start", "stop"), 4: ("class", "instance", "start", "stop")}
     header = names.get(width, ("class", "instance", "channel", "start", "stop", "meta"))
@@ -232,8 +235,10 @@ def _list_events(
     if not known[0] and word in ROLES["stage"]:
         head = 1
     elif not fits(names) or _is_lone_number(names):
-        last_unknown = max((i for i, is_name in enumerate(known) if not is_name and names[i]), default=-1)
-        head = last_unknown + 1 if fits(names[last_unknown + 1 :]) else 0
+        first = max((i + 1 for i, is_name in enumerate(known) if not is_name and names[i]), default=0)
+        while first < len(names) - 1 and not names[first]:
+            first += 1
+        head = first if fits(names[first:]) else 0
     is_zero = not head and names[0] == "0" and fits(names[1:])  # pandas' name of a column without one
     if is_zero and "0" not in names[1:]:
         head = 1
@@ -250,13 +255,14 @@ def _list_events(
     blank = names.count("")
     if blank and fits(names) and fits([name for name in names if name]):
         raise UserError(
-            f"{path.name}: {blank} blank lines, with and without which it is as long as the recording. Write ? for a "
+            f"{path.name}: its length fits with and without its blank lines ({blank}). Write ? for a "
             "sleep epoch that is not scored, and remove the other blank lines."
         )
     if blank and not fits(names):
         names = [name for name in names if name]
+        remarks.append(f"blank lines ({blank}) were left away: without them it is as long as the recording")
     elif blank:
-        remarks.append(f"{blank} blank lines are sleep epochs that are not scored")
+        remarks.append(f"blank lines ({blank}) are sleep epochs that are not scored")
     names = [name_of.get(name, name) or NOT_SCORED for name in names]
     reading = consecutive_events(names, length[0], path.name, duration_s, length[1])
     return reading._replace(remarks=(*remarks, *reading.remarks))
@@ -285,7 +291,7 @@ def _table_events(path: Path, table: Table, length: tuple[int, bool], start_time
         raise UserError(f"{path.name}: no stages in it. Pass the hypnogram of this recording.")
     remarks: list[str] = []
     if blank := table.cells("stage").count(""):
-        remarks.append(f"{blank} rows without a stage are not scored")
+        remarks.append(f"rows without a stage ({blank}) are not scored")
     if "epoch" in table.columns and is_numbering(table.cells("epoch")):
         table.rows.sort(key=lambda row: parse_number(row[table.columns["epoch"]]) or 0.0)
     names = [name or NOT_SCORED for name in table.cells("stage")]
@@ -322,7 +328,7 @@ def _without_onsets(
     if "end" in table.columns:
         return Reading(_events_with_ends(path, table, names))
     if all(durations_s) and len(set(durations_s)) > 1:
-        ends_s = [sum(durations_s[: i + 1]) for i in range(len(names))]
+        ends_s = list(accumulate(durations_s))
         if not n_sleep_epochs * SLEEP_EPOCH_S <= ends_s[-1] <= (n_sleep_epochs + has_rest) * SLEEP_EPOCH_S:
             raise UserError(
                 f"{path.name}: its durations are {ends_s[-1]:g} s in all, but the recording has {n_sleep_epochs} sleep "

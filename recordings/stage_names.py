@@ -1,6 +1,7 @@
 """Find the stage that a scorer's name or code stands for."""
 
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -36,9 +37,8 @@ _RK_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: N3, 5: REM, 6: UNSCORED, 9: UNSCORED,
 _AASM_CODES = {0: W, 1: N1, 2: N2, 3: N3, 4: REM, -1: UNSCORED, -2: UNSCORED}
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4"}
 
-# How Rechtschaffen & Kales' codes are told from others: REM is no rarity in sleep, and stage 4 begins or ends beside
-# stage 3.
-_LEAST_REM, _LEAST_BESIDE_3 = 0.05, 0.25
+# What tells codes from others: no night is without W, REM is no rarity in sleep, and R&K's 4 lies beside 3.
+_LEAST_W, _LEAST_REM, _LEAST_BESIDE_3 = 0.02, 0.05, 0.25
 
 _CHOICES = "W, N1, N2, N3, REM, ? (not scored) or null (no stage)"
 
@@ -124,8 +124,6 @@ def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -
     numbers = [number for name in names if name not in given and (number := _number(name)) is not None]
     counts = Counter(number for number in numbers if 1 <= number <= 5)
     coded, distinct = sorted(counts), set(names)
-    if not coded:
-        return _RK_CODES
     words = {_NAMES.get(_key(name)) for name in distinct if name not in given and _number(name) is None}
     named = words | {given[name] for name in distinct if name in given}
     told = any(_number(name) in range(1, 6) for name in distinct if name in given)
@@ -134,11 +132,15 @@ def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -
     def refuse(*readings: Mapping[int, int]) -> UserError:
         return _ambiguous(source, [name for name in names if name not in given], readings)
 
-    if 0 in numbers and W in words:
+    zeros = numbers.count(0)
+    if zeros and W in words:
         raise refuse({0: W}, {0: UNSCORED})
-    if 0 not in numbers and W not in named and not told:  # 1 may be W, as where counting begins at 1
-        codes = _RK_CODES if 5 in counts else _AASM_CODES
-        raise refuse({code: codes[code] for code in coded}, {code: code - 1 for code in coded})
+    if not coded:
+        return _RK_CODES
+    if zeros < min(_LEAST_W * len(numbers), counts[1] or math.inf) and W not in named and not told:
+        codes = _RK_CODES if 5 in counts else _AASM_CODES  # or counting begins at 1, which is W
+        known = [0, *coded] if zeros else coded
+        raise refuse({code: codes[code] for code in known}, {code: code - 1 for code in known})
     if 5 in counts and (REM in named or (rare_5 and 4 not in counts)):
         raise refuse({5: UNSCORED}, {5: REM})
     if 4 not in counts:

@@ -33,6 +33,10 @@ def names_of(pairs):
         ("night.fif.gz", "night.hyp", "night"),
         ("night1.set", "night1.ids", "night1"),
         ("stages.edf", "stages.csv", "stages"),
+        ("night1.edf", "night1.annot", "night1"),
+        ("night1.edf", "night1.eannot", "night1"),
+        ("night1-raw.fif", "night1-raw-annot.fif", "night1-raw"),
+        ("night1.edf", "night1_TRUE.npy", "night1"),
     ],
 )
 def test_a_hypnogram_is_known_by_its_name(recording, hypnogram, name):
@@ -64,6 +68,18 @@ def test_annotations_in_the_recording_are_its_hypnogram_if_there_is_no_other(tmp
     pairs, problems, _ = pair_files(*[sorted(tmp_path.iterdir())] * 2)
     assert pairs == {"a": (inside, inside), "b": (damaged, damaged), "c": (both, beside)}
     assert problems == []
+
+
+def test_json_is_a_hypnogram_if_it_holds_stages_and_there_is_no_other(tmp_path):
+    for name in ("a.edf", "b.edf", "b.csv", "c.edf"):
+        (tmp_path / name).touch()
+    (tmp_path / "a.json").write_text('{"values": ["W"]}')
+    (tmp_path / "b.json").write_text('{"values": ["W"]}')
+    (tmp_path / "c.json").write_text('{"SamplingFrequency": 100}')
+    (tmp_path / "c_stages.npy").touch()
+    pairs, problems, _ = pair_files(*[sorted(tmp_path.iterdir())] * 2)
+    hypnograms = {"a": ("a.edf", "a.json"), "b": ("b.edf", "b.csv"), "c": ("c.edf", "c_stages.npy")}
+    assert (names_of(pairs), problems) == (hypnograms, [])
 
 
 def test_ambiguous_pairs_are_named():

@@ -202,6 +202,23 @@ def test_unknown_stages_are_told_with_the_json_that_maps_them(data, tmp_path):
     np.testing.assert_array_equal(found["sleep_epoch"], [0, 1, 2, 3, 5])
 
 
+def test_columns_are_named_and_codes_are_told(data):
+    rows = [f"22:{30 + (i + 1) // 2}:{(i + 1) % 2 * 30:02d};{code}" for i, code in enumerate([0, 1, 2, 3, 4])]
+    write_psg(data / "night.edf", labels=("C4-M1",), seconds=180, record_s=1, start=START.replace(hour=22, minute=30))
+    write_lines(data / "night.csv", ["Ajankohta;Stage", *rows])
+    code, out, err = prepare(data, channel="C4-M1")
+    assert code == 1
+    assert "column 'Ajankohta' holds times or counts the rows" in err
+    code, out, err = prepare(data, "--columns", 'onset="Ajankohta",stage="Stage"', channel="C4-M1")
+    assert (code, err) == (0, "")
+    assert "night: codes: 0 is W, 1 is N1, 2 is N2, 3 is N3, 4 is REM" in out
+    found = read(data.parent / "npz" / "night.npz")
+    np.testing.assert_array_equal(found["sleep_epoch"], [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(found["y"], [0, 1, 2, 3, 4])
+    assert json.loads(str(found["stage_codes"])) == {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "REM"}
+    assert "before each = stands stage, onset, end" in prepare(data, "--columns", "when=x", channel="C4-M1")[2]
+
+
 def test_subjects_are_checked_and_listed(data):
     for name in ("p1_a", "p1_b", "p2_a"):
         write_night(data, name)

@@ -167,3 +167,169 @@ def test_a_description_beside_a_list_says_what_its_codes_are(tmp_path):
     write_lines(tmp_path / "hypno_description.txt", ["time 20", "W 5"])
     with pytest.raises(UserError, match="hypno.txt: 3 stages of 20 s, but the recording has 3 sleep epochs"):
         read_text(path, 3, "")
+
+
+NAMES = ("W", "N1", "N2", "N2")
+
+
+def clock(i, late_s=20):
+    return f"22:{30 + (late_s + 30 * i) // 60}:{(late_s + 30 * i) % 60:02d}"
+
+
+LATE = [Event(20 + 30 * i, 0, name) for i, name in enumerate(NAMES)]
+IN_TURN = [Event(30 * i, 30, name) for i, name in enumerate(NAMES)]
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["Start Time", "Timestamp", "Clock Time", "Time [hh:mm:ss]", "Epoch start", "Uhrzeit", "Heure de début", "Hora"],
+)
+def test_columns_of_times_are_known_by_the_names_that_programs_give_them(read, column):
+    rows = [f"{i + 1} ; {clock(i)} ; {name}" for i, name in enumerate(NAMES)]
+    assert read(f"Epoch Number ; {column} ; Sleep Stage", *rows) == LATE
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["10:30:20 PM", "10:30:20 p.m.", "22.30.20", "28.02.2020 22:30:20", "2/28/2020 10:30:20 PM", "2020/2/28 22:30:20"],
+)
+def test_clock_times_and_dates_may_have_the_form_of_other_countries(read, first):
+    assert read("Time,Stage", f"{first},W") == LATE[:1]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("tmin,tmax,stage", "20,50,W"),
+        ("Start,End,Stage", "22:30:20,22:30:50,W"),
+        ("onset_ms,duration_ms,stage", "20000,30000,W"),
+        ("Start (min),Dauer [s],Stadium", "0.33333333333333333,30,W"),
+        ("begin,stop,duration,label", "20,50,30,W"),
+        ("start,duration,stage", "20,00:00:30,W"),
+    ],
+)
+def test_ends_and_units_are_read(read, header, row):
+    (event,) = read(header, row)
+    assert event == (pytest.approx(20), pytest.approx(30), "W")
+
+
+def test_rows_of_numbered_sleep_epochs_may_be_in_any_order_and_some_may_be_missing(read):
+    assert read("epoch,stage", "3,N2", "1,W", "4,N2", "2,N1") == IN_TURN
+    assert read("Stage,index", "W,0", "N2,3", "N1,1", "N2,2") == IN_TURN
+    assert sorted(read("epoch,stage", "4,N2", "2,N1")) == [IN_TURN[1], IN_TURN[3]]
+    assert read("epoch,stage", "0,W", "2,N2") == [IN_TURN[0], IN_TURN[2]]
+    for numbers in ("12", "13", "115", "05"):
+        with pytest.raises(UserError, match="2 rows are numbered from|3 rows are|2 stages, but"):
+            read("epoch,stage", *(f"{number},W" for number in numbers))
+
+
+def test_durations_without_onsets_follow_each_other_if_they_fill_the_recording(read):
+    assert read("Stage,Dauer", "W,30", "N1,30", "N2,60") == [*IN_TURN[:2], Event(60, 60, "N2")]
+    with pytest.raises(UserError, match="its durations are 90 s in all, but the recording has 4 sleep epochs"):
+        read("Stage,Dauer", "W,30", "N2,60")
+
+
+@pytest.mark.parametrize("cells", [[clock(i) for i in range(4)], ["0", "30", "60", "90"], ["1", "10", "100", "2"]])
+def test_a_column_that_may_hold_times_and_is_not_known_is_refused_until_it_is_named(tmp_path, read, cells):
+    rows = ["Ajankohta,Stage", *(f"{cell},{name}" for cell, name in zip(cells, NAMES, strict=True))]
+    message = 'column \'Ajankohta\' holds times or counts the rows.* --columns onset="Ajankohta",stage="Stage"'
+    with pytest.raises(UserError, match=f"^night.csv: {message}"):
+        read(*rows)
+    path = write_lines(tmp_path / "night.csv", [rows[0].replace("Stage", "Vaihe"), *rows[1:]])
+    chosen = {"onset": "ajankohta ", "stage": "Vaihe"}
+    events = read_text(path, 4, EVENING, None, chosen).events if cells[1] != "10" else []
+    assert [event.onset_s for event in events] in ([20, 50, 80, 110], [0, 30, 60, 90], [])
+    with pytest.raises(UserError, match="no line with the columns 'Zeitpunkt'"):
+        read_text(path, 4, EVENING, None, {"onset": "Zeitpunkt"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["Time,A,B", "22:30:20,W,N1"], "no column is known for the stage. Call it stage, or name it with --columns"),
+        (["onset (samples),stage", "2000,W"], "column 'onset .samples.' is in 'samples', no known unit of time"),
+        (["onset,duration,end,stage", "0,30,90,W"], "from '0' to '90' are not 30 s"),
+        (["start,end,stage", "30,30,W"], "from '30' to '30' is no time that a stage can last"),
+        (["start,end,stage", "0,x,W"], "from '0' to 'x' is no time that"),
+    ],
+)
+def test_tables_that_can_be_misread_are_refused(read, lines, message):
+    with pytest.raises(UserError, match=f"^night.csv: .*{message}"):
+        read(*lines)
+
+
+def test_the_column_of_the_stages_may_have_the_name_of_the_scorer(read):
+    rows = [f"{clock(i)},0.{(i + 2) % 4},{name}" for i, name in enumerate(NAMES)]
+    assert read("Time,confidence,M. Muster", *rows) == LATE
+
+
+PREAMBLE = ["Event Export", "Patient:;n1", "Start Time:;22:30:00", "Epoch Length;30", ""]
+
+
+def test_lines_before_a_table_are_left_away(read):
+    rows = [f"{name};{clock(i)}" for i, name in enumerate(NAMES)]
+    assert read(*PREAMBLE, "Sleep Stage;Time [hh:mm:ss]", *rows) == LATE
+    assert read("sep=;", "Sleep Stage;Time [hh:mm:ss]", *rows) == LATE
+
+
+@pytest.mark.parametrize(
+    "head", [["Hypno"], ["0"], ["Patient 7"], ["Patient: 7", "Scorer: x", ""], ["Sleep stage", ""]]
+)
+def test_the_head_of_a_list_is_no_sleep_epoch(read, head):
+    assert read(*head, *NAMES) == IN_TURN
+
+
+def test_a_list_is_one_longer_only_if_the_recording_has_a_rest(tmp_path):
+    path = write_lines(tmp_path / "night.csv", ["W", *NAMES])
+    assert len(read_text(path, 4, "", has_rest=True).events) == 5
+    with pytest.raises(UserError, match="5 stages, but the recording has 4 sleep epochs of 30 s. Both"):
+        read_text(path, 4, "")
+    write_lines(path, [0, 0, 1, 2, 2])  # pandas' head, or the first stage
+    for has_rest in (False, True):
+        with pytest.raises(UserError, match="its first line, 0, is the first stage or, as pandas writes it, the head"):
+            read_text(path, 4, "", has_rest=has_rest)
+
+
+def test_a_blank_line_inside_a_list_is_a_sleep_epoch_that_is_not_scored(tmp_path, read):
+    assert [event.name for event in read("W", "", "N2", "N2", "")] == ["W", "?", "N2", "N2"]
+    assert read(*NAMES, end="\n\n") == IN_TURN
+    assert [event.name for event in read("epoch,stage", "1,W", "2,", "3,N2", "4,N2")] == ["W", "?", "N2", "N2"]
+    path = write_lines(tmp_path / "night.csv", ["W", "", *NAMES[1:]])
+    with pytest.raises(UserError, match="its length fits with and without its blank lines .1.. Write"):
+        read_text(path, 4, "", has_rest=True)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["W,N1,N2,N2"], ["W N1 N2 N2"], ["[W; N1; N2; N2]"], ["W,", "N1,", "N2,", "N2,"],
+        ["  1 W", "  2 N1", "  3 N2", "  4 N2"], ["0\tW", "1\tN1", "2\tN2", "3\tN2"], ["W 1", "N1 2", "N2 3", "N2 4"],
+        ["1. W", "2. N1", "3. N2", "4. N2"], [",0", "0,W", "1,N1", "2,N2", "3,N2"],
+    ],
+)  # fmt: skip
+def test_a_list_may_be_in_one_line_or_numbered(read, lines):
+    assert read(*lines) == IN_TURN
+
+
+def test_tables_without_a_header_are_known_by_what_they_hold(read):
+    assert read(*(f"{clock(i)} {name}" for i, name in enumerate(NAMES))) == LATE
+    assert read(*(f"{i + 1},{clock(i)},{name}" for i, name in enumerate(NAMES))) == LATE
+    assert read("0,30,W", "30,60,N1", "60,120,N2") == [*IN_TURN[:2], Event(60, 60, "N2")]
+
+
+def test_a_stage_for_each_20_s_is_known_by_their_number(read):
+    assert read(*["N2"] * 6) == [Event(20 * i, 20, "N2") for i in range(6)]
+
+
+def test_luna_gives_times_in_many_ways(tmp_path):
+    path = tmp_path / "night.annot"
+    rows = ["W . e:1 .", "N1 . 0+00:00:30 +30", "N2 . 60 ...", "L . 90 120"]
+    assert read_text(write_lines(path, rows), 4, "").events == [
+        *IN_TURN[:2],
+        Event(60, 30, "N2"),
+        Event(90, 30, "Lights on"),
+    ]
+    write_lines(path, ["class\tstart\tstop", "W\t22.30.20\t22.30.50"])
+    assert read_text(path, 4, EVENING).events == [Event(20, 30, "W")]
+    with pytest.raises(UserError, match="night.annot: 2 columns, but Luna's annot has 3, 4 or 6"):
+        read_text(write_lines(path, ["W\t30"]), 4, "")
