@@ -136,6 +136,7 @@ def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs, subject_pa
     return Predictions(
         recording=np.repeat([outline.name for outline in test], lengths),
         subject=np.repeat([subject_of(outline.name, subject_pattern) for outline in test], lengths),
+        start_time=np.repeat([outline.start_time for outline in test], lengths),
         sleep_epoch=np.concatenate([outline.sleep_epoch for outline in test]),
         y_true=np.concatenate([outline.stages for outline in test]),
         y_pred=selected.argmax(dim=1).numpy(),
