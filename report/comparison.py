@@ -120,14 +120,15 @@ def comparison(first: Results, second: Results) -> str:
 
 def _on_last_epochs(first: Results, second: Results) -> str:
     """Say whether the last training epochs compare like with like where the experiments' own protocols do not."""
-    differences = []
-    for what, one, other in (
-        ("folds", first.num_folds, second.num_folds),
-        ("of the subjects for validation", _valid_share(first), _valid_share(second)),
-        ("training epochs", _train_epochs(first), _train_epochs(second)),
-    ):
-        if one != other:
-            differences.append(f"A has {one} {what}, B {other}")
+    differences = [
+        f"{what}: {one} in A, {other} in B"
+        for what, one, other in (
+            ("folds", first.num_folds, second.num_folds),
+            ("share of subjects set aside for validation", _valid_share(first), _valid_share(second)),
+            ("training epochs", _train_epochs(first), _train_epochs(second)),
+        )
+        if one != other
+    ]
     own = "These two differ in how the weights are selected or in the night context"
     if not differences:
         return f"{own}; the last epochs below compare like with like."
@@ -136,7 +137,7 @@ def _on_last_epochs(first: Results, second: Results) -> str:
 
 def _valid_share(results: Results) -> float:
     """Share of the training subjects that is set aside for validation."""
-    return results.config["evaluation"].get("valid_subjects", 0) if results.protocol == "holdout" else 0
+    return results.config["evaluation"]["valid_subjects"] if results.protocol == "holdout" else 0
 
 
 def _train_epochs(results: Results) -> str:

@@ -167,13 +167,16 @@ def bland_altman(report: Mapping[str, Any], protocols: Sequence[str]) -> Figure:
             differences = pairs[:, 1] - pairs[:, 0]
             axes.axhline(0, color=GREY, lw=0.8)
             axes.plot(pairs.mean(axis=1), differences, "o", mfc="none", mec=BLUE, mew=1.2, ms=5, alpha=0.8)
-            for key, words, style in (("mean", "mean", "-"), ("low", "−1.96 SD", "--"), ("high", "+1.96 SD", "--")):
+            lines = [("mean", "mean", "-", "center")]
+            if agreement["sd"]:
+                lines += [("low", "−1.96 SD", "--", "top"), ("high", "+1.96 SD", "--", "bottom")]
+            for key, words, style, place in lines:
                 if (value := agreement[key]) is not None:
                     axes.axhline(value, color=VERMILION, ls=style, lw=1.2)
                     text = f"{words}\n{value:+.1f}".replace("-", "−")
                     axes.annotate(text, (1, value), (3, 0), xycoords=("axes fraction", "data"),
-                                  textcoords="offset points", ha="left", va="center", size=7)  # fmt: skip
-            by = f", {protocol}" if len(protocols) > 1 else ""
+                                  textcoords="offset points", ha="left", va=place, size=7)  # fmt: skip
+            by = f"\n{protocol}" if len(protocols) > 1 else ""
             axes.set_title(f"{title}{by} ({counted(len(pairs), 'recording')})")
             axes.set(xlabel="Mean of true and predicted (min)", ylabel="Predicted minus true (min)")
             axes.margins(x=0.12, y=0.2)

@@ -284,7 +284,7 @@ def test_choosing_a_recording_shows_its_night(browser, page):
     browser.press("Enter", 13, "\r")
     night = night_predictions(NIGHTS)[list(NIGHTS).index(name)]
     right = 100 * (night.y_true == night.y_pred).mean()
-    assert browser.evaluate(said).startswith(f"Recording {name}: {right:.1f} % of {len(night.y_true)} sleep epochs")
+    assert browser.evaluate(said).startswith(f"Recording {name}: {right:.1f} % (released) of {len(night.y_true)} sleep")
     assert name in browser.evaluate("document.querySelector('#night svg title').textContent")
     assert browser.evaluate("document.querySelector('#night svg').outerHTML") != before
     pressed = "[...document.querySelectorAll('#recordings-table [aria-pressed=true]')].map(e => e.innerText)"

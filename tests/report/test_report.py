@@ -93,7 +93,7 @@ class Watched(np.ndarray):
     __hash__ = None
 
 
-@pytest.mark.parametrize("use", [lambda all_: make_report(all_), lambda all_: _nights(all_.predictions),
+@pytest.mark.parametrize("use", [lambda all_: make_report(all_), lambda all_: _nights(all_.predictions, "released"),
                                  lambda all_: compare(all_, all_)])  # fmt: skip
 def test_no_night_is_looked_for_among_all_so_that_time_grows_with_their_number_alone(use):
     compared = []
