@@ -13,7 +13,7 @@ from report.wording import title_of, with_interval, written
 from utils.errors import UserError
 from utils.experiment import Predictions
 from utils.logs import LOG
-from utils.plural import counted
+from utils.plural import number_of
 from utils.stages import STAGE_NAMES
 
 
@@ -98,7 +98,7 @@ def comparison(first: Results, second: Results) -> str:
     one, other = _names([first, second])
     lines = [
         f"A = {one}, B = {other}: "
-        f"{counted(compared['n_recordings'], 'shared recording')} of {counted(compared['n_subjects'], 'subject')}.",
+        f"{number_of(compared['n_recordings'], 'shared recording')} of {number_of(compared['n_subjects'], 'subject')}.",
         "A and B: all shared sleep epochs pooled. B - A: mean of the subjects' differences, "
         f"its {statistics.LEVEL} % interval by bootstrap over subjects, p of the Wilcoxon signed-rank test.",
     ]

@@ -19,7 +19,7 @@ from report.wording import CLASS_FIGURES, METRICS, NO_LIGHTS, written
 from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS, time_label
 from utils.experiment import Predictions
 from utils.files import write_text
-from utils.plural import counted
+from utils.plural import number_of
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
@@ -41,7 +41,7 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
         loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(figure=_figure, interval=_interval, plus_minus=_plus_minus)
-    environment.filters.update(duration=_duration, counted=counted)
+    environment.filters.update(duration=_duration, number_of=number_of)
     text = environment.get_template("report.html.jinja").render(
         report=report,
         seconds={row["fold"]: row["seconds"] for row in report["timing"]["per_fold"]},

@@ -23,7 +23,7 @@ from utils.drawing import (
     write_figure,
 )
 from utils.experiment import Predictions
-from utils.plural import counted
+from utils.plural import number_of
 from utils.stages import N_STAGES, STAGE_NAMES
 
 AGREEMENT = {"total_sleep_time_min": "Total sleep time", "wake_within_sleep_min": "Wake within sleep"}
@@ -177,7 +177,7 @@ def bland_altman(report: Mapping[str, Any], protocols: Sequence[str]) -> Figure:
                     axes.annotate(text, (1, value), (3, 0), xycoords=("axes fraction", "data"),
                                   textcoords="offset points", ha="left", va=place, size=7)  # fmt: skip
             by = f"\n{protocol}" if len(protocols) > 1 else ""
-            axes.set_title(f"{title}{by} ({counted(len(pairs), 'recording')})")
+            axes.set_title(f"{title}{by} ({number_of(len(pairs), 'recording')})")
             axes.set(xlabel="Mean of true and predicted (min)", ylabel="Predicted minus true (min)")
             axes.margins(x=0.12, y=0.2)
     return figure

@@ -11,7 +11,7 @@ from report.results import folds_note, main_protocol
 from report.statistics import LEVEL
 from report.wording import CLASS_FIGURES, NO_LIGHTS, scaled, title_of, with_interval
 from utils.files import replacing
-from utils.plural import counted
+from utils.plural import number_of
 from utils.stages import STAGE_NAMES
 
 AGREEMENT = {
@@ -74,7 +74,7 @@ def summary(report: Mapping[str, Any]) -> str:
     for name, figures in report["protocols"].items():
         f1 = (f"{stage} {100 * figures['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
         lines += [
-            f"Protocol {_label(name, figures)}: {counted(figures['n'], 'sleep epoch')}",
+            f"Protocol {_label(name, figures)}: {number_of(figures['n'], 'sleep epoch')}",
             "  " + "   ".join(_in_words(figures, metric) for metric in report["metrics"]),
             f"  F1 in percent: {'   '.join(f1)}",
         ]

@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.experiment import LOG_FILE, Predictions, fold_directory, is_finished
 from utils.lock import held
 from utils.logs import LOG, SUMMARY, log_to_file
+from utils.plural import number_of
 from utils.recording import Outline
 from utils.stages import STAGE_NAMES
 from utils.stopping import Stopped
@@ -100,7 +101,9 @@ def introduce(fold: Fold, config: ConfigParser, data: SleepEpochs) -> None:
         SUMMARY,
         f"Fold {fold.number} of {config['data_loader.args.num_folds']}: "
         + ", ".join(
-            f"{len(names)} recordings of {len(subjects[of])} subjects to {use}" for names, of, use in uses if names
+            f"{number_of(len(names), 'recording')} of {number_of(len(subjects[of]), 'subject')} to {use}"
+            for names, of, use in uses
+            if names
         )
         + f"; on {data.device}.",
     )
