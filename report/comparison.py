@@ -129,7 +129,10 @@ def _on_last_epochs(first: Results, second: Results) -> str:
         )
         if one != other
     ]
-    own = "These two differ in how the weights are selected or in the night context"
+    has_context = [results.predictions.y_pred_context is not None for results in (first, second)]
+    reasons = ["in how the weights are selected"] * (first.protocol != second.protocol)
+    reasons += ["in the night context, which one of them has"] * (has_context[0] != has_context[1])
+    own = f"These two differ {' and '.join(reasons)}"
     if not differences:
         return f"{own}; the last epochs below compare like with like."
     return f"{own}. The last epochs below select nothing, but do not compare like with like: {'; '.join(differences)}."

@@ -115,7 +115,10 @@ def test_few_subjects_are_told_and_where_interval_and_p_disagree():
 def test_last_epochs_are_called_alike_only_where_they_are():
     single = results(A)
     context = results(with_context(A))
-    assert "the last epochs below compare like with like." in comparison(single, context)
+    assert (
+        "These two differ in the night context, which one of them has; the last epochs below compare like with like."
+        in comparison(single, context).splitlines()
+    )
     assert "like with like" not in comparison(single, results(A, name="B"))
     longer = results(with_context(A), seconds={0: [1, 1], 1: [1, 1]})
     assert "do not compare like with like: training epochs: 1 in A, 2 in B." in comparison(single, longer)
