@@ -293,7 +293,7 @@ def test_the_drawn_night_has_the_night_context_and_clock_times_where_the_start_i
         "[...document.querySelectorAll('#night svg text')].map(e => e.getBBox()).map(box => [box.x, box.x + box.width])"
     )
     assert all(0 <= left and right <= width for left, right in browser.evaluate(sides))
-    assert (browser.evaluate(x) - 46) / (width - 66) == pytest.approx(400 / 27060, abs=1e-4)
+    assert (browser.evaluate(x) - 48) / (width - 68) == pytest.approx(400 / 27060, abs=1e-4)
 
 
 def names(browser):
