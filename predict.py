@@ -43,6 +43,7 @@ from utils.cores import share_cores
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.heap import keep_freed_memory
+from utils.plural import number_of
 from utils.recording import read_outline
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def main() -> int:
         for name, path in recordings.items()
     ]
     width = max(map(len, recordings), default=0)
-    tell_head(f"{derivation_name(channel, arguments.reference)} of {len(tasks)} recordings to {output_dir}", width)
+    of_recordings = f"of {number_of(len(tasks), 'recording')} to {output_dir}"
+    tell_head(f"{derivation_name(channel, arguments.reference)} {of_recordings}", width)
     outcomes = run_each(lambda task: attempted(task.name, task.read, output_dir / task.name), tasks, 1, width)
     return tell_end(outcomes, str(output_dir), width, problems, networks.notes, done="scored")
 

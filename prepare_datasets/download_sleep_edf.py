@@ -24,6 +24,7 @@ require_packages()
 from prepare_datasets.outcomes import tell  # noqa: E402
 from prepare_datasets.preparation import exit_code, make_folder  # noqa: E402
 from utils.errors import UserError  # noqa: E402
+from utils.plural import number_of  # noqa: E402
 
 PHYSIONET = "https://physionet.org/files/sleep-edfx/1.0.0/sleep-cassette/"
 TABLE = "datasets/sleep_physionet/age_records.csv"
@@ -79,7 +80,9 @@ def download(
     for name in there:
         if name not in verified:
             tell(f"{name} is here, but not with the published checksum: it is replaced by one that has it.")
-    tell(f"{len(wanted)} files of {len(here)} subjects; {len(verified)} are here and verified.")
+    tell(
+        f"{number_of(len(wanted), 'file')} of {number_of(len(here), 'subject')}; {len(verified)} are here and verified."
+    )
     base_url = base_url.rstrip("/") + "/"
     sizes = _sizes(base_url, missing) if missing else {}
     if missing:

@@ -25,6 +25,7 @@ from utils.files import name_problem
 from utils.logs import never_fail_to_print
 from utils.microvolts import signal_problem
 from utils.nested import differences
+from utils.plural import number_of
 from utils.processes import results
 from utils.recording import read_outline, write_recording
 from utils.stages import N_STAGES
@@ -93,11 +94,11 @@ def run(
     good = sorted((task for task in tasks if task.name not in name_problems), key=lambda task: task.name)
     mine = good[number - 1 :: n_shards]
     problems = [*problems, *name_problems.values()][number - 1 :: n_shards]
-    shard, of = (f", shard {number}/{n_shards}", f" of {len(good)}") if n_shards > 1 else ("", "")
+    shard, part = (f", shard {number}/{n_shards}", f"{len(mine)} of ") if n_shards > 1 else ("", "")
     make_folder(output_dir)
     work = partial(prepare, output_dir=output_dir, channel=channel, overwrite=arguments.overwrite)
     width = max((len(task.name) for task in mine), default=0)
-    tell_head(f"{channel} of {len(mine)}{of} recordings to {output_dir}{shard}", width)
+    tell_head(f"{channel} of {part}{number_of(len(good), 'recording')} to {output_dir}{shard}", width)
     outcomes = run_each(work, mine, arguments.jobs, width)
     if not shard and not problems and all(outcome.state == "left out" for outcome in outcomes):
         problems = [f"{output_dir}: nothing was prepared."]

@@ -13,6 +13,7 @@ from report.wording import title_of, with_interval, written
 from utils.errors import UserError
 from utils.experiment import Predictions
 from utils.logs import LOG
+from utils.plural import number_of
 from utils.stages import STAGE_NAMES
 
 
@@ -96,7 +97,8 @@ def comparison(first: Results, second: Results) -> str:
     compared = compare(first, second)
     one, other = _names([first, second])
     lines = [
-        f"A = {one}, B = {other}: {compared['n_recordings']} shared recordings of {compared['n_subjects']} subjects.",
+        f"A = {one}, B = {other}: "
+        f"{number_of(compared['n_recordings'], 'shared recording')} of {number_of(compared['n_subjects'], 'subject')}.",
         "A and B: all shared sleep epochs pooled. B - A: mean of the subjects' differences, "
         f"its {statistics.LEVEL} % interval by bootstrap over subjects, p of the Wilcoxon signed-rank test.",
     ]
@@ -105,16 +107,46 @@ def comparison(first: Results, second: Results) -> str:
         lines.append("With one subject there is neither interval nor p.")
     elif note := statistics.few_subjects(n):
         lines.append(note)
-    if 2 <= n < 6:
-        lines.append(f"With {n} subjects p is never below {2 ** (1 - n):.3g}, however large the differences are.")
+    lines += filter(None, [statistics.smallest_p(n)])
     for key in ("own", "last_epoch"):
         a, b = compared[key]["protocols"]
         lines += ["", f"Protocol {a}" if a == b else f"Protocol {a} of A, {b} of B"]
         if a != b:
-            lines.append("These select in different ways; the last epochs below compare like with like.")
+            lines.append(_on_last_epochs(first, second))
         lines.append(_comparison_table(compared[key]))
         lines += _disagreements(compared[key])
     return "\n".join(lines)
+
+
+def _on_last_epochs(first: Results, second: Results) -> str:
+    """Say whether the last training epochs compare like with like where the experiments' own protocols do not."""
+    differences = [
+        f"{what}: {one} in A, {other} in B"
+        for what, one, other in (
+            ("folds", first.num_folds, second.num_folds),
+            ("share of subjects set aside for validation", _valid_share(first), _valid_share(second)),
+            ("training epochs", _train_epochs(first), _train_epochs(second)),
+        )
+        if one != other
+    ]
+    has_context = [results.predictions.y_pred_context is not None for results in (first, second)]
+    reasons = ["in how the weights are selected"] * (first.protocol != second.protocol)
+    reasons += ["in the night context, which one of them has"] * (has_context[0] != has_context[1])
+    own = f"These two differ {' and '.join(reasons)}"
+    if not differences:
+        return f"{own}; the last epochs below compare like with like."
+    return f"{own}. The last epochs below select nothing, but do not compare like with like: {'; '.join(differences)}."
+
+
+def _valid_share(results: Results) -> float:
+    """Share of the training subjects that is set aside for validation."""
+    return results.config["evaluation"]["valid_subjects"] if results.protocol == "holdout" else 0
+
+
+def _train_epochs(results: Results) -> str:
+    """Write how many training epochs the folds had: `100`, or `20 to 31`."""
+    lengths = [len(history) for history in results.histories.values()]
+    return str(min(lengths)) if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}"
 
 
 def _choose(results: Results, predictions: Predictions, own: bool) -> tuple[str, np.ndarray]:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from report.results import Results, folds_note, main_protocol, typical_recording
-from report.wording import CLASS_FIGURES, METRICS, written
-from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS
+from report.results import Results, folds_note, main_protocol, predicted_stages, start_of, typical_recording
+from report.wording import CLASS_FIGURES, METRICS, NO_LIGHTS, written
+from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS, time_label
 from utils.experiment import Predictions
 from utils.files import write_text
+from utils.plural import number_of
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
@@ -26,12 +27,11 @@ LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_" 
 
 SLEEP_STATISTICS = {
     "total_sleep_time_min": "Total sleep time, min",
-    "sleep_efficiency": "Sleep efficiency, %",
-    "sleep_latency_min": "Sleep latency, min",
-    "waso_min": "Wake after sleep onset, min",
+    "wake_within_sleep_min": "Wake within sleep, min",
     "rem_latency_min": "REM latency, min",
-    **{f"minutes_{name}": f"{name}, min" for name in STAGE_NAMES},
+    **{f"minutes_{name}": f"{name}, min" for name in STAGE_NAMES if name != "W"},
 }
+"""Those that need neither lights off nor lights on; `NO_LIGHTS` says why."""
 
 
 def write_page(directory: Path, report: Mapping[str, Any], results: Results, figures: Mapping[str, Path]) -> Path:
@@ -40,7 +40,8 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
     environment = Environment(
         loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(figure=_figure, interval=_interval, plus_minus=_plus_minus, duration=_duration)
+    environment.filters.update(figure=_figure, interval=_interval, plus_minus=_plus_minus)
+    environment.filters.update(duration=_duration, number_of=number_of)
     text = environment.get_template("report.html.jinja").render(
         report=report,
         seconds={row["fold"]: row["seconds"] for row in report["timing"]["per_fold"]},
@@ -50,12 +51,15 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
         pictures={name: base64.b64encode(path.read_bytes()).decode() for name, path in figures.items()},
         config=results.config,
         config_text=json.dumps(results.config, indent=2, ensure_ascii=False),
-        nights=_nights(results.predictions),
+        shown=list(predicted_stages(results.predictions, main_protocol(report))),
+        context=results.predictions.y_pred_context is not None,
+        nights=_nights(results.predictions, main_protocol(report)),
         subjects={row["subject"] for row in report["per_recording"]},
         stages=STAGE_NAMES,
         metrics={name: _heading(METRICS[name]) if name in METRICS else name for name in report["metrics"]},
         class_figures={name: _heading(title) for name, title in CLASS_FIGURES.items()},
         sleep_statistics=SLEEP_STATISTICS,
+        no_lights=NO_LIGHTS,
         versions={"Python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
         machine={
             "System": platform.platform(),
@@ -67,31 +71,45 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
     return directory / "report.html"
 
 
-def _nights(predictions: Predictions) -> dict[str, Any]:
+def _nights(predictions: Predictions, protocol: str) -> dict[str, Any]:
     """Pack the nights for the script of the page: a character for each sleep epoch, a dot where one is missing."""
     levels = np.array(list(LEVELS))
     by_name: dict[str, dict[str, Any]] = {}
     for name, positions in predictions.nights().items():
         night = predictions.take(positions)
-        begin = night.sleep_epoch.min()
-        by_name[name] = {"begin": begin.item()}
-        tracks = {
-            "true": night.y_true.astype(str),
-            "predicted": night.y_pred.astype(str),
-            "probabilities": levels[np.rint(night.probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)],
+        start, begin = start_of(night), night.sleep_epoch.min()
+        by_name[name] = {
+            "begin": begin.item(),
+            "start_hour": None if start is None else start.hour + start.minute / 60 + start.second / 3600,
+            "time_label": time_label(start),
+            "true": _letters(night.sleep_epoch - begin, night.y_true.astype(str)),
+            "predicted": {
+                shown: {
+                    "stages": _letters(night.sleep_epoch - begin, stages.astype(str)),
+                    "probabilities": _letters(
+                        night.sleep_epoch - begin,
+                        levels[np.rint(probabilities.clip(0, 1) * (len(LEVELS) - 1)).astype(int)],
+                    ),
+                }
+                for shown, (stages, probabilities) in predicted_stages(night, protocol).items()
+            },
         }
-        for track, of_sleep_epochs in tracks.items():
-            letters = np.full((night.sleep_epoch.max() - begin + 1, *of_sleep_epochs.shape[1:]), ".")
-            letters[night.sleep_epoch - begin] = of_sleep_epochs
-            by_name[name][track] = "".join(letters.ravel())
     return {
         "recordings": by_name,
+        "protocols": list(predicted_stages(predictions, protocol)),
         "levels": LEVELS,
         "order": list(HYPNOGRAM_ORDER),
         "names": list(STAGE_NAMES),
         "colours": [STAGE_COLOURS[stage] for stage in range(len(STAGE_NAMES))],
         "hours": SLEEP_EPOCH_S / 3600,
     }
+
+
+def _letters(position: np.ndarray, characters: np.ndarray) -> str:
+    """Put the characters of sleep epochs (n,) or (n, 5) at their positions, with dots between, and join them."""
+    letters = np.full((position.max() + 1, *characters.shape[1:]), ".")
+    letters[position] = characters
+    return "".join(letters.ravel())
 
 
 def _heading(title: str) -> str:

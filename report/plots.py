@@ -1,6 +1,6 @@
 """The figures of a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -9,92 +9,118 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from report.results import Results, folds_note, main_protocol, typical_recording
+from report.results import Results, folds_note, main_protocol, predicted_stages, start_of, typical_recording
 from utils.drawing import (
     BLUE,
     GREY,
     INK,
     VERMILION,
-    confusion_matrix,
+    draw_confusion_matrix,
     draw_hypnodensity,
     draw_hypnogram,
+    label_time,
     styled,
     write_figure,
 )
 from utils.experiment import Predictions
+from utils.plural import number_of
 from utils.stages import N_STAGES, STAGE_NAMES
 
-AGREEMENT = {"total_sleep_time_min": ("Total sleep time", "min", 1), "sleep_efficiency": ("Sleep efficiency", "%", 100)}
-"""Title, unit, and factor to this unit, of the statistics in the Bland-Altman plots."""
+AGREEMENT = {"total_sleep_time_min": "Total sleep time", "wake_within_sleep_min": "Wake within sleep"}
+"""Titles of the statistics in the Bland-Altman plots, in minutes."""
 
 
 def write_figures(directory: Path, report: Mapping[str, Any], results: Results) -> dict[str, Path]:
-    """Write every figure as SVG, PDF and PNG (300 dpi), and return the SVG file of each by its name."""
+    """Write every figure as SVG, PDF and PNG (300 dpi), and return the SVG file of each by its name.
+
+    They show the experiment's own protocol and, beside it, the night context if there is one.
+    """
     protocol = main_protocol(report)
-    figures = report["protocols"][protocol]
-    note = " | ".join(filter(None, [f"Protocol {protocol}: {figures['label']}", folds_note(report)]))
+    shown = {name: report["protocols"][name] for name in predicted_stages(results.predictions, protocol)}
+    labels = [f"Protocol {name}: {figures['label']}" for name, figures in shown.items()]
+    note = "\n".join(filter(None, [*labels, folds_note(report)]))
     selected = {fold: of_fold.selected_train_epoch for fold, of_fold in results.folds.items()}
     with styled():
         drawn = {
-            "confusion_matrix": confusion_matrix(figures["confusion_matrix"]),
-            "learning_curves": learning_curves(results.histories, selected),
+            "confusion_matrix": confusion_matrices(shown),
+            "learning_curves": learning_curves(results.histories, selected, results.context_histories),
             "f1": f1_by_stage(report["protocols"]),
-            "hypnogram": hypnogram(results.predictions, typical_recording(report)),
-            "bland_altman": bland_altman(report, protocol),
-            "reliability": reliability(figures["calibration"]),
+            "hypnogram": hypnogram(results.predictions, typical_recording(report), protocol),
+            "bland_altman": bland_altman(report, list(shown)),
+            "reliability": reliability(shown),
         }
-        f1_note = "\n".join(filter(None, [folds_note(report), fill(report["intervals"]["note"], 90)])) or None
+        f1_note = "\n".join(filter(None, [folds_note(report), report["intervals"]["note"]])) or None
         return {
             name: write_figure(directory, name, figure, f1_note if name == "f1" else note)
             for name, figure in drawn.items()
         }
 
 
-def learning_curves(histories: Mapping[int, pd.DataFrame], selected: Mapping[int, int | None]) -> Figure:
+def confusion_matrices(protocols: Mapping[str, Any]) -> Figure:
+    """Draw the confusion matrix of each protocol, side by side."""
+    figure = Figure(figsize=(4.6 * len(protocols), 4.4))
+    panels = figure.subplots(1, len(protocols), squeeze=False)[0]
+    for axes, (name, figures) in zip(panels, protocols.items(), strict=True):
+        title = f"Confusion matrix, {name}\n(percent of the true stage, count)"
+        draw_confusion_matrix(axes, figures["confusion_matrix"], title)
+    return figure
+
+
+def learning_curves(
+    histories: Mapping[int, pd.DataFrame],
+    selected: Mapping[int, int | None],
+    context_histories: Mapping[int, pd.DataFrame],
+) -> Figure:
     """Draw loss, accuracy and macro F1 (those in the configuration) over training epochs, a line for each fold.
 
     `histories` are the `metrics.csv` of the folds; the training epoch (1-based) that was selected is marked.
+    `context_histories`, those of the models of the night context, have a row of their own, without marks.
     """
     columns = next(iter(histories.values())).columns
     evaluated_set, subjects = ("valid", "validation") if "valid_loss" in columns else ("test", "test")
     titles = {"loss": "Loss", "accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)"}
     titles = {name: title for name, title in titles.items() if f"train_{name}" in columns}
+    rows = [("", histories, selected)]
+    if context_histories:
+        rows.append((", night context", context_histories, {}))
     style: dict[str, Any] = {"lw": 1, "alpha": 1 if len(histories) == 1 else 0.75}
-    figure = Figure(figsize=(1.2 + 2.6 * len(titles), 3.2))
-    row = figure.subplots(1, len(titles), squeeze=False)[0]
-    for axes, (name, title) in zip(row, titles.items(), strict=True):
-        factor = 1 if name == "loss" else 100
-        for fold, history in histories.items():
-            train_epoch = history["train_epoch"]
-            train, evaluated = (factor * history[f"{part}_{name}"] for part in ("train", evaluated_set))
-            chosen = train_epoch == selected[fold]
-            style["marker"] = "." if len(train_epoch) == 1 else None
-            axes.plot(train_epoch, train, ":", color=GREY, **style)
-            axes.plot(train_epoch, evaluated, "-", color=BLUE, **style)
-            axes.plot(train_epoch[chosen], evaluated[chosen], "o", mfc="white", mec=VERMILION, mew=1.4, ms=6, zorder=3)
-        axes.set(xlabel="Training epoch", title=title)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid()
+    figure = Figure(figsize=(1.2 + 2.6 * len(titles), 0.5 + 2.7 * len(rows)))
+    grid = figure.subplots(len(rows), len(titles), squeeze=False)
+    for panels, (model, of_folds, marks) in zip(grid, rows, strict=True):
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
+            factor = 1 if name == "loss" else 100
+            for fold, history in of_folds.items():
+                train_epoch = history["train_epoch"]
+                train, evaluated = (factor * history[f"{part}_{name}"] for part in ("train", evaluated_set))
+                chosen = train_epoch == marks.get(fold)
+                style["marker"] = "." if len(train_epoch) == 1 else None
+                axes.plot(train_epoch, train, ":", color=GREY, **style)
+                axes.plot(train_epoch, evaluated, "-", color=BLUE, **style)
+                axes.plot(train_epoch[chosen], evaluated[chosen], "o", mfc="white", mec=VERMILION, mew=1.4, ms=6,
+                          zorder=3)  # fmt: skip
+            axes.set(xlabel="Training epoch", title=title + model)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid()
     labels = ["training subjects", f"{subjects} subjects", "selected training epoch"]
-    figure.legend(row[0].get_lines()[:3], labels, loc="outside lower left", ncols=3)
+    figure.legend(grid[0, 0].get_lines()[:3], labels, loc="outside lower left", ncols=3)
     return figure
 
 
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     """Draw each stage's F1 with its interval, the protocols side by side."""
-    figure = Figure(figsize=(5.2, 3.4))
+    figure = Figure(figsize=(5.2 if len(protocols) < 3 else 7.2, 3.4))
     axes = figure.subplots()
     styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
     for number, ((name, figures), (marker, colour, face)) in enumerate(zip(protocols.items(), styles, strict=False)):
         for position, stage in enumerate(STAGE_NAMES):
             row = figures["per_class"][stage]
-            x, f1 = position + 0.24 * (number - (len(protocols) - 1) / 2), 100 * row["f1"]
+            x, f1 = position + 0.3 * (number - (len(protocols) - 1) / 2), 100 * row["f1"]
             if row["f1_interval"] is not None:
                 low, high = row["f1_interval"]
                 axes.plot([x, x], [100 * low, 100 * high], color=colour, lw=1.6)
             label = f"{name}: {figures['label']}" if position == 0 else None
             axes.plot(x, f1, marker, color=colour, mfc=face, mew=1.4, ms=6, ls="none", label=label)
-            side = -1 if number == 0 and len(protocols) > 1 else 1
+            side = -1 if number == 0 and len(protocols) == 2 else 1
             axes.annotate(
                 f"{f1:.1f}", (x, f1), (6 * side, 0), textcoords="offset points", size=7.5, va="center",
                 ha="right" if side < 0 else "left",
@@ -107,59 +133,74 @@ def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def hypnogram(predictions: Predictions, recording: str) -> Figure:
-    """Draw the true and the predicted stages of a recording over the stacked probabilities; gaps stay blank."""
+def hypnogram(predictions: Predictions, recording: str, protocol: str) -> Figure:
+    """Draw the true and the predicted stages of a recording and their probabilities, stacked; gaps stay blank."""
     night = predictions.take(predictions.recording == recording)
-    n, accuracy = len(night.y_true), 100 * (night.y_true == night.y_pred).mean()
-    figure = Figure(figsize=(7.2, 4.8))
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1, 1.1])
-    draw_hypnogram(top, night.sleep_epoch, night.y_true, INK)
-    draw_hypnogram(middle, night.sleep_epoch, night.y_pred, BLUE)
-    draw_hypnodensity(bottom, night.sleep_epoch, night.probabilities)
-    top.set_title(f"Recording {recording}: true stages")
-    middle.set_title(f"Predicted stages (as the true ones in {accuracy:.1f} % of {n:,} sleep epochs)")
-    bottom.set_title("Hypnodensity: probability of each stage")
+    shown = predicted_stages(night, protocol)
+    n, position = len(night.y_true), night.sleep_epoch
+    figure = Figure(figsize=(7.2, 1.9 + 2.9 * len(shown)))
+    heights = [1] * (1 + len(shown)) + [1.1] * len(shown)
+    top, *panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    draw_hypnogram(top, position, night.y_true, INK)
+    top.set_title(f"Recording {fill(recording, 90)}: true stages")
+    for number, (name, (stages, probabilities)) in enumerate(shown.items()):
+        by = f" by protocol {name}" if len(shown) > 1 else ""
+        accuracy = 100 * (night.y_true == stages).mean()
+        draw_hypnogram(panels[number], position, stages, BLUE)
+        panels[number].set_title(f"Predicted stages{by} (as the true ones in {accuracy:.1f} % of {n:,} sleep epochs)")
+        draw_hypnodensity(panels[number + len(shown)], position, probabilities)
+        panels[number + len(shown)].set_title(f"Hypnodensity{by}: probability of each stage")
+    label_time(panels[-1], start_of(night))
     return figure
 
 
-def bland_altman(report: Mapping[str, Any], protocol: str) -> Figure:
+def bland_altman(report: Mapping[str, Any], protocols: Sequence[str]) -> Figure:
     """Draw predicted minus true against their mean for each recording (Bland and Altman, Lancet 1986)."""
-    agreement = report["protocols"][protocol]["sleep_agreement"]
     nights = [row["sleep"] for row in report["per_recording"]]
-    figure = Figure(figsize=(7.2, 3.3))
-    for axes, (name, (title, unit, factor)) in zip(figure.subplots(1, 2), AGREEMENT.items(), strict=True):
-        pairs = factor * np.array([[night["true"][name], night[protocol][name]] for night in nights])
-        axes.axhline(0, color=GREY, lw=0.8)
-        axes.plot(pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0], "o", mfc="none", mec=BLUE, mew=1.2, ms=5, alpha=0.8)
-        for key, words, style in (("mean", "mean", "-"), ("low", "−1.96 SD", "--"), ("high", "+1.96 SD", "--")):
-            if (value := agreement[name][key]) is not None:
-                value *= factor
-                axes.axhline(value, color=VERMILION, ls=style, lw=1.2)
-                text = f"{words}\n{value:+.1f}".replace("-", "−")
-                axes.annotate(text, (1, value), (3, 0), xycoords=("axes fraction", "data"),
-                              textcoords="offset points", ha="left", va="center", size=7)  # fmt: skip
-        axes.set(title=f"{title} ({len(pairs)} recordings)", xlabel=f"Mean of true and predicted ({unit})")
-        axes.set_ylabel(f"Predicted minus true ({unit})")
-        axes.margins(x=0.12, y=0.2)
+    figure = Figure(figsize=(7.2, 3.3 * len(protocols)))
+    grid = figure.subplots(len(protocols), 2, squeeze=False)
+    for row, protocol in zip(grid, protocols, strict=True):
+        for axes, (name, title) in zip(row, AGREEMENT.items(), strict=True):
+            agreement = report["protocols"][protocol]["sleep_agreement"][name]
+            both = [(night["true"][name], night[protocol][name]) for night in nights]
+            pairs = np.array([pair for pair in both if None not in pair]).reshape(-1, 2)
+            differences = pairs[:, 1] - pairs[:, 0]
+            axes.axhline(0, color=GREY, lw=0.8)
+            axes.plot(pairs.mean(axis=1), differences, "o", mfc="none", mec=BLUE, mew=1.2, ms=5, alpha=0.8)
+            lines = [("mean", "mean", "-", "center")]
+            if agreement["sd"]:
+                lines += [("low", "−1.96 SD", "--", "top"), ("high", "+1.96 SD", "--", "bottom")]
+            for key, words, style, place in lines:
+                if (value := agreement[key]) is not None:
+                    axes.axhline(value, color=VERMILION, ls=style, lw=1.2)
+                    text = f"{words}\n{value:+.1f}".replace("-", "−")
+                    axes.annotate(text, (1, value), (3, 0), xycoords=("axes fraction", "data"),
+                                  textcoords="offset points", ha="left", va=place, size=7)  # fmt: skip
+            by = f"\n{protocol}" if len(protocols) > 1 else ""
+            axes.set_title(f"{title}{by} ({number_of(len(pairs), 'recording')})")
+            axes.set(xlabel="Mean of true and predicted (min)", ylabel="Predicted minus true (min)")
+            axes.margins(x=0.12, y=0.2)
     return figure
 
 
-def reliability(calibration: Mapping[str, Any]) -> Figure:
-    """Draw accuracy against confidence, and how many sleep epochs have which confidence."""
-    bins = [bin_ for bin_ in calibration["bins"] if bin_["n"]]
-    figure = Figure(figsize=(4.2, 4.6))
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    top.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="perfect calibration")
-    confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))
-    top.vlines(confidence, confidence, accuracy, color=VERMILION, lw=1.4, label="gap")
-    top.plot(confidence, accuracy, "o-", color=BLUE, lw=1.2, ms=5, clip_on=False, label="accuracy")
-    top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100))
-    top.set_title(f"Reliability (expected calibration error {100 * calibration['ece']:.1f} %)")
-    top.legend(loc="upper left")
-    top.grid()
-    total = sum(bin_["n"] for bin_ in bins)
-    for bin_ in bins:
-        left, width, height = 100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total
-        bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
-    bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
+def reliability(protocols: Mapping[str, Any]) -> Figure:
+    """Draw accuracy against confidence, and how many sleep epochs have which confidence, for each protocol."""
+    figure = Figure(figsize=(4.2 * len(protocols), 4.6))
+    grid = figure.subplots(2, len(protocols), sharex=True, squeeze=False, height_ratios=[3, 1])
+    for (top, bottom), (name, figures) in zip(grid.T, protocols.items(), strict=True):
+        calibration = figures["calibration"]
+        bins = [bin_ for bin_ in calibration["bins"] if bin_["n"]]
+        top.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="perfect calibration")
+        confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))
+        top.vlines(confidence, confidence, accuracy, color=VERMILION, lw=1.4, label="gap")
+        top.plot(confidence, accuracy, "o-", color=BLUE, lw=1.2, ms=5, clip_on=False, label="accuracy")
+        top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100))
+        top.set_title(f"Reliability, {name}\n(expected calibration error {100 * calibration['ece']:.1f} %)")
+        top.legend(loc="upper left")
+        top.grid()
+        total = sum(bin_["n"] for bin_ in bins)
+        for bin_ in bins:
+            left, width, height = 100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total
+            bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
+        bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
     return figure

@@ -85,9 +85,10 @@ def make_report(results: Results) -> dict[str, Any]:
     dict
         Plain values, the content of `report.json`. The published metrics are fractions from 0 to 1; a metric that gives
         no number is None. `intervals` tells over how many subjects the intervals are, with a `note` if such intervals
-        hold less often than they say. That of a stage's F1 is over the `n_subjects` in which the stage occurs.
-        `transitions` are those of the true hypnograms and of each protocol; `context_difference` is what the night
-        context adds to the single sleep epochs, over subjects, or None without it.
+        hold less often than they say. That of a stage's F1 is over the `n_subjects` in which the stage occurs. `sleep`
+        has the statistics that need neither lights off nor lights on. `transitions` are those of the true hypnograms
+        and of each protocol; `context_difference` is what the night context adds to the single sleep epochs, over
+        subjects, or None without it, and `p_note` says how small its p values can be with few subjects.
     """
     predictions = results.predictions
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
@@ -141,6 +142,7 @@ def make_report(results: Results) -> dict[str, Any]:
             name: transitions(recording, predictions.sleep_epoch, stages) for name, stages in hypnograms.items()
         },
         "intervals": {"level": statistics.LEVEL, "n_subjects": n_subjects, "note": statistics.few_subjects(n_subjects)},
+        "p_note": statistics.smallest_p(n_subjects) if difference else "",
         "context_difference": difference,
         "timing": {
             "per_fold": [{"fold": number, "seconds": of_fold} for number, of_fold in results.seconds.items()],

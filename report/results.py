@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from model import metric
@@ -48,9 +50,9 @@ class Results:
         Resolved configuration, the same for all folds.
     metrics : dict of str to function
         The published metrics, then the others of the configuration.
-    folds, histories, seconds : dict
-        Predictions, `metrics.csv` (a row for each training epoch), and how long the fold trained, its model of the
-        night context included; by the number of the fold, ascending.
+    folds, histories, context_histories, seconds : dict
+        Predictions, `metrics.csv` (a row for each training epoch) of the network and of the model of the night context
+        (none without one), and how long the fold trained, both models; by the number of the fold, ascending.
     """
 
     experiment: Path
@@ -58,6 +60,7 @@ class Results:
     metrics: dict[str, Metric]
     folds: dict[int, Predictions]
     histories: dict[int, pd.DataFrame]
+    context_histories: dict[int, pd.DataFrame]
     seconds: dict[int, float]
 
     @property
@@ -85,7 +88,7 @@ def read_results(experiment: Path) -> Results:
     """Read the finished folds of an experiment; refuse a folder without any, and damaged files."""
     if problem := name_problem(experiment.resolve()):
         raise UserError(problem)
-    results = Results(experiment, *_read_config(experiment), {}, {}, {})
+    results = Results(experiment, *_read_config(experiment), {}, {}, {}, {})
     for fold in range(results.num_folds):
         directory = fold_directory(experiment, fold)
         if not is_finished(directory):
@@ -94,7 +97,8 @@ def read_results(experiment: Path) -> Results:
         results.histories[fold] = _read_history(directory / METRICS)
         results.seconds[fold] = float(results.histories[fold]["seconds"].sum())
         if (directory / CONTEXT / METRICS).is_file():
-            results.seconds[fold] += float(_read_history(directory / CONTEXT / METRICS)["seconds"].sum())
+            results.context_histories[fold] = _read_history(directory / CONTEXT / METRICS)
+            results.seconds[fold] += float(results.context_histories[fold]["seconds"].sum())
     if not results.folds:
         raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
     return results
@@ -103,6 +107,20 @@ def read_results(experiment: Path) -> Results:
 def main_protocol(report: Mapping[str, Any]) -> str:
     """Name of the experiment's own protocol: `released` or `holdout`."""
     return next(iter(report["protocols"]))
+
+
+def predicted_stages(predictions: Predictions, protocol: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Stages and probabilities by the experiment's own protocol, and by the night context if there is one."""
+    shown = {protocol: (predictions.y_pred, predictions.probabilities)}
+    if predictions.y_pred_context is not None and predictions.probabilities_context is not None:
+        shown["context"] = predictions.y_pred_context, predictions.probabilities_context
+    return shown
+
+
+def start_of(night: Predictions) -> datetime | None:
+    """Start of the recording that a night is of; None if its date or its time of day is not known."""
+    text = night.start_time[0].item()
+    return datetime.fromisoformat(text) if "T" in text or " " in text else None
 
 
 def typical_recording(report: Mapping[str, Any]) -> str:

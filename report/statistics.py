@@ -111,6 +111,13 @@ def few_subjects(n: int) -> str:
     )
 
 
+def smallest_p(n: int) -> str:
+    """Say how small the p value of the signed-rank test over `n` subjects can be at all if that is above 5 %."""
+    if not 2 <= n < 6:
+        return ""
+    return f"With {n} subjects p is never below {2 ** (1 - n):.3g}, however large the differences are."
+
+
 def intervals(metrics: Mapping[str, Metric], by_subject: np.ndarray) -> dict[str, list[float] | None]:
     """95 % interval of each metric of the pooled confusion matrices of subjects, (n_subjects, 5, 5)."""
     resamples = resample(by_subject)
@@ -168,13 +175,18 @@ def agreement(true: Sequence[float | None], predicted: Sequence[float | None]) -
     Returns
     -------
     dict
-        `n` nights, the `mean` of predicted - true, its `sd`, and the limits of agreement `low` and `high`,
-        mean - 1.96 sd and mean + 1.96 sd. The mean is None without a night, the others with fewer than two.
+        `n` nights, their means `true_mean` and `predicted_mean`, the `mean` of predicted - true, its `sd`, and the
+        limits of agreement `low` and `high`, mean - 1.96 sd and mean + 1.96 sd. The means are None without a night, the
+        others with fewer than two.
     """
-    differences = [b - a for a, b in zip(true, predicted, strict=True) if a is not None and b is not None]
-    mean, sd = mean_and_sd(differences).values()
+    pairs = [(a, b) for a, b in zip(true, predicted, strict=True) if a is not None and b is not None]
+    mean, sd = mean_and_sd([b - a for a, b in pairs]).values()
     low, high = (None, None) if mean is None or sd is None else (mean - 1.96 * sd, mean + 1.96 * sd)
-    return {"n": len(differences), "mean": mean, "sd": sd, "low": low, "high": high}
+    means = {
+        f"{name}_mean": mean_and_sd([pair[side] for pair in pairs])["mean"]
+        for side, name in enumerate(("true", "predicted"))
+    }
+    return {"n": len(pairs), **means, "mean": mean, "sd": sd, "low": low, "high": high}
 
 
 def calibration(y_true: np.ndarray, y_pred: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from openpyxl.styles import Alignment
 
 from report.results import folds_note, main_protocol
 from report.statistics import LEVEL
-from report.wording import CLASS_FIGURES, scaled, title_of, with_interval
+from report.wording import CLASS_FIGURES, NO_LIGHTS, scaled, title_of, with_interval
 from utils.files import replacing
+from utils.plural import number_of
 from utils.stages import STAGE_NAMES
 
 AGREEMENT = {
+    "true_mean": "mean of the true ones",
+    "predicted_mean": "mean of the predicted ones",
     "mean": "mean difference (predicted - true)",
     "sd": "its standard deviation",
     "low": "lower limit of agreement",
@@ -20,6 +24,8 @@ AGREEMENT = {
     "n": "recordings that have it",
 }
 """Rows below those of the recordings, in the sheet of sleep statistics."""
+
+WIDEST = 60  # characters in a column of a sheet; longer text wraps
 
 
 def write_workbook(path: Path, report: Mapping[str, Any]) -> None:
@@ -68,7 +74,7 @@ def summary(report: Mapping[str, Any]) -> str:
     for name, figures in report["protocols"].items():
         f1 = (f"{stage} {100 * figures['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
         lines += [
-            f"Protocol {_label(name, figures)}: {figures['n']} sleep epochs",
+            f"Protocol {_label(name, figures)}: {number_of(figures['n'], 'sleep epoch')}",
             "  " + "   ".join(_in_words(figures, metric) for metric in report["metrics"]),
             f"  F1 in percent: {'   '.join(f1)}",
         ]
@@ -107,15 +113,18 @@ def _context_line(report: Mapping[str, Any]) -> str:
 
 
 def fit_columns(sheet: Any) -> None:
-    """Make the columns of a sheet of openpyxl as wide as their longest cell and show two decimals.
+    """Make the columns of a sheet of openpyxl as wide as their longest cell, wrap notes, and show two decimals.
 
     A recording may be called `=1+1`: no cell is a formula.
     """
     for column in sheet.columns:
-        sheet.column_dimensions[column[0].column_letter].width = 2 + max(
+        width = 2 + max(
             len(f"{cell.value:.2f}" if isinstance(cell.value, float) else str(cell.value or "")) for cell in column
         )
+        sheet.column_dimensions[column[0].column_letter].width = min(width, WIDEST)
         for cell in column:
+            if len(str(cell.value)) > WIDEST:
+                cell.alignment = Alignment(wrap_text=True, vertical="top")
             if cell.data_type == "f":
                 cell.data_type = "s"
             if isinstance(cell.value, float):
@@ -187,19 +196,16 @@ def _sleep_table(report: Mapping[str, Any]) -> pd.DataFrame:
             rows[title, name] = {statistic: nights[key] for statistic, nights in figures["sleep_agreement"].items()}
     table = pd.DataFrame(list(rows.values()), dtype=float)
     table.index = pd.MultiIndex.from_tuples(rows, names=["recording", "hypnogram"])
-    counts = table.index.get_level_values("recording") == AGREEMENT["n"]
-    table.loc[~counts, "sleep_efficiency"] *= 100
-    return table.rename(columns=_sleep_title)
+    note = pd.Series(NO_LIGHTS, table.index[:1])  # beside the first row alone
+    return table.rename(columns=_sleep_title).assign(note=note)
 
 
 def _sleep_title(statistic: str) -> str:
     """Title of a sleep statistic, with its unit."""
-    if statistic == "sleep_efficiency":
-        return "sleep efficiency %"
     kind, _, stage = statistic.partition("_")
     if stage in STAGE_NAMES:
         return f"{stage} {'min' if kind == 'minutes' else '% of sleep'}"
-    return statistic.replace("_", " ").replace("waso", "WASO").replace("rem ", "REM ")
+    return statistic.replace("_", " ").replace("rem ", "REM ")
 
 
 def _calibration_table(calibration: Mapping[str, Any]) -> pd.DataFrame:

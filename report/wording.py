@@ -9,6 +9,13 @@ CLASS_FIGURES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %",
 """Titles of the figures of each stage."""
 
 
+NO_LIGHTS = (
+    "Sleep latency, sleep efficiency, time in bed and wake after sleep onset are not reported. They depend on lights "
+    "off and lights on, which are not known: prepared nights are cut from 30 min before to 30 min after sleep. "
+    "Wake within sleep is that between the first and the last sleep."
+)
+
+
 def title_of(metric: str) -> str:
     """Title of a metric."""
     return METRICS.get(metric, metric)

@@ -227,6 +227,7 @@ def description(night: Night) -> dict[str, Any]:
     """Sleep statistics, confidence, agreement and versions of packages, in plain values."""
     confidence = night.scoring.probabilities[night.scored].max(axis=1)
     stages = night.scoring.stages
+    in_bed = night.in_bed or (int(night.scored[0]), int(night.scored[-1]) + 1)
     return {
         "start_time": night.start.isoformat() if night.start else None,
         "remarks": list(night.remarks),
@@ -234,7 +235,7 @@ def description(night: Night) -> dict[str, Any]:
         "n_scored": len(night.scored),
         "sleep_epochs": dict(zip(STAGE_NAMES, night.counts, strict=True)),
         "time_in_bed_is": "from lights off to lights on" if night.in_bed else "the scored span",
-        "sleep_statistics": sleep_statistics(night.scored, stages[night.scored], night.in_bed),
+        "sleep_statistics": sleep_statistics(night.scored, stages[night.scored], in_bed),
         "mean_confidence": round(float(confidence.mean(dtype=np.float64)), 6),
         "share_below_half": float((confidence < 0.5).mean()),
         "agreement": night.agreement,

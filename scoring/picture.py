@@ -1,16 +1,14 @@
 """The picture of a scored night: spectrogram, hypnograms and hypnodensity on one time axis."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recordings.clock_times import in_utc
 from recordings.stage_names import UNSCORED
 from scoring.night import Night
-from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, styled
+from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, label_time, styled
 from utils.files import replacing
 from utils.stages import SLEEP_EPOCH_S
 
@@ -21,8 +19,6 @@ _NO_POWER = 1e-9  # microvolts squared per Hz; lower power comes from rounding, 
 _COLOUR_RANGE = (2, 99)  # percentiles of the decibels that have the first and the last colour
 _ANONYMOUS_YEAR = 1985  # in EDF files whose date was removed
 _HOURS = SLEEP_EPOCH_S / 3600  # in one sleep epoch
-_TICK_HOURS = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 4, 6, 12, 24)
-_MAX_TICKS = 12
 
 
 def write_picture(path: Path, night: Night, signal: np.ndarray, fs: float) -> None:
@@ -53,7 +49,7 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
         axes.set_title(title)
     draw_hypnodensity(bottom, night.scored, night.scoring.probabilities[night.scored])
     bottom.set_title("Probability of each stage")
-    _label_time(bottom, night)
+    label_time(bottom, night.start)
     return figure
 
 
@@ -81,21 +77,3 @@ def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -
     bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.015, 0, 0.012, 1)))
     bar.set_label("Power (dB, µV²/Hz)")
     bar.outline.set_visible(False)
-
-
-def _label_time(axes: Axes, night: Night) -> None:
-    """Put ticks at round clock times, or at round hours from the start if the start is not known."""
-    first, last = axes.get_xlim()
-    step = next((step for step in _TICK_HOURS if (last - first) / step < _MAX_TICKS), _TICK_HOURS[-1])
-    midnight = 0.0
-    if night.start is not None:
-        midnight = -(night.start - night.start.replace(hour=0, minute=0, second=0)) / timedelta(hours=1)
-    ticks = np.arange(np.ceil((first - midnight) / step), np.floor((last - midnight) / step) + 1) * step
-    minutes = np.round(ticks * 60).astype(int).tolist()
-    if night.start is None:
-        axes.set_xticks(ticks, [f"{minute // 60}:{minute % 60:02d}" for minute in minutes])
-        axes.set_xlabel("Time since the start of the recording (h:min)")
-    else:
-        axes.set_xticks(ticks + midnight, [f"{minute // 60 % 24:02d}:{minute % 60:02d}" for minute in minutes])
-        axes.set_xlabel("Clock time (UTC)" if in_utc(night.start) else "Clock time")
-    axes.set_xlim(first, last)

@@ -203,7 +203,7 @@ def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_
     command += ["--overwrite", "--to", "23:55", "--from", "23:51", "--select_ch", "Fpz", "--reference", "Cz"]
     code, out, _ = predict(*command)
     assert code == 0
-    assert "Fpz-Cz of 1 recordings" in out
+    assert "Fpz-Cz of 1 recording " in out
     stages, _ = table(tmp_path / "night 2.csv")
     assert np.flatnonzero(stages != -1).tolist() == list(range(1, 9))
     said = json.loads((tmp_path / "night 2.json").read_text())

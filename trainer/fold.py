@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.experiment import LOG_FILE, Predictions, fold_directory, is_finished
 from utils.lock import held
 from utils.logs import LOG, SUMMARY, log_to_file
+from utils.plural import number_of
 from utils.recording import Outline
 from utils.stages import STAGE_NAMES
 from utils.stopping import Stopped
@@ -100,7 +101,9 @@ def introduce(fold: Fold, config: ConfigParser, data: SleepEpochs) -> None:
         SUMMARY,
         f"Fold {fold.number} of {config['data_loader.args.num_folds']}: "
         + ", ".join(
-            f"{len(names)} recordings of {len(subjects[of])} subjects to {use}" for names, of, use in uses if names
+            f"{number_of(len(names), 'recording')} of {number_of(len(subjects[of]), 'subject')} to {use}"
+            for names, of, use in uses
+            if names
         )
         + f"; on {data.device}.",
     )
@@ -136,6 +139,7 @@ def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs, subject_pa
     return Predictions(
         recording=np.repeat([outline.name for outline in test], lengths),
         subject=np.repeat([subject_of(outline.name, subject_pattern) for outline in test], lengths),
+        start_time=np.repeat([outline.start_time for outline in test], lengths),
         sleep_epoch=np.concatenate([outline.sleep_epoch for outline in test]),
         y_true=np.concatenate([outline.stages for outline in test]),
         y_pred=selected.argmax(dim=1).numpy(),

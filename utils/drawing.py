@@ -5,8 +5,10 @@ or marker.
 """
 
 import re
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ STAGE_COLOURS = {W: "#f9edbe", REM: "#efa33a", N1: "#5596ba", N2: "#22608c", N3:
 """Darker from stage to stage, in the order of hypnograms."""
 
 INK, BLUE, VERMILION, GREY = "#1b2733", "#005a8c", "#c04a00", "#6b7680"
+
+_TICK_HOURS = (1 / 60, 1 / 12, 0.25, 0.5, 1, 2, 3, 4, 6, 12, 24)
+_MAX_TICKS = 12
 
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
@@ -66,7 +71,8 @@ def styled() -> AbstractContextManager[None]:
 def write_figure(directory: Path, name: str, figure: Figure, note: str | None = None) -> Path:
     """Write a figure as SVG, PDF and PNG (300 dpi), with a note above it, and return the path of the SVG."""
     if note is not None:
-        figure.suptitle(note, x=0.01, ha="left", size=7.5, color=GREY)
+        lines = [textwrap.fill(line, int(17 * figure.get_figwidth())) for line in note.splitlines()]
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", size=7.5, color=GREY)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout is final now and the same in all formats
     for suffix, metadata in _METADATA.items():
@@ -108,12 +114,35 @@ def draw_hypnodensity(axes: Axes, position: np.ndarray, probabilities: np.ndarra
         axes.stairs(100 * upper, edges, baseline=100 * lower, fill=True, color=STAGE_COLOURS[stage], lw=0,
                     label=STAGE_NAMES[stage])  # fmt: skip
         lower = upper
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 100))
-    axes.set(ylabel="Probability (%)", xlabel="Time since the start of the recording (h)")
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 100), ylabel="Probability (%)")
     handles, labels = axes.get_legend_handles_labels()
     legend = axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
     for box in legend.get_patches():
         box.set(edgecolor=GREY, linewidth=0.6)
+
+
+def label_time(axes: Axes, start: datetime | None) -> None:
+    """Label an axis of hours at round clock times, or at round hours from the start if that is not known."""
+    first, last = axes.get_xlim()
+    step = next((step for step in _TICK_HOURS if (last - first) / step < _MAX_TICKS), _TICK_HOURS[-1])
+    midnight = 0.0
+    if start is not None:
+        midnight = -(start - start.replace(hour=0, minute=0, second=0, microsecond=0)) / timedelta(hours=1)
+    ticks = np.arange(np.ceil((first - midnight) / step), np.floor((last - midnight) / step) + 1) * step
+    minutes = np.round(ticks * 60).astype(int).tolist()
+    if start is None:
+        axes.set_xticks(ticks, [f"{minute // 60}:{minute % 60:02d}" for minute in minutes])
+    else:
+        axes.set_xticks(ticks + midnight, [f"{minute // 60 % 24:02d}:{minute % 60:02d}" for minute in minutes])
+    axes.set_xlabel(time_label(start))
+    axes.set_xlim(first, last)
+
+
+def time_label(start: datetime | None) -> str:
+    """Label of an axis of times in a recording with this start, or with one that is not known."""
+    if start is None:
+        return "Time since the start of the recording (h:min)"
+    return "Clock time (UTC)" if start.utcoffset() == timedelta(0) else "Clock time"
 
 
 def _shorten(svg: str) -> str:
@@ -122,11 +151,16 @@ def _shorten(svg: str) -> str:
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
+    """Draw counts of shape (5, 5) alone in a figure, see `draw_confusion_matrix`."""
+    figure = Figure(figsize=(4.6, 4.3))
+    draw_confusion_matrix(figure.subplots(), counts, "Confusion matrix (percent of the true stage, count)")
+    return figure
+
+
+def draw_confusion_matrix(axes: Axes, counts: Sequence[Sequence[int]], title: str) -> None:
     """Draw counts of shape (5, 5), true stages down and predicted ones across, with the percent of each row."""
     matrix = np.asarray(counts)
     percent = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
-    figure = Figure(figsize=(4.6, 4.3))
-    axes = figure.subplots()
     blues = LinearSegmentedColormap.from_list("blues", ["#ffffff", "#8dbbd6", "#22608c", "#0b2343"])
     edges = np.arange(N_STAGES + 1) - 0.5
     axes.pcolormesh(edges, edges, percent, cmap=blues, vmin=0, vmax=100, edgecolors="white", linewidth=1)
@@ -138,8 +172,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
         bold = f"{percent[row, column]:.1f} %"
         axes.text(column, row - 0.04, bold, ha="center", va="bottom", weight="bold", color=colour)
         axes.text(column, row + 0.06, f"{n:,}", ha="center", va="top", size=8, color=colour)
-    axes.set(xlabel="Predicted stage", ylabel="True stage", title="Confusion matrix (percent of the true stage, count)")
+    axes.set(xlabel="Predicted stage", ylabel="True stage", title=title)
     axes.set_xticks(range(N_STAGES), STAGE_NAMES)
     axes.set_yticks(range(N_STAGES), STAGE_NAMES)
     axes.tick_params(length=0)
-    return figure

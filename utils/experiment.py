@@ -28,8 +28,10 @@ class Predictions:
     Attributes
     ----------
     recording, subject : ndarray of shape (n,), str
+    start_time : ndarray of shape (n,), str
+        Start of the recording, ISO 8601; empty if not known.
     sleep_epoch : ndarray of shape (n,), int32
-        Position in the night.
+        Position in the night: it begins 30 * sleep_epoch s after `start_time`.
     y_true : ndarray of shape (n,), int64
     y_pred, y_pred_last_epoch : ndarray of shape (n,), int64
         By the weights that the protocol selected, and by those after the last training epoch.
@@ -43,6 +45,7 @@ class Predictions:
 
     recording: np.ndarray
     subject: np.ndarray
+    start_time: np.ndarray
     sleep_epoch: np.ndarray
     y_true: np.ndarray
     y_pred: np.ndarray
@@ -104,6 +107,7 @@ def read_predictions(directory: Path) -> Predictions:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             values = dict(npz)
         if "subject" in values:
+            values.setdefault("start_time", np.full(len(values["subject"]), ""))  # earlier versions left it out
             return Predictions(selected_train_epoch=int(values.pop("selected_train_epoch")), **values)
     except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
         raise UserError(f"{path}: cannot be read ({error}). Remove it and train the fold again.") from error

@@ -14,52 +14,62 @@ def sleep_statistics(
 ) -> dict[str, Any]:
     """Compute the sleep statistics of one night.
 
-    Without lights off and lights on, time in bed is the scored span: from the beginning of the first sleep epoch to the
-    end of the last. Prepared recordings are cut 30 min before and after sleep. The true sleep latency of most is
-    therefore 30 min, and the wake after the last sleep counts as WASO, as in the AASM manual. So the statistics serve
-    to compare a predicted hypnogram with the true one of the same night; they are no clinical measures. A latency
-    begins or ends at a single sleep epoch: one wrong stage can change it a lot.
+    Without lights off and lights on, what depends on them is left out: time in bed, sleep latency, sleep efficiency and
+    wake after sleep onset, which counts up to lights on. Prepared recordings begin and end 30 min around sleep,
+    whenever the lights went off.
 
-    Sleep epochs that are missing within the span (movement, not scored) are neither sleep nor wake. They count only as
-    time in bed and as time that passes in a latency.
+    A latency begins or ends at a single sleep epoch: one wrong stage can change it a lot. Sleep epochs that are missing
+    (movement, not scored) are neither sleep nor wake. They count only as time in bed and as time that passes in a
+    latency.
 
     Parameters
     ----------
     sleep_epoch, stages : ndarray of shape (n,)
         Position of each sleep epoch in the night, at least one, and its stage, 0 to 4.
     in_bed : tuple of two int or None
-        Position of the first sleep epoch after lights off, and that of the first after lights on.
+        Position of the first sleep epoch after lights off, and that of the first after lights on; None if not known.
 
     Returns
     -------
     dict
-        In minutes: `time_in_bed_min`; `total_sleep_time_min`, all but W; `sleep_latency_min`, from the beginning to
-        the first sleep; `waso_min`, all W after that, up to the end; `rem_latency_min`, from the first sleep to the
-        first REM; `minutes_<stage>`. As fractions: `sleep_efficiency`, of time in bed, and `percent_<stage>`, in
-        percent of total sleep time, for all stages but W. None where a night without sleep, or without REM, has no
-        such value.
+        In minutes: `total_sleep_time_min`, all but W; `wake_within_sleep_min`, W between the first and the last sleep;
+        `rem_latency_min`, from the first sleep to the first REM; `minutes_<stage>` of all stages but W. In percent of
+        total sleep time: `percent_<stage>`. With `in_bed` also, in minutes, `time_in_bed_min`; `sleep_latency_min`,
+        from lights off to the first sleep; `waso_min`, all W after that; `minutes_W`; and `sleep_efficiency`, total
+        sleep time as a fraction of time in bed. None where a night without sleep, or without REM, has no such value.
     """
-    asleep = stages != W
-    begin, end = in_bed or (sleep_epoch.min(), sleep_epoch.max() + 1)
-    time_in_bed = float(end - begin) * MINUTES
     minutes = {name: (stages == stage).sum().item() * MINUTES for stage, name in enumerate(STAGE_NAMES)}
+    minutes_w = minutes.pop("W")
+    asleep = stages != W
     total = asleep.sum().item() * MINUTES
-    sleep_latency = waso = rem_latency = None
+    sleep_latency = waso = wake_within = rem_latency = None
     if asleep.any():
-        onset = sleep_epoch[asleep].min()
-        sleep_latency = float(onset - begin) * MINUTES
-        waso = (~asleep & (sleep_epoch > onset)).sum().item() * MINUTES
+        onset, last = sleep_epoch[asleep].min(), sleep_epoch[asleep].max()
+        awake = ~asleep & (sleep_epoch > onset)
+        waso = awake.sum().item() * MINUTES
+        wake_within = (awake & (sleep_epoch < last)).sum().item() * MINUTES
     if minutes["REM"]:
         rem_latency = float(sleep_epoch[stages == REM].min() - onset) * MINUTES
+    statistics = {
+        "total_sleep_time_min": total,
+        "wake_within_sleep_min": wake_within,
+        "rem_latency_min": rem_latency,
+        **{f"minutes_{name}": value for name, value in minutes.items()},
+        **{f"percent_{name}": 100 * value / total if total else None for name, value in minutes.items()},
+    }
+    if in_bed is None:
+        return statistics
+    begin, end = in_bed
+    time_in_bed = float(end - begin) * MINUTES
+    if asleep.any():
+        sleep_latency = float(onset - begin) * MINUTES
     return {
         "time_in_bed_min": time_in_bed,
-        "total_sleep_time_min": total,
         "sleep_efficiency": total / time_in_bed,
         "sleep_latency_min": sleep_latency,
         "waso_min": waso,
-        "rem_latency_min": rem_latency,
-        **{f"minutes_{name}": value for name, value in minutes.items()},
-        **{f"percent_{name}": 100 * minutes[name] / total if total else None for name in STAGE_NAMES if name != "W"},
+        "minutes_W": minutes_w,
+        **statistics,
     }
 
 

@@ -295,7 +295,7 @@ def test_a_mirror_is_asked_for_the_published_files(server, tmp_path, monkeypatch
     arguments = ["--output_dir", tmp_path / "new" / "folder", "--base_url", f"{server.url}/", "--subjects", "13"]
     code, out, err = call_script(SCRIPT, *arguments)
     assert code == 1  # they are not the published ones
-    assert "2 files of 1 subjects; 0 are here and verified.\n" in out
+    assert "2 files of 1 subject; 0 are here and verified.\n" in out
     assert err.count("the server's file does not have the published checksum") == 2
     assert contents(tmp_path / "new" / "folder") == {}
 

@@ -43,7 +43,7 @@ def arguments(tmp_path, *more):
 @pytest.mark.parametrize("words", [["EEG", "Fpz-Cz"], ["EEG Fpz-Cz"]])
 def test_the_channel_may_be_quoted_or_not(tmp_path, words, capsys):
     assert run([Task("a", night)], arguments(tmp_path, "--select_ch", *words)) == 0
-    assert capsys.readouterr().out.startswith(f"{CHANNEL} of 1 recordings")
+    assert capsys.readouterr().out.startswith(f"{CHANNEL} of 1 recording ")
 
 
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_inputs import predictions, results, write_experiment
+from report_inputs import predictions, results, with_context, write_experiment
 
 from model import metric
 from report import statistics
@@ -112,6 +112,23 @@ def test_few_subjects_are_told_and_where_interval_and_p_disagree():
     assert "disagree" not in text
 
 
+def test_last_epochs_are_called_alike_only_where_they_are():
+    single = results(A)
+    context = results(with_context(A))
+    assert (
+        "These two differ in the night context, which one of them has; the last epochs below compare like with like."
+        in comparison(single, context).splitlines()
+    )
+    assert "like with like" not in comparison(single, results(A, name="B"))
+    longer = results(with_context(A), seconds={0: [1, 1], 1: [1, 1]})
+    assert "do not compare like with like: training epochs: 1 in A, 2 in B." in comparison(single, longer)
+
+
+def test_counts_of_one_are_singular():
+    one = results({0: predictions({"a": (TRUE, TRUE)})})
+    assert ": 1 shared recording of 1 subject." in comparison(one, one)
+
+
 def test_experiments_without_a_shared_recording_are_refused(tmp_path):
     first = results(name="A", folds={0: predictions({"a": (TRUE, TRUE)})})
     second = results(name="B", folds={0: predictions({"b": (TRUE, TRUE)})})
@@ -217,7 +234,11 @@ def test_two_experiments_give_the_table_and_the_paired_comparison(saved, command
     table, paired = out.split("\n\n", 1)
     assert len(table.splitlines()) == 7
     assert paired.startswith("A = A, B = B: 4 shared recordings of 3 subjects.")
-    assert "Protocol released of A, holdout of B\nThese select in different ways" in paired
+    assert "Protocol released of A, holdout of B\nThese two differ in how the weights are selected" in paired
+    assert (
+        "do not compare like with like: folds: 2 in A, 3 in B; share of subjects set aside for validation: 0 in A, "
+        "0.1 in B; training epochs: 1 to 2 in A, 1 in B." in paired
+    )
     accuracy = next(line for line in paired.splitlines() if line.startswith("accuracy %"))
     assert accuracy.split()[2:5] == ["82.5", "92.5", "+5.0"]
     compared = compare(read_results(saved / "A"), read_results(saved / "B"))

@@ -5,15 +5,19 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
-from report_inputs import FIGURES, NIGHT, night_predictions, results
+from markupsafe import escape
+from report_inputs import FIGURES, NIGHT, night_predictions, results, with_context
 
 from report.page import write_page
 from report.plots import write_figures
 from report.report import make_report
 from report.statistics import few_subjects
+from report.wording import NO_LIGHTS
 
 NIGHTS = {"SC4011E0": NIGHT, "SC4012E0": [0, 0, 1, 2, 4, 4, 2, 2], "SC4021E0": NIGHT * 3}
 MARKUP = "<b>n&1</b>\"'$x^2$</script>"
@@ -138,6 +142,17 @@ def odd_page(write, tmp_path_factory):
     return write(tmp_path_factory.mktemp("odd"), {MARKUP: [0, 0, 1, 2, 2, 4, 4, 0]}, name=MARKUP)
 
 
+@pytest.fixture(scope="module")
+def context_page(figures, tmp_path_factory):
+    """Page of an experiment with a night context, of recordings with long names; the start of the last is not known."""
+    nights = {f"a-recording-with-a-rather-long-name-{number:02}": NIGHT * 90 for number in range(3)}
+    folds = with_context(night_predictions(nights))
+    for fold in (0, 1):
+        folds[fold] = replace(folds[fold], start_time=np.full(len(folds[fold].y_true), "2020-01-01T22:43:20"))
+    everything = results(folds)
+    return write_page(tmp_path_factory.mktemp("context"), make_report(everything), everything, figures)
+
+
 class Outline(HTMLParser):
     """Elements that are opened but not closed, addresses that are loaded, and the text of the page."""
 
@@ -161,7 +176,7 @@ class Outline(HTMLParser):
         self.said.append(data)
 
 
-@pytest.mark.parametrize("which", ["page", "odd_page"])
+@pytest.mark.parametrize("which", ["page", "odd_page", "context_page"])
 def test_the_page_is_well_formed_and_loads_nothing(which, request):
     text = request.getfixturevalue(which).read_text(encoding="utf-8")
     outline = Outline(text)
@@ -194,6 +209,18 @@ def test_few_subjects_are_told_wherever_an_interval_stands(page, odd_page):
     assert odd_page.read_text(encoding="utf-8").count(few_subjects(1)) == 2
 
 
+def test_sleep_statistics_need_no_lights_and_say_why_and_have_both_means(page):
+    text = page.read_text(encoding="utf-8")
+    assert str(escape(NO_LIGHTS)) in text
+    table = text[text.index('<section id="sleep"') : text.index('<section id="learning"')].replace(NO_LIGHTS, "")
+    for words in ("Sleep latency", "efficiency", "Wake after sleep onset", ">W, min"):
+        assert words not in table, words
+    agreement = make_report(results(night_predictions(NIGHTS)))["protocols"]["released"]["sleep_agreement"]
+    figures = agreement["total_sleep_time_min"]
+    means = "".join(f'<td class="number">{figures[key]:.1f}</td>' for key in ("true_mean", "predicted_mean"))
+    assert f'<th scope="row">Total sleep time, min</th>{means}' in table
+
+
 def test_a_name_with_markup_is_text(odd_page):
     text = odd_page.read_text(encoding="utf-8")
     outline = Outline(text)
@@ -213,7 +240,7 @@ def test_the_same_input_gives_the_same_page(page, write, tmp_path):
     assert write(tmp_path, NIGHTS).read_bytes() == page.read_bytes()
 
 
-@pytest.mark.parametrize("which", ["page", "odd_page"])
+@pytest.mark.parametrize("which", ["page", "odd_page", "context_page"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_browser_draws_every_picture_without_complaint_and_without_scrolling_sideways(
     browser, which, width, request
@@ -231,6 +258,42 @@ def test_the_browser_draws_every_picture_without_complaint_and_without_scrolling
     assert height > 400
     drawn = "[...document.querySelectorAll('#night svg path')].filter(path => path.getTotalLength() > 0).length"
     assert browser.evaluate(drawn) >= 15
+
+
+@pytest.mark.parametrize("which", ["page", "odd_page", "context_page"])
+def test_no_table_is_cut_off_on_a_screen_of_1400_pixels(browser, which, request):
+    browser.open(request.getfixturevalue(which), 1400)
+    browser.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    cut = "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    assert browser.evaluate(f"{cut}.map(e => e.innerText.slice(0, 40))") == []
+
+
+def test_the_drawn_night_has_the_night_context_and_clock_times_where_the_start_is_known(browser, context_page):
+    browser.open(context_page)
+    buttons = "document.querySelectorAll('#recordings-table tbody button')"
+    texts = "[...document.querySelectorAll('#night svg text')].map(e => e.textContent)"
+    for number, label, hour in (
+        (0, "Clock time", "23:00"),
+        (2, "Time since the start of the recording (h:min)", "1:00"),
+    ):
+        browser.evaluate(f"{buttons}[{number}].click()")
+        written = browser.evaluate(texts)
+        assert label in written
+        assert hour in written
+        assert [text for text in written if text.startswith("Predicted")] == [
+            "Predicted stages (released)",
+            "Predicted stages (context)",
+        ]
+    assert "100.0 % (context) of 900 sleep epochs right" in browser.evaluate("document.body.innerText")
+    # The first sleep epoch is the 21st: it begins at 22:53:20, and 23:00 is 400 s of 27,060 s further.
+    browser.evaluate(f"{buttons}[0].click()")
+    x = "+[...document.querySelectorAll('#night svg text')].find(e => e.textContent === '23:00').getAttribute('x')"
+    width = browser.evaluate("document.querySelector('#night svg').viewBox.baseVal.width")
+    sides = (
+        "[...document.querySelectorAll('#night svg text')].map(e => e.getBBox()).map(box => [box.x, box.x + box.width])"
+    )
+    assert all(0 <= left and right <= width for left, right in browser.evaluate(sides))
+    assert (browser.evaluate(x) - 48) / (width - 68) == pytest.approx(400 / 27060, abs=1e-4)
 
 
 def names(browser):
@@ -284,7 +347,7 @@ def test_choosing_a_recording_shows_its_night(browser, page):
     browser.press("Enter", 13, "\r")
     night = night_predictions(NIGHTS)[list(NIGHTS).index(name)]
     right = 100 * (night.y_true == night.y_pred).mean()
-    assert browser.evaluate(said).startswith(f"Recording {name}: {right:.1f} % of {len(night.y_true)} sleep epochs")
+    assert browser.evaluate(said).startswith(f"Recording {name}: {right:.1f} % (released) of {len(night.y_true)} sleep")
     assert name in browser.evaluate("document.querySelector('#night svg title').textContent")
     assert browser.evaluate("document.querySelector('#night svg').outerHTML") != before
     pressed = "[...document.querySelectorAll('#recordings-table [aria-pressed=true]')].map(e => e.innerText)"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from openpyxl import load_workbook
-from report_inputs import blank_figures, predictions, report_of, results, write_experiment
+from report_inputs import blank_figures, predictions, report_of, results, with_context, write_experiment
 
 from report.__main__ import main
 from report.comparison import compare
@@ -93,7 +93,7 @@ class Watched(np.ndarray):
     __hash__ = None
 
 
-@pytest.mark.parametrize("use", [lambda all_: make_report(all_), lambda all_: _nights(all_.predictions),
+@pytest.mark.parametrize("use", [lambda all_: make_report(all_), lambda all_: _nights(all_.predictions, "released"),
                                  lambda all_: compare(all_, all_)])  # fmt: skip
 def test_no_night_is_looked_for_among_all_so_that_time_grows_with_their_number_alone(use):
     compared = []
@@ -106,6 +106,12 @@ def test_no_night_is_looked_for_among_all_so_that_time_grows_with_their_number_a
         use(all_)
         compared.append(Watched.n_compared)
     assert compared[0] == compared[1]
+
+
+def test_p_values_of_few_subjects_have_a_word_of_their_own():
+    of_three = report_of(with_context(folds()))
+    assert of_three["p_note"].startswith("With 3 subjects p is never below 0.25,")
+    assert report_of(folds())["p_note"] == ""
 
 
 def test_figures_of_a_holdout_say_so():

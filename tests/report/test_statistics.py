@@ -200,6 +200,8 @@ def test_agreement_counts_the_nights_that_have_both():
     sd = math.sqrt(4.5)
     assert computed == {
         "n": 2,
+        "true_mean": 15,
+        "predicted_mean": 15.5,
         "mean": 0.5,
         "sd": pytest.approx(sd),
         "low": pytest.approx(0.5 - 1.96 * sd),
@@ -209,8 +211,9 @@ def test_agreement_counts_the_nights_that_have_both():
 
 def test_agreement_of_too_few_nights_has_holes():
     without = {"sd": None, "low": None, "high": None}
-    assert statistics.agreement([10], [12]) == {"n": 1, "mean": 2, **without}
-    assert statistics.agreement([None], [12]) == {"n": 0, "mean": None, **without}
+    assert statistics.agreement([10], [12]) == {"n": 1, "true_mean": 10, "predicted_mean": 12, "mean": 2, **without}
+    without |= {"true_mean": None, "predicted_mean": None, "mean": None}
+    assert statistics.agreement([None], [12]) == {"n": 0, **without}
 
 
 def calibration(confidences, right):

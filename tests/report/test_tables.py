@@ -1,12 +1,11 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from openpyxl import load_workbook
-from report_inputs import predictions, report_of
+from report_inputs import predictions, report_of, with_context
 
 from report.statistics import few_subjects
-from report.tables import summary, write_workbook
+from report.tables import WIDEST, summary, write_workbook
+from report.wording import NO_LIGHTS
 
 SEVEN_RIGHT = [0, 0, 0, 0, 2, 2, 2, 2, 4, 4]
 """The last three are wrong in the first night below."""
@@ -51,7 +50,8 @@ def test_the_position_in_the_night_counts(report):
     fold = folds()[1]
     fold.sleep_epoch[4:] += 100
     later = report_of({1: fold})["per_recording"][0]["sleep"]["true"]
-    assert later["sleep_latency_min"] == 52.0
+    fold.sleep_epoch[8:] += 100
+    assert report_of({1: fold})["per_recording"][0]["sleep"]["true"]["rem_latency_min"] == 52.0
     assert later["total_sleep_time_min"] == 3.0
 
 
@@ -59,7 +59,15 @@ def test_agreement_is_predicted_minus_true(report):
     shown = report["protocols"]["holdout"]["sleep_agreement"]
     sd = 1.5 / np.sqrt(2)
     assert shown["total_sleep_time_min"] == pytest.approx(
-        {"n": 2, "mean": -0.75, "sd": sd, "low": -0.75 - 1.96 * sd, "high": -0.75 + 1.96 * sd}
+        {
+            "n": 2,
+            "true_mean": 3.0,
+            "predicted_mean": 2.25,
+            "mean": -0.75,
+            "sd": sd,
+            "low": -0.75 - 1.96 * sd,
+            "high": -0.75 + 1.96 * sd,
+        }
     )
     assert shown["rem_latency_min"]["n"] == 1
 
@@ -162,20 +170,24 @@ def test_the_sleep_sheet_has_each_hypnogram_and_the_agreement(workbook):
     sheet = workbook(folds())["sleep statistics"]
     assert column(sheet, "hypnogram")[:6] == ["true", "holdout", "last_epoch"] * 2
     assert column(sheet, "total sleep time min")[:3] == [3, 1.5, 1.5]
-    assert column(sheet, "sleep efficiency %")[:2] == [60, 30]
+    assert column(sheet, "wake within sleep min")[:2] == [0, 0]
+    assert {"sleep latency min", "sleep efficiency %", "WASO min", "W min"}.isdisjoint(rows(sheet)[0])
+    assert column(sheet, "note")[:2] == [NO_LIGHTS, None]
+    assert column(sheet, "total sleep time min")[6:9] == [3, 2.25, -0.75]
     assert column(sheet, "REM latency min")[1] is None
     assert column(sheet, "N2 % of sleep")[0] == pytest.approx(200 / 3)
-    assert [title for title in column(sheet, "recording")[6:11] if title] == [
+    assert [title for title in column(sheet, "recording")[6:13] if title] == [
+        "mean of the true ones",
+        "mean of the predicted ones",
         "mean difference (predicted - true)",
         "its standard deviation",
         "lower limit of agreement",
         "upper limit of agreement",
         "recordings that have it",
     ]
-    assert column(sheet, "hypnogram")[6:11] == ["holdout"] * 5
-    assert column(sheet, "sleep efficiency %")[6] == pytest.approx(-15)
-    assert column(sheet, "sleep efficiency %")[10] == 2
-    assert column(sheet, "REM latency min")[10] == 1
+    assert column(sheet, "hypnogram")[6:13] == ["holdout"] * 7
+    assert column(sheet, "total sleep time min")[12] == 2
+    assert column(sheet, "REM latency min")[12] == 1
 
 
 def test_the_calibration_sheet_ends_each_protocol_with_its_error(workbook):
@@ -194,17 +206,14 @@ def test_one_fold_of_one_subject_gives_a_workbook_with_empty_cells(workbook):
     assert column(book["per fold"], "holdout: accuracy %") == [pytest.approx(70), pytest.approx(70), None]
 
 
+def test_a_note_wraps_in_its_cell(workbook):
+    sheet = workbook(folds())["overall"]
+    (cell,) = [cell for cell in sheet[2] if cell.value == few_subjects(2)]
+    assert cell.alignment.wrap_text
+    assert sheet.column_dimensions[cell.column_letter].width == WIDEST
+
+
 # Night context
-
-
-def with_context(folds):
-    """Add a model of the night that is always right and always sure."""
-    return {
-        number: replace(
-            fold, y_pred_context=fold.y_true, probabilities_context=np.eye(5, dtype=np.float32)[fold.y_true]
-        )
-        for number, fold in folds.items()
-    }
 
 
 def test_a_model_of_the_night_has_its_row_beside_the_single_sleep_epochs():

@@ -57,6 +57,7 @@ def test_a_fold_is_trained_to_its_predictions(configure, data, log):
     assert found.recording.tolist() == found.subject.tolist() == ["c"] * 4
     assert found.selected_train_epoch == load_checkpoint(directory / BEST)["train_epoch"]
     assert found.sleep_epoch.tolist() == [7, 8, 9, 10]
+    assert found.start_time.tolist() == [data.outlines["c"].start_time] * 4
     assert found.y_true.tolist() == [0, 2, 3, 4]
     for y_pred, probabilities in (
         (found.y_pred, found.probabilities),

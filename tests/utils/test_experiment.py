@@ -12,6 +12,7 @@ def predictions(n=4):
     return Predictions(
         recording=np.array(["SC4001E0"] * (n - 1) + ["shhs1-200001"]),
         subject=np.array(["00"] * (n - 1) + ["shhs1-200001"]),
+        start_time=np.array(["2020-01-01T22:30:00"] * (n - 1) + [""]),
         sleep_epoch=np.arange(n, dtype=np.int32),
         y_true=np.arange(n) % 5,
         y_pred=np.zeros(n, int),
@@ -73,6 +74,14 @@ def test_predictions_that_cannot_be_read_are_named_with_the_remedy(tmp_path, spo
     spoil(tmp_path / "predictions.npz")
     with pytest.raises(UserError, match=r"predictions.npz: cannot be read .* Remove it and train the fold again"):
         read_predictions(tmp_path)
+
+
+def test_predictions_of_an_earlier_version_have_no_start(tmp_path):
+    earlier = {name: values for name, values in predictions().arrays.items() if name != "start_time"}
+    np.savez(tmp_path / "predictions.npz", selected_train_epoch=7, **earlier)
+    read = read_predictions(tmp_path)
+    assert read.start_time.tolist() == [""] * 4
+    assert pooled([read, predictions()]).start_time.tolist()[3:5] == ["", "2020-01-01T22:30:00"]
 
 
 def test_predictions_of_an_earlier_version_are_refused_in_one_line(tmp_path):

@@ -7,7 +7,9 @@ W, N1, N2, N3, REM = range(5)
 
 
 def night(stages, positions=None):
-    return sleep_statistics(np.arange(len(stages)) if positions is None else np.array(positions), np.array(stages))
+    """Statistics with lights off before the first sleep epoch and lights on after the last."""
+    positions = np.arange(len(stages)) if positions is None else np.array(positions)
+    return sleep_statistics(positions, np.array(stages), (positions.min(), positions.max() + 1))
 
 
 def test_a_night_with_a_gap_is_as_worked_out_by_hand():
@@ -20,6 +22,7 @@ def test_a_night_with_a_gap_is_as_worked_out_by_hand():
             "sleep_efficiency": 2.5 / 5.5,
             "sleep_latency_min": 1.0,
             "waso_min": 1.0,
+            "wake_within_sleep_min": 0.5,
             "rem_latency_min": 3.0,  # from 102 to 108
             "minutes_W": 2.0,
             "minutes_N1": 0.5,
@@ -40,6 +43,15 @@ def test_a_gap_is_neither_sleep_nor_wake_but_time_that_passes():
         assert gap[name] == whole[name], name
     assert (whole["waso_min"], gap["waso_min"]) == (1.0, 0.5)
     assert (whole["minutes_W"], gap["minutes_W"]) == (3.0, 1.5)
+
+
+def test_without_lights_off_and_on_nothing_depends_on_where_the_night_is_cut():
+    whole, cut = [W] * 40 + [N1, W, N2, REM] + [W] * 30, [W, N1, W, N2, REM, W]
+    statistics = [sleep_statistics(np.arange(len(stages)), np.array(stages)) for stages in (whole, cut)]
+    assert statistics[0] == statistics[1]
+    assert statistics[0]["wake_within_sleep_min"] == 0.5
+    of_lights = {"time_in_bed_min", "sleep_efficiency", "sleep_latency_min", "waso_min", "minutes_W"}
+    assert night(cut).keys() - statistics[0].keys() == of_lights
 
 
 def test_wake_after_the_last_sleep_counts_and_wake_before_the_first_does_not():
@@ -77,7 +89,7 @@ def test_a_night_without_sleep_has_no_latency_and_no_shares():
     )
     absent = {name for name, value in statistics.items() if value is None}
     shares = {f"percent_{stage}" for stage in ("N1", "N2", "N3", "REM")}
-    assert absent == {"sleep_latency_min", "waso_min", "rem_latency_min", *shares}
+    assert absent == {"sleep_latency_min", "waso_min", "wake_within_sleep_min", "rem_latency_min", *shares}
 
 
 def test_transitions_are_counted_inside_recordings_and_between_neighbours_alone():
