@@ -101,7 +101,22 @@ def read_results(experiment: Path) -> Results:
             results.seconds[fold] += float(results.context_histories[fold]["seconds"].sum())
     if not results.folds:
         raise UserError(f"{experiment}: no fold is finished. Train one with train_Kfold_CV.py.")
+    _refuse_mixtures(results)
     return results
+
+
+def _refuse_mixtures(results: Results) -> None:
+    """Refuse folds that are not of one run: a recording, or another night of its subject, is tested twice."""
+    for what in ("recording", "subject"):
+        tested: dict[str, int] = {}
+        for fold, predictions in results.folds.items():
+            for name in np.unique(predictions.arrays[what]).tolist():
+                if name in tested:
+                    raise UserError(
+                        f"{results.experiment}: the {what} {name} is tested in fold {tested[name]} and in fold {fold}, "
+                        "which are of different runs. Train all folds again: --fold_id all --overwrite."
+                    )
+                tested[name] = fold
 
 
 def main_protocol(report: Mapping[str, Any]) -> str:

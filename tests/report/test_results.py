@@ -21,6 +21,14 @@ def test_results_are_those_of_the_finished_folds(tmp_path):
     assert results.histories[0]["train_epoch"].tolist() == [1, 2]
 
 
+def test_folds_that_test_a_recording_twice_are_of_different_runs_and_refused(tmp_path):
+    experiment = write_experiment(tmp_path, {0: fold("a"), 1: fold("b"), 2: fold("a")}, 3)
+    with pytest.raises(
+        UserError, match="the recording a is tested in fold 0 and in fold 2, which are of different runs"
+    ):
+        read_results(experiment)
+
+
 @pytest.mark.parametrize("content", ["", "train_epoch\n1\n", "seconds\nlong\n"])
 def test_a_damaged_history_is_named(tmp_path, content):
     experiment = write_experiment(tmp_path, {0: fold("a")})
