@@ -30,6 +30,9 @@ def folds():
     }
 
 
+THIRD = predictions({"d": ([0, 1, 2], [0, 1, 1])}, [0, 1, 1])
+"""A third fold."""
+
 MATRIX = [[2, 1, 0, 0, 0], [0, 1, 1, 0, 0], [2, 0, 2, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
 MACRO_F1 = (4 / 7 + 1 / 2 + 4 / 7 + 1) / 4
 KAPPA = 31 / 71
@@ -246,7 +249,7 @@ def test_the_sheets_of_folds_and_recordings_have_both_protocols_side_by_side(wor
 def test_the_report_is_written_when_all_folds_are_there_and_not_before(experiment, no_figures):
     write_report_if_complete(experiment, 3)
     assert not list(experiment.glob("fold_*/report.json"))
-    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_experiment(experiment, {2: THIRD}, num_folds=3)
     log_to_console(1)
     write_report_if_complete(experiment, 3)
     assert [path.parent.name for path in experiment.glob("fold_*/report.json")] == ["fold_2"]
@@ -281,7 +284,7 @@ def test_the_report_of_the_folds_that_are_there_says_in_every_file_of_which(expe
 def test_the_complete_report_removes_the_partial_ones_and_nothing_else(experiment, command, log, no_figures):
     write_report(read_results(experiment))
     (experiment / "fold_1/figures/mine.txt").touch()
-    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_experiment(experiment, {2: THIRD}, num_folds=3)
     write_report(read_results(experiment))
     assert sorted(path.parent.name for path in experiment.rglob("*report*")) == ["fold_2"] * 3
     assert {path.name for path in (experiment / "fold_1").iterdir()} == {
@@ -292,7 +295,7 @@ def test_the_complete_report_removes_the_partial_ones_and_nothing_else(experimen
 
 
 def test_a_partial_report_leaves_a_complete_one_alone(experiment, command, no_figures):
-    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_experiment(experiment, {2: THIRD}, num_folds=3)
     write_report(read_results(experiment))
     (experiment / "fold_2/predictions.npz").unlink()
     write_report(read_results(experiment))
@@ -307,7 +310,7 @@ def test_the_folds_need_not_be_the_first_ones(experiment, command, no_figures):
 
 
 def test_when_no_fold_is_missing_the_report_is_not_called_partial(experiment, command, no_figures):
-    write_experiment(experiment, {2: folds()[0]}, num_folds=3)
+    write_experiment(experiment, {2: THIRD}, num_folds=3)
     assert "Partial" not in command(experiment)[1]
     directory = experiment / "fold_2"
     assert "Partial" not in (directory / "report.html").read_text()
