@@ -253,7 +253,7 @@ def test_the_report_is_written_when_all_folds_are_there_and_not_before(experimen
     log_to_console(1)
     write_report_if_complete(experiment, 3)
     assert [path.parent.name for path in experiment.glob("fold_*/report.json")] == ["fold_2"]
-    assert json.loads((experiment / "fold_2" / "report.json").read_text())["protocols"]["released"]["n"] == 16
+    assert json.loads((experiment / "fold_2" / "report.json").read_text())["protocols"]["released"]["n"] == 13
     assert "accuracy" in (experiment / "fold_2" / "info.log").read_text()
 
 
