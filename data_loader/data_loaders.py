@@ -1,5 +1,6 @@
 """Prepared recordings as numbered sleep epochs, and batches of them."""
 
+import json
 import os
 import unicodedata
 from collections import defaultdict
@@ -90,14 +91,25 @@ def _repeated(outlines: Sequence[Outline]) -> Iterator[str]:
     """Name the nights that are there twice: with the same signal, or with names that differ in how they are written."""
     for what, key in (
         ("the same signal", lambda outline: outline.checksum.partition("-")[0]),
+        ("prepared from the same recording", _recording_of),
         ("the same name in two spellings", lambda outline: unicodedata.normalize("NFC", outline.name).casefold()),
     ):
         groups = defaultdict(list)
         for outline in outlines:
-            groups[key(outline)].append(outline.path.name)
+            if value := key(outline):
+                groups[value].append(outline.path.name)
         for names in groups.values():
             if len(names) > 1:
                 yield f"{', '.join(names)}: {what}. Leave one of them, so that no night is on both sides of a fold."
+
+
+def _recording_of(outline: Outline) -> str:
+    """Tell the size and checksum of the recording that an npz was prepared from, with its channel; empty if unknown."""
+    try:
+        source = json.loads(outline.made_from)["recording"]
+        return f"{source['bytes']} {source['crc32']} {outline.channel}"
+    except (ValueError, LookupError, TypeError, RecursionError):  # anything may stand there
+        return ""
 
 
 def channels_of(outlines: Iterable[Outline]) -> dict[str, list[str]]:

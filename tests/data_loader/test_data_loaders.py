@@ -1,3 +1,4 @@
+import json
 import resource
 import subprocess
 import sys
@@ -90,6 +91,15 @@ def test_the_same_night_twice_is_refused_with_both_names(tmp_path, make_recordin
         same = problem.endswith("Leave one")
         write_recording(tmp_path / f"{name}.npz", make_recording(10 + (not same) * seed, seed=0 if same else seed))
     with pytest.raises(UserError, match=problem):
+        find_recordings(tmp_path)
+
+
+def test_a_night_that_was_prepared_twice_is_refused_whatever_its_scorings_left_of_it(tmp_path, make_recording):
+    for n, name in enumerate(("night0", "second scorer", "other channel")):
+        source = json.dumps({"recording": {"name": f"{name}.edf", "bytes": 1000, "crc32": "0a"}})
+        channel = "C4" if name == "other channel" else "Fpz"
+        write_recording(tmp_path / f"{name}.npz", make_recording(10 + n, seed=n, made_from=source, channel=channel))
+    with pytest.raises(UserError, match="night0.npz, second scorer.npz: prepared from the same recording. Leave one"):
         find_recordings(tmp_path)
 
 
