@@ -197,10 +197,12 @@ def score_file(
 ) -> Outcome:
     """Score a recording and write its files, unless they are there already."""
     begin = time.perf_counter()
-    checksum = read_outline(path).checksum if path.suffix.lower() == ".npz" and path.is_file() else ""
+    files = {"recording": path} | ({"hypnogram": request.hypnogram} if request.hypnogram else {})
+    sources = {what: fingerprint(file) for what, file in files.items() if file.exists()}
+    is_prepared = path.suffix.lower() == ".npz" and path.is_file()
+    checksum = read_outline(path).checksum if is_prepared else f"of{sources.get('recording', {}).get('crc32', '')}"
     n_networks = len(networks.members)
     networks = networks.for_night(name, checksum, request.all_folds)
-    files = {"recording": path} | ({"hypnogram": request.hypnogram} if request.hypnogram else {})
     settings = {  # everything that decides how the recording is scored
         "recording": os.path.realpath(path),
         "channel": request.channel,
@@ -211,7 +213,7 @@ def score_file(
         "stage_names": request.stage_names,
         "columns": request.columns,
         "checkpoints": networks.checksums,
-        "made_from": {what: fingerprint(file) for what, file in files.items() if file.exists()},
+        "made_from": sources,
     }
     results = result_files(output_dir, name)
     earlier = earlier_night(results, settings, overwrite)

@@ -1,6 +1,5 @@
 """Prepared recordings as numbered sleep epochs, and batches of them."""
 
-import json
 import os
 import unicodedata
 from collections import defaultdict
@@ -15,7 +14,7 @@ from data_loader.signals import open_signals, reader_ahead
 from utils import ranks
 from utils.device import alone_on
 from utils.errors import UserError
-from utils.recording import Outline, read_outline
+from utils.recording import Outline, read_outline, source_checksum
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
 _FREE_SHARE = 0.5
@@ -104,12 +103,9 @@ def _repeated(outlines: Sequence[Outline]) -> Iterator[str]:
 
 
 def _recording_of(outline: Outline) -> str:
-    """Tell the size and checksum of the recording that an npz was prepared from, with its channel; empty if unknown."""
-    try:
-        source = json.loads(outline.made_from)["recording"]
-        return f"{source['bytes']} {source['crc32']} {outline.channel}"
-    except (ValueError, LookupError, TypeError, RecursionError):  # anything may stand there
-        return ""
+    """Tell which recording an npz was prepared from, and of which channel; empty if that is not known."""
+    source = source_checksum(outline.made_from)
+    return f"{source} {outline.channel}" if source else ""
 
 
 def channels_of(outlines: Iterable[Outline]) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ _MAX_ANNOTATION_BYTES, _MAX_ANNOTATIONS = 2**26, 2**19
 
 # Of the times of data records in EDF+D.
 _ROUNDING_S, _MAX_OVERLAP_S, _LONGEST_S = 1e-3, 0.01, 7 * 24 * 3600
+_CLOCK_S = 1.0  # by which the clock of a continuous recording may be late
 
 # Volts by physical dimension. The header is decoded as Latin-1, in which a micro sign or a mu in UTF-8 is two letters.
 _VOLTS = {"uV": 1e-6, "\u00b5V": 1e-6, "\u00c2\u00b5V": 1e-6, "\u00ce\u00bcV": 1e-6, "mV": 1e-3, "V": 1.0, "nV": 1e-9}
@@ -167,6 +168,16 @@ def _with_gaps(header: Header, signal: np.ndarray, n_per_record: int) -> np.ndar
     for begin, samples in zip(begins, signal.reshape(-1, n_per_record), strict=True):
         night[begin : begin + n_per_record] = samples
     return night
+
+
+def states_gaps(header: Header) -> bool:
+    """Tell whether the data records of an EDF+C file begin later than they can without a gap: then it is an EDF+D."""
+    times = next((signal for signal in header.signals if signal.label in ANNOTATIONS), None)
+    if times is None or header.discontinuous or header.record_s == 0:
+        return False
+    onsets_s = _record_onsets(header)
+    late_s = onsets_s - onsets_s[0] - np.arange(header.n_records) * header.record_s
+    return bool(np.isfinite(late_s).all() and (np.diff(onsets_s) > 0).all() and late_s.max() > _CLOCK_S)
 
 
 def _record_onsets(header: Header) -> np.ndarray:

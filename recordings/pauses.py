@@ -21,9 +21,12 @@ from utils.errors import UserError
 Pause = tuple[int, float]
 """Sample before which a recording was interrupted, and for how long in s."""
 
-_MARK = re.compile(r"(BAD |EDGE )?boundary|(.*/)?New Segment/.*|-99|32766", re.IGNORECASE)
-_EEGLAB_MARKS = ("boundary", "-99")
-_SEGMENT = re.compile(r"^Mk\d+=New Segment,[^,]*,(\d+),[^,]*,[^,\r\n]*(?:,(\d*))?", re.MULTILINE)
+_MARK = re.compile(r"(BAD |EDGE )?boundary|(.*/)?New Segment/.*|-99(\.0+)?|32766", re.IGNORECASE)
+_EEGLAB_MARK = re.compile(r"boundary|-99(\.0+)?", re.IGNORECASE)
+_SEGMENT = re.compile(
+    r"^Mk\d+ *= *New Segment *,[^,]*, *(\d+) *,[^,]*,[^,\r\n]*(?:, *(\d*))?", re.MULTILINE | re.IGNORECASE
+)
+_LOST = re.compile(r"^Mk\d+ *=[^,]*, *(Lost *Samples[^,]*),", re.MULTILINE | re.IGNORECASE)
 _SAMPLE_TIME = re.compile(r"^(\d+)=(\d+(?:\.\d*)?)\s*$", re.MULTILINE)
 
 _CLOCK_S = 1.0  # error of the clock from which the time of a segment is taken
@@ -79,7 +82,13 @@ def _between_segments(header: Path, fs: float, n_samples: int) -> list[Pause]:
         markers = header.with_suffix(".vmrk")  # as MNE does for a file that was renamed
     if not markers.is_file():
         return []
-    found = _SEGMENT.findall(markers.read_text(encoding="latin-1"))
+    text = markers.read_text(encoding="latin-1")
+    if lost := _LOST.search(text):
+        raise UserError(
+            f"{header.name}: {markers.name} says {lost[1].strip()!r}, and what is missing there cannot be placed. "
+            "Cut the recording there and pass each part with its own hypnogram."
+        )
+    found = _SEGMENT.findall(text)
     segments = [(int(position) - 1, _segment_time(text)) for position, text in found if int(position) <= n_samples]
     segments.sort(key=lambda segment: segment[0])
     pauses = []
@@ -111,7 +120,7 @@ def _eeglab_pauses(
     pauses = []
     for onset_s, duration_s, text in sorted(annotations):
         position = max(math.ceil(onset_s * fs - 1e-6), 0)  # a pause lies between two samples, at n + 0.5
-        if text not in _EEGLAB_MARKS or position >= n_samples:
+        if not _EEGLAB_MARK.fullmatch(text.strip()) or position >= n_samples:
             continue
         if duration_s > 0:
             pauses.append((position, duration_s))

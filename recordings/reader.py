@@ -147,6 +147,8 @@ def derivation_name(name: str, reference: str | None) -> str:
 def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
     """Read EDF or BDF."""
     header = read_header(path)
+    if edf.states_gaps(header):
+        header = replace(header, discontinuous=True)
     labels = find_derivation(header.labels, name, reference, path.name)
     signals = [edf.read_channel(header, label, keep_gaps=True) for label in labels]
     rates = [header.fs(label) for label in labels]

@@ -53,12 +53,18 @@ class TrainingSets:
     subject_pattern: str | None = None
 
     def use_of(self, name: str, checksum: str = "") -> Use:
-        """Tell how training used a recording of this name or, if it is prepared, with this checksum."""
+        """Tell how training used a recording of this name, with this checksum (of an npz; of a file, `of` before it).
+
+        A file is known by its checksum if training knows those of its recordings, and by its name otherwise.
+        """
         name, subject = _plain(name), self._subject(name)
         for which, recordings in self.sets.items():
-            signals = {_signal(other) for other in recordings.values()}
-            if name in map(_plain, recordings) or (checksum and _signal(checksum) in signals):
-                return Use(self._purposes(which))
+            for other, known in recordings.items():
+                sources = {part for part in known.split("-") if part.startswith("of")}
+                is_file_of = checksum.startswith("of") and bool(sources)
+                same_name = name == _plain(other) and not is_file_of
+                if same_name or checksum in sources or _signal(checksum) == _signal(known):
+                    return Use(self._purposes(which))
         for which, recordings in self.sets.items():
             if subject is not None and subject in map(self._subject, recordings):
                 return Use(self._purposes(which), OTHERS)

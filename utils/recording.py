@@ -88,7 +88,8 @@ class Outline:
         Hz.
     channel : str
     checksum : str
-        CRC-32 of all that is read of the npz file, as stated there: of the signal first.
+        CRC-32 of all that is read of the npz file, as stated there: of the signal first; then, after `of`, that of the
+        recording which it was prepared from, if known.
     start_time : str
         Start of the recording, ISO 8601; empty if not known.
     made_from : str
@@ -167,7 +168,8 @@ def read_outline(path: Path) -> Outline:
         if start_time and not _is_time(start_time):
             raise UserError(f"{path.name}: start_time is {start_time[:60]!r}, no time in ISO 8601. Prepare it again.")
         read = [key for key in ("x", "y", "sleep_epoch", "fs", "ch_label") if key in npz]
-        checksum = "-".join(f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in read)
+        parts = [f"{archive.getinfo(f'{key}.npy').CRC:08x}" for key in read]
+        checksum = "-".join([*parts, *([f"of{source}"] if (source := source_checksum(made_from)) else [])])
         return Outline(
             path, whole, sleep_epoch.astype(np.int32), shape[1], fs, channel, checksum, start_time, made_from, subject
         )
@@ -200,6 +202,14 @@ def open_signal(outline: Outline) -> np.ndarray:
         if zlib.crc32(mapped.data) != info.CRC:
             raise ValueError("its signal has another checksum than it says")
         return mapped[header_bytes:].view(np.float32).reshape(shape)
+
+
+def source_checksum(made_from: str) -> str:
+    """Take the checksum of the recording that an npz was prepared from; empty if it is not known."""
+    try:
+        return str(json.loads(made_from)["recording"]["crc32"])
+    except (ValueError, LookupError, TypeError, RecursionError):  # anything may stand there
+        return ""
 
 
 def _is_time(text: str) -> bool:

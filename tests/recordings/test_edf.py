@@ -25,6 +25,7 @@ from edf_writer import (
 )
 from edfio import Edf, EdfAnnotation, EdfSignal
 
+from recordings import reader
 from recordings.edf import read_annotations, read_channel
 from recordings.edf_header import read_header
 from utils.errors import UserError
@@ -224,6 +225,19 @@ def test_annotations_before_the_start_after_the_end_and_in_gaps_are_read(tmp_pat
     edit(path, RESERVED_FIELD, "EDF+D")
     path.write_bytes(path.read_bytes().replace(b"+270\x14\x14", b"+500\x14\x14"))
     assert read_annotations(path) == written
+
+
+def test_a_file_that_calls_itself_continuous_and_has_a_pause_between_its_records_has_a_gap(tmp_path):
+    path = write_psg(tmp_path / "a.edf", annotations=[(0.0, 30.0, "W")])
+    whole = reader.read_channel(path, "EEG Fpz-Cz")
+    for record in range(5, 10):
+        path.write_bytes(
+            path.read_bytes().replace(f"+{30 * record}\x14\x14".encode(), f"+{30 * record + 300}\x14\x14".encode())
+        )
+    channel = reader.read_channel(path, "EEG Fpz-Cz")
+    assert len(channel.signal) == len(whole.signal) + 30_000
+    assert np.isnan(channel.signal[15_000:45_000]).all()
+    assert "300 s between its data records were not recorded" in channel.remarks
 
 
 def test_annotations_are_counted_from_the_first_sample_where_the_recording_starts_within_a_second(tmp_path):

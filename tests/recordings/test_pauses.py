@@ -145,3 +145,23 @@ def test_a_pause_that_no_memory_could_hold_is_refused(tmp_path):
 
 def test_a_data_set_of_eeglab_without_events_has_no_pauses(tmp_path):
     np.testing.assert_array_equal(read_channel(write_eeglab(tmp_path / "a.set"), "C4").signal, RAMP)
+
+
+@pytest.mark.parametrize("mark", ["Boundary", -99.0, "-99"])
+def test_boundaries_of_eeglab_are_known_in_other_spellings(tmp_path, mark):
+    channel = read_channel(write_eeglab(tmp_path / "a.set", (mark, 3000.5, 2000.0), ("x", 9.0, 0.0)), "C4")
+    np.testing.assert_array_equal(channel.signal, with_gaps((3000, 2000)))
+
+
+def test_markers_of_brainvision_may_have_spaces_and_lost_samples_are_refused(tmp_path):
+    times = [",20200102223000000000", ",20200102223100000000"]
+    path = write_brainvision(tmp_path / "a.vhdr", list(zip([0, 3000], times, strict=True)))
+    markers = path.with_suffix(".vmrk")
+    text = markers.read_text()
+    markers.write_text(text.replace("Mk2=New Segment,,3001", "Mk2= New Segment, ,3001"))
+    np.testing.assert_array_equal(read_channel(path, "C4").signal, with_gaps((3000, 3000)))
+    markers.write_text(
+        text.replace("Mk2=New Segment,,3001,1,0,20200102223100000000", "Mk2=Comment,LostSamples: 30,3001,1,0")
+    )
+    with pytest.raises(UserError, match="a.vmrk says 'LostSamples: 30', and what is missing there cannot be placed"):
+        read_channel(path, "C4")

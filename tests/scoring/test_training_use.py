@@ -57,3 +57,12 @@ def test_recordings_are_read_beside_the_checkpoint(tmp_path):
     about = {"config": {"data_loader": {"args": {"subject_pattern": "(.).*"}}}}
     assert read_training_sets(tmp_path / "a.pth", about) == TrainingSets(SETS, "(.).*")
     assert read_training_sets(tmp_path / "a.pth", {"config": {"arch": {}}}) == TrainingSets(SETS)
+
+
+def test_a_file_is_known_by_its_checksum_under_any_name_and_another_file_of_its_name_is_not():
+    sets = TrainingSets({"train": {"n1": "1a-2b-ofcc"}, "valid": {}, "test": {"n2": "3c-4d-ofdd"}})
+    assert str(sets.use_of("renamed", "ofcc")) == "trained on this recording"
+    assert "this recording" not in str(sets.use_of("n1", "ofee")).replace("did not use this recording", "")
+    assert str(TrainingSets({"train": {"n1": "1a-2b"}, "valid": {}, "test": {}}).use_of("n1", "ofee")) == (
+        "trained on this recording"
+    )
