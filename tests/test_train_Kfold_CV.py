@@ -215,6 +215,7 @@ def test_predictions_hold_every_sleep_epoch_of_the_test_set_in_its_order(fold):
         assert {name: (predictions[name].dtype.kind, predictions[name].shape) for name in predictions} == {
             "recording": ("U", (n,)),
             "subject": ("U", (n,)),
+            "start_time": ("U", (n,)),
             "sleep_epoch": ("i", (n,)),
             "y_true": ("i", (n,)),
             "y_pred": ("i", (n,)),
