@@ -39,6 +39,7 @@ _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4"}
 
 # What tells codes from others: no night is without W, REM is no rarity in sleep, and R&K's 4 lies beside 3.
 _LEAST_W, _LEAST_REM, _LEAST_BESIDE_3 = 0.02, 0.05, 0.25
+_MOST_BESIDE_3 = 0.5  # for a `Stage 4` that is N3 without doubt
 _LONG_N1 = 5  # entries in a row: rare for N1, usual for W
 
 _CHOICES = "W, N1, N2, N3, REM, ? (not scored) or null (no stage)"
@@ -164,7 +165,7 @@ def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -
         raise refuse({4: REM}, {4: N3})
     aasm = {code: _AASM_CODES[code] for code in sorted({*numbers} & {0, 1, 2, 3, 4})}
     scored = [number for number in numbers if number in aasm]
-    if len(_beside_4(scored)) > 1 and _beside_3(scored) >= _LEAST_BESIDE_3:
+    if (counts[4] > 1 or len(_beside_4(scored)) > 1) and _beside_3(scored) >= _LEAST_BESIDE_3:
         raise refuse(aasm, aasm | {4: N3})
     if zeros and W not in named and (scored[0] == 4 or (scored[0] != 0 and scored[-1] == 4)):
         raise refuse(aasm, aasm | {0: REM, 4: W})  # no night begins with REM
@@ -196,13 +197,13 @@ def _beside_3(numbers: Sequence[int]) -> float:
 def _told_stage_4(
     names: Sequence[str], source: str, given: Mapping[str, int | None], stages: Mapping[str, int | None]
 ) -> tuple[str, ...]:
-    """Say that a `Stage 4` is N3 where no other name is REM, or refuse it if it is not beside a `Stage 3`."""
+    """Say that a `Stage 4` is N3 where no other name is REM, or refuse it if it is not mostly beside a `Stage 3`."""
     keys = {name: _key(name) for name in stages if name not in given}
     numbers = [int(key[1]) if re.fullmatch("[ns][0-4]", key := keys.get(name, "")) else UNSCORED for name in names]
     fours = sorted(name for name, key in keys.items() if key in ("n4", "s4"))
     if not fours or REM in stages.values() or not {0, 3} & {*numbers}:
         return ()
-    if _beside_3(numbers) < _LEAST_BESIDE_3:
+    if _beside_3(numbers) < _MOST_BESIDE_3:
         counts = Counter(name for name in names if name in keys)
         raise _ambiguous(source, counts, [dict.fromkeys(fours, stage) for stage in (N3, REM)])
     return (f"codes: {' and '.join(fours)} {'is' if len(fours) == 1 else 'are'} N3",)

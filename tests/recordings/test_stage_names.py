@@ -77,11 +77,13 @@ FROM_1 = {"0": "?", "1": "W", "2": "N1", "3": "N2", "4": "N3", "5": "REM"}
         (NIGHT_FROM_1, RK_STAGES, FROM_1),
         (NIGHT_FROM_1.replace("111", "1"), RK_STAGES, FROM_1),  # 5 mostly follows 3
         (RK_NAP, AASM_STAGES, AASM_STAGES | {"4": "N3"}),
+        (RK_NAP[: RK_NAP.index("4") + 3], AASM_STAGES, AASM_STAGES | {"4": "N3"}),  # ends in its first 4
         (REM_IS_1, AASM_STAGES, AASM_STAGES | {"4": "N3"}),
         (REM_IS_0, AASM_STAGES, AASM_STAGES | {"0": "REM", "4": "W"}),
         ([f"Stage {x}" for x in NIGHT], {"Stage 4": "N3"}, {"Stage 4": "REM"}),
         ([f"stage_{x}" for x in NIGHT], {"stage_4": "N3"}, {"stage_4": "REM"}),
         ([f"Sleep stage {x}" for x in NIGHT], {"Sleep stage 4": "N3"}, {"Sleep stage 4": "REM"}),
+        ([f"Stage {x}" for x in NIGHT + "3420"], {"Stage 4": "N3"}, {"Stage 4": "REM"}),  # one of 4 beside 3
         ([f"S{x}".replace("S0", "Wake") for x in NIGHT], {"S4": "N3"}, {"S4": "REM"}),
     ],
 )
