@@ -39,6 +39,8 @@ _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4"}
 
 # What tells codes from others: no night is without W, REM is no rarity in sleep, and R&K's 4 lies beside 3.
 _LEAST_W, _LEAST_REM, _LEAST_BESIDE_3 = 0.02, 0.05, 0.25
+_MOST_BESIDE_3 = 0.5  # for a `Stage 4` that is N3 without doubt
+_LONG_N1 = 5  # entries in a row: rare for N1, usual for W
 
 _CHOICES = "W, N1, N2, N3, REM, ? (not scored) or null (no stage)"
 
@@ -50,7 +52,7 @@ def resolve(
 
     Case, spaces and a leading `Sleep stage` make no difference. Numbers are codes: either Rechtschaffen & Kales', in
     which 4 is N3 and 5 is REM, or the stages W, N1, N2, N3, REM from 0 to 4. The other entries of the hypnogram decide
-    which.
+    which. So they do for a `Stage 4`, which is N3 unless it can be REM.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def resolve(
             unknown[name] = count
     if unknown:
         raise _unknown(source, unknown)
-    return stages, _told_codes(stages)
+    return stages, (*_told_codes(stages), *(() if rk else _told_stage_4(names, source, given, stages)))
 
 
 def is_known(name: str, stage_names: Mapping[str, int | None] | None = None) -> bool:
@@ -130,14 +132,18 @@ def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -
     rare_5 = counts[5] < _LEAST_REM * counts.total()
 
     def refuse(*readings: Mapping[int, int]) -> UserError:
-        return _ambiguous(source, [name for name in names if name not in given], readings)
+        spelled = [(name, number) for name in sorted(distinct - {*given}) if (number := _number(name)) is not None]
+        listed = {str(number): count for number, count in sorted(Counter(numbers).items())}
+        lines = [{name: reading[number] for name, number in spelled if number in reading} for reading in readings]
+        return _ambiguous(source, listed, lines)
 
     zeros = numbers.count(0)
     if zeros and W in words:
         raise refuse({0: W}, {0: UNSCORED})
     if not coded:
         return _RK_CODES
-    if zeros < min(_LEAST_W * len(numbers), counts[1] or math.inf) and W not in named and not told:
+    few_w = zeros < min(_LEAST_W * len(numbers), counts[1] or math.inf)
+    if (few_w or (5 in counts and _is_w_1(numbers))) and W not in named and not told:
         codes = _RK_CODES if 5 in counts else _AASM_CODES  # or counting begins at 1, which is W
         known = [0, *coded] if zeros else coded
         raise refuse({code: codes[code] for code in known}, {code: code - 1 for code in known})
@@ -157,13 +163,50 @@ def _codes(names: Sequence[str], source: str, given: Mapping[str, int | None]) -
         return _RK_CODES
     if max(numbers) > 5 and N3 not in words:
         raise refuse({4: REM}, {4: N3})
+    aasm = {code: _AASM_CODES[code] for code in sorted({*numbers} & {0, 1, 2, 3, 4})}
+    scored = [number for number in numbers if number in aasm]
+    if (counts[4] > 1 or len(_beside_4(scored)) > 1) and _beside_3(scored) >= _LEAST_BESIDE_3:
+        raise refuse(aasm, aasm | {4: N3})
+    if zeros and W not in named and (scored[0] == 4 or (scored[0] != 0 and scored[-1] == 4)):
+        raise refuse(aasm, aasm | {0: REM, 4: W})  # no night begins with REM
     return _AASM_CODES | {code: UNSCORED for code in (6, 9)}
+
+
+def _is_w_1(numbers: Sequence[int]) -> bool:
+    """Tell whether codes can be 0 for what is not scored, and 1 to 5 for W to REM.
+
+    Then 0 is only at the beginning and the end, and 1 lasts as long as W or 5 mostly follows 3 (N2).
+    """
+    scored = "".join(str(number) for number in numbers if 0 <= number <= 5).strip("0")
+    before_5 = re.findall("([^5])5", scored)
+    follows_3 = len(before_5) > 1 and before_5.count("3") > len(before_5) / 2
+    return 0 in numbers and "0" not in scored and ("1" * _LONG_N1 in scored or follows_3)
+
+
+def _beside_4(numbers: Sequence[int]) -> list[int]:
+    """Return the codes on the other side of each begin and end of code 4."""
+    return [a + b - 4 for a, b in pairwise(numbers) if (a == 4) != (b == 4)]
 
 
 def _beside_3(numbers: Sequence[int]) -> float:
     """Return the share of the begins and ends of code 4 at which code 3 is on the other side."""
-    others = [a + b - 4 for a, b in pairwise(numbers) if (a == 4) != (b == 4)]
+    others = _beside_4(numbers)
     return others.count(3) / len(others) if others else 0.0
+
+
+def _told_stage_4(
+    names: Sequence[str], source: str, given: Mapping[str, int | None], stages: Mapping[str, int | None]
+) -> tuple[str, ...]:
+    """Say that a `Stage 4` is N3 where no other name is REM, or refuse it if it is not mostly beside a `Stage 3`."""
+    keys = {name: _key(name) for name in stages if name not in given}
+    numbers = [int(key[1]) if re.fullmatch("[ns][0-4]", key := keys.get(name, "")) else UNSCORED for name in names]
+    fours = sorted(name for name, key in keys.items() if key in ("n4", "s4"))
+    if not fours or REM in stages.values() or not {0, 3} & {*numbers}:
+        return ()
+    if _beside_3(numbers) < _MOST_BESIDE_3:
+        counts = Counter(name for name in names if name in keys)
+        raise _ambiguous(source, counts, [dict.fromkeys(fours, stage) for stage in (N3, REM)])
+    return (f"codes: {' and '.join(fours)} {'is' if len(fours) == 1 else 'are'} N3",)
 
 
 def _told_codes(stages: Mapping[str, int | None]) -> tuple[str, ...]:
@@ -199,15 +242,10 @@ def _key(name: str) -> str:
     return f"n{bare}" if re.fullmatch("[0-4]", bare) and bare != letters else bare
 
 
-def _ambiguous(source: str, names: Sequence[str], readings: Sequence[Mapping[int, int]]) -> UserError:
+def _ambiguous(source: str, counts: Mapping[str, int], readings: Iterable[Mapping[str, int]]) -> UserError:
     """Make the error for codes with two readings, and the two JSON objects that would settle it."""
-    counts = Counter(number for name in names if (number := _number(name)) is not None)
-    listed = ", ".join(f"{number} ({count})" for number, count in sorted(counts.items())[:_N_SHOWN])
-    lines = []
-    for reading in readings:
-        spelled = sorted(name for name in set(names) if _number(name) in reading)
-        stages = {name: reading[number] for name in spelled if (number := _number(name)) is not None}
-        lines.append(json.dumps({name: stage_label(stage) for name, stage in stages.items()}))
+    listed = ", ".join(f"{code} ({count})" for code, count in list(counts.items())[:_N_SHOWN])
+    lines = [json.dumps({name: stage_label(stage) for name, stage in reading.items()}) for reading in readings]
     return UserError(
         f"{source}: its codes {listed} can be read in two ways. Write the right one to a JSON file and pass that with "
         f"--stage_names: {' or '.join(lines)}"

@@ -47,6 +47,13 @@ def test_named_stages_decide_what_a_code_is():
 
 
 NIGHT = "0" * 20 + "11" + "2" * 40 + "3" * 20 + "22" + "4" * 20 + "0"
+NIGHT_FROM_1 = "0" * 6 + "11222" + "3" * 40 + "4" * 14 + "333" + "5" * 12 + "133" + "5" * 9 + "1" * 6 + "0" * 6
+RK_NAP = "0" * 10 + "1" * 5 + "2" * 20 + "334443344434" + "2" * 10 + "0" * 20
+REM_IS_0 = "4" * 8 + "11" + "2" * 20 + "3" * 14 + "22" + "0" * 12 + "1122" + "0" * 9 + "4" * 12
+REM_IS_1 = "0" * 8 + "22" + "3" * 20 + "4" * 14 + "33" + "1" * 12 + "00" + "3" * 9 + "1" * 9 + "0" * 12
+AASM_STAGES = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "REM"}
+RK_STAGES = {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "REM"}
+FROM_1 = {"0": "?", "1": "W", "2": "N1", "3": "N2", "4": "N3", "5": "REM"}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +74,17 @@ NIGHT = "0" * 20 + "11" + "2" * 40 + "3" * 20 + "22" + "4" * 20 + "0"
             {"1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "REM"},
             {"1": "W", "2": "N1", "3": "N2", "4": "N3", "5": "REM"},
         ),
+        (NIGHT_FROM_1, RK_STAGES, FROM_1),
+        (NIGHT_FROM_1.replace("111", "1"), RK_STAGES, FROM_1),  # 5 mostly follows 3
+        (RK_NAP, AASM_STAGES, AASM_STAGES | {"4": "N3"}),
+        (RK_NAP[: RK_NAP.index("4") + 3], AASM_STAGES, AASM_STAGES | {"4": "N3"}),  # ends in its first 4
+        (REM_IS_1, AASM_STAGES, AASM_STAGES | {"4": "N3"}),
+        (REM_IS_0, AASM_STAGES, AASM_STAGES | {"0": "REM", "4": "W"}),
+        ([f"Stage {x}" for x in NIGHT], {"Stage 4": "N3"}, {"Stage 4": "REM"}),
+        ([f"stage_{x}" for x in NIGHT], {"stage_4": "N3"}, {"stage_4": "REM"}),
+        ([f"Sleep stage {x}" for x in NIGHT], {"Sleep stage 4": "N3"}, {"Sleep stage 4": "REM"}),
+        ([f"Stage {x}" for x in NIGHT + "3420"], {"Stage 4": "N3"}, {"Stage 4": "REM"}),  # one of 4 beside 3
+        ([f"S{x}".replace("S0", "Wake") for x in NIGHT], {"S4": "N3"}, {"S4": "REM"}),
     ],
 )
 def test_codes_with_two_readings_are_refused_with_the_json_that_settles_it(tmp_path, names, first, second):
@@ -78,6 +96,28 @@ def test_codes_with_two_readings_are_refused_with_the_json_that_settles_it(tmp_p
         (tmp_path / "names.json").write_text(reading)
         given = read_stage_names(tmp_path / "names.json")
         assert resolve(names, "here", given)[0].items() >= given.items()
+
+
+def test_nights_of_both_rules_are_read_by_their_order():
+    assert resolve(NIGHT, "here")[0]["4"] == 4
+    rk_night = "0" * 10 + "1" * 6 + "2" * 20 + "34433443" + "22" + "5" * 9 + "1" + "2" * 9 + "5" * 9 + "0" * 9
+    awake_once = rk_night.replace("51", "501")
+    assert resolve(awake_once, "here")[0] == {"0": 0, "1": 1, "2": 2, "3": 3, "4": 3, "5": 4}
+    assert resolve(rk_night.replace("1" * 6, "11"), "here")[0]["4"] == 3
+
+
+def test_a_numbered_stage_4_that_is_n3_is_told_where_no_other_name_is_rem():
+    assert resolve([f"Stage {x}" for x in RK_NAP], "here") == (
+        {"Stage 0": 0, "Stage 1": 1, "Stage 2": 2, "Stage 3": 3, "Stage 4": 3},
+        ("codes: Stage 4 is N3",),
+    )
+    sleep_edf = [f"Sleep stage {x}" for x in ["W", *"12342", "R", *"24R"]]
+    assert resolve(sleep_edf, "here") == (
+        {"Sleep stage W": 0, "Sleep stage 1": 1, "Sleep stage 2": 2, "Sleep stage 3": 3, "Sleep stage 4": 3,
+         "Sleep stage R": 4},
+        (),
+    )  # fmt: skip
+    assert resolve([f"Sleep stage {x}" for x in "0124"], "here", {"Sleep stage 4": 4})[0]["Sleep stage 4"] == 4
 
 
 def test_numbers_are_whole_however_they_are_written():
