@@ -333,3 +333,47 @@ def test_luna_gives_times_in_many_ways(tmp_path):
     assert read_text(path, 4, EVENING).events == [Event(20, 30, "W")]
     with pytest.raises(UserError, match="night.annot: 2 columns, but Luna's annot has 3, 4 or 6"):
         read_text(write_lines(path, ["W\t30"]), 4, "")
+
+
+TIMES = ["22:30:20", "22:30:50", "22:31:20", "22:31:50"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        *((f"Zeitpunkt{end}", [f"{begin}{time.replace(':', sign)}{end}" for time in TIMES]) for begin, sign, end in [
+            ("", ":", " Uhr"), ("", "-", ""), ("", ":", ":000"), ("20200304T", "", ""), ("04-Mar-2020 ", ":", ""),
+            ("04.03.2020, ", ":", ""), ("Wed ", ":", ""), ("2020/03/04 ", ":", " UTC"), ("", " ", ""), ("", "h", "s"),
+        ]),
+        ("Zeitpunkt", [*TIMES[:3], "n/a"]),
+        ("Ep", ["E1", "E10", "E2", "E3"]),
+        ("Ep", ["1/4", "10/4", "2/4", "3/4"]),
+        ("Std;Min;Sek", [time.replace(":", ";") for time in TIMES]),
+        ("Epoche;Zeitpunkt", [f"{i + 1};{time} Uhr" for i, time in enumerate(TIMES)]),
+    ],
+)  # fmt: skip
+def test_a_column_that_changes_from_row_to_row_is_refused_if_no_onset_is_known(read, column, cells):
+    rows = [f"{cell};{name}" for cell, name in zip(cells, NAMES, strict=True)]
+    with pytest.raises(UserError, match=r"holds times or counts the rows.* as in --columns onset=.*Remove it from"):
+        read(f"{column};Stadium", *rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("Nummer", "1234"), ("P", ["0.9", "0.8", "0.91", "0.7"]), ("Note", ["", "", "12 Hz", ""]), ("s", ["30"] * 4)],
+)
+def test_columns_that_tell_no_times_do_not_matter(read, column, cells):
+    rows = [f"{cell};{name}" for cell, name in zip(cells, NAMES, strict=True)]
+    assert read(f"{column};Stadium", *rows) == IN_TURN
+
+
+def test_naming_the_stages_alone_does_not_allow_unknown_times(tmp_path):
+    rows = [f"{time};{name}" for time, name in zip(TIMES, NAMES, strict=True)]
+    with pytest.raises(UserError, match="column 'Ajankohta' holds times"):
+        read_text(write_lines(tmp_path / "n.csv", ["Ajankohta;Vaihe", *rows]), 4, EVENING, None, {"stage": "Vaihe"})
+
+
+def test_two_columns_of_one_name_are_refused(read):
+    with pytest.raises(UserError, match="2 columns are called 'stage', and they differ.*rename or remove"):
+        read("stage,stage", *(f"W,{name}" for name in NAMES))
+    assert read("stage,stage", *(f"{name},{name}" for name in NAMES)) == IN_TURN
