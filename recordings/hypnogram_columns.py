@@ -275,6 +275,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "_", "".join(c for c in letters if not unicodedata.combining(c))).strip("_")
 
 
+def column_role(name: str) -> str:
+    """Return the role of a column by its name alone, such as `Start [s]`; an empty text if it is not known."""
+    return _role(name)[0]
+
+
 def _role(cell: str) -> tuple[str, int, str]:
     """Return the role of a column, its rank among those of this role, and its unit; an empty role if not known."""
     match = re.fullmatch(r"(.*?)[\s_]*[\[(](.*?)[\])]?", cell.strip())

@@ -377,3 +377,45 @@ def test_two_columns_of_one_name_are_refused(read):
     with pytest.raises(UserError, match="2 columns are called 'stage', and they differ.*rename or remove"):
         read("stage,stage", *(f"W,{name}" for name in NAMES))
     assert read("stage,stage", *(f"{name},{name}" for name in NAMES)) == IN_TURN
+
+
+def test_blank_lines_before_a_list_count_if_it_is_as_long_as_the_recording_with_them(tmp_path, read):
+    for head in ([], ["Stage"], ["Patient: 7"]):
+        assert [event.name for event in read(*head, "", *NAMES[1:])] == ["?", "N1", "N2", "N2"]
+        path = write_lines(tmp_path / "night.txt", [*head, "", *NAMES])
+        with pytest.raises(UserError, match="its length fits with and without its blank lines .1.. Write"):
+            read_text(path, 4, EVENING, has_rest=True)
+
+
+@pytest.mark.parametrize("mark", ["*", "#"])
+def test_a_lone_mark_is_a_line_of_a_list_and_no_comment(read, mark):
+    assert [event.name for event in read("# made by hand", "W", mark, "N2", "N2")] == ["W", mark, "N2", "N2"]
+    assert read("#,Stage", *(f"{i},{name}" for i, name in enumerate(NAMES))) == IN_TURN
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Start;22:30:20", "Start: 04.03.2020 22:30:20", "# Start 22:30:20", "Startzeit 22.30.20",
+        "Start: 20200304T223020", "Start 22h30m20s", "Start Time: 10:30:20 PM", "Night of 2020-03-04 22:31",
+    ],
+)  # fmt: skip
+def test_a_start_before_stages_without_times_is_refused_unless_it_is_that_of_the_recording(read, line):
+    table = "Epoche;Stadium", *(f"{i + 1};{name}" for i, name in enumerate(NAMES))
+    for stages in (table, NAMES, [",".join(NAMES)]):
+        with pytest.raises(UserError, match="holds a time, and the stages have none.*The recording starts at 22:30:00"):
+            read(line, *stages)
+        own = line.replace("20 PM", "00 PM").replace("30:20", "30:00").replace("30.20", "30.00")
+        own = own.replace("3020", "3000").replace("30m20", "30m00").replace(":31", ":30")
+        assert read(own, *stages) == IN_TURN
+    assert read(line, "onset,stage", *(f"{clock(i)},{name}" for i, name in enumerate(NAMES))) == LATE
+
+
+@pytest.mark.parametrize("line", ["Date: 04.03.20", "Epoch length: 00:00:30", "Exported 2024-01-01 10:00:00"])
+def test_other_times_before_stages_do_not_matter(read, line):
+    assert read(line, *NAMES) == IN_TURN
+
+
+def test_an_impossible_date_in_a_comment_is_refused(read):
+    with pytest.raises(UserError, match="orig_time 2020-99-04 22:30:20 is no date with a time"):
+        read("# orig_time : 2020-99-04 22:30:20", "onset,duration,description", "0,30,W")
