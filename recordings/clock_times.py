@@ -1,7 +1,7 @@
 """Convert times of day, and dates with times, to seconds from the start of a recording."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from math import floor
 
@@ -11,6 +11,12 @@ from utils.stages import SLEEP_EPOCH_S
 
 DAY_S = 86400
 
+# A time in a line of text, such as 22:30:20, 22h30 or 10:30:20 PM; other forms only if the line tells that it is a time
+_CLOCK = r"(?<![\d:.])([01]?\d|2[0-4])[:h]([0-5]\d)(?:[:m]([0-5]\d))?(?!\d)(?:[.,]\d+)?(?:\s*(?P<half>[ap])\.?m\b)?"
+_OTHER_CLOCK = r"(?<![\d.-])(?:\d{8}[T ]?)?([01]\d|2[0-4])[.-]?([0-5]\d)[.-]?([0-5]\d)(?![\d-]|\.\d\d)(?P<half>)"
+_MAY_START = "start|begin|onset|time|clock|zeit|uhr|anfang|heure|debut|début|hora|inicio|lights"
+_NO_START = "dur|length|dauer|länge|laenge|export|print|creat|erstellt|generat|saved|modified"
+
 
 def clock_s(text: str) -> float | None:
     """Convert `hh:mm` or `hh:mm:ss`, with or without a fraction, to seconds; None if the text is neither."""
@@ -18,6 +24,32 @@ def clock_s(text: str) -> float | None:
     if not match:
         return None
     return int(match[1]) * 3600 + int(match[2]) * 60 + float((match[3] or "0").replace(",", "."))
+
+
+def refuse_unread_start(lines: Iterable[str], start_time: str, source: str) -> None:
+    """Refuse a scoring without onsets if a line that is not read holds a time other than the recording's start.
+
+    Such a time may be that at which the scoring begins. Times of an export and durations do not matter.
+    """
+    start = datetime.fromisoformat(start_time) if start_time else None
+    for line in lines:
+        if re.search(_NO_START, line, re.IGNORECASE) and not re.search(_MAY_START, line, re.IGNORECASE):
+            continue
+        match = re.search(_CLOCK, line, re.IGNORECASE)
+        if not match and re.search(_MAY_START, line, re.IGNORECASE):
+            match = re.search(_OTHER_CLOCK, line)
+        if not match:
+            continue
+        hour, minute, second = (int(match[i] or 0) for i in (1, 2, 3))
+        if match["half"]:
+            hour = hour % 12 + 12 * (match["half"] in "pP")
+        clock = (hour, minute, second) if match[3] else (hour, minute)
+        if start is None or (start.hour, start.minute, start.second)[: len(clock)] != clock:
+            raise UserError(
+                f"{source}: {line.strip()[:80]!r} holds a time, and the stages have none. If the scoring begins then, "
+                f"give each stage its onset; else remove this line. The recording starts at "
+                f"{start.time().isoformat() if start else 'an unknown time'}."
+            )
 
 
 def onsets_from_dates(

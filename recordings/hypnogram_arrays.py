@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recordings.clock_times import onsets_from_dates
+from recordings.clock_times import onsets_from_dates, refuse_unread_start
+from recordings.hypnogram_columns import column_role
 from recordings.hypnogram_events import Event, Reading, consecutive_events
 from utils.errors import UserError
 from utils.files import read_small
@@ -19,6 +20,7 @@ from utils.stages import N_STAGES, STAGE_NAMES
 SUFFIXES = (".npy", ".json", ".fif", ".fif.gz")
 
 _VALUES = ("values", "hypnogram", "stages", "hypno")  # keys of a list of stages in JSON; the first is YASA's
+_SHIFTS = ("offset", "shift", "delay", "t0", "start_offset", "offset_s", "scoring_start", "recording_start", "first")
 
 
 def read_array(path: Path, n_sleep_epochs: int, start_time: str, has_rest: bool = False) -> Reading:
@@ -87,6 +89,7 @@ def _from_json(path: Path, n_sleep_epochs: int, start_time: str, has_rest: bool)
     about = content if isinstance(content, dict) else {}
     duration_s = _duration_s(path, about["freq"]) if about.get("freq") else None
     if not about.get("start"):
+        _refuse_unread_start(path, [(key, x) for key, x in about.items() if x is not values], start_time)
         return consecutive_events(names, n_sleep_epochs, path.name, duration_s, has_rest)
     try:
         start = datetime.fromisoformat(str(about["start"]))
@@ -96,6 +99,23 @@ def _from_json(path: Path, n_sleep_epochs: int, start_time: str, has_rest: bool)
     begin_s = onsets_from_dates([start], recorded, path.name)[0]
     each_s = duration_s or 30.0
     return Reading([Event(begin_s + i * each_s, each_s, name) for i, name in enumerate(names)])
+
+
+def _refuse_unread_start(path: Path, unread: list[tuple[str, Any]], start_time: str) -> None:
+    """Refuse JSON of which a value that is not read may be the onset of the scoring: a time, or seconds."""
+    while unread:
+        key, value = unread.pop()
+        if isinstance(value, dict):
+            unread.extend(value.items())
+        elif isinstance(value, list):
+            unread.extend((key, item) for item in value)
+        elif isinstance(value, str):
+            refuse_unread_start([f"{key}: {value}"], start_time, path.name)
+        elif value and isinstance(value, int | float) and (column_role(key) == "onset" or key.casefold() in _SHIFTS):
+            raise UserError(
+                f"{path.name}: {key!r} ({value!r}) may tell when the scoring begins, but it is not read. Call the "
+                "start of the scoring start, and write it as a date with a time; else remove this key."
+            )
 
 
 def _json_values(content: Any) -> list[Any] | None:  # noqa: ANN401 - whatever JSON holds

@@ -4,8 +4,9 @@ import argparse
 import csv
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import ne
 
 from recordings.stage_names import is_known
 from utils.errors import UserError
@@ -48,6 +49,7 @@ _SECONDS = {
 _TIMES = ("onset", "end", "duration")
 _DELIMITERS = "\t|;,"
 _MAX_PREAMBLE, _MAX_CELLS = 200, 10**7
+_CHANGING = 0.4  # of the rows: minutes change with every other sleep epoch
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Table:
     rows: list[list[str]]  # all of one length, without the header
     columns: dict[str, int]  # position of each column by its role; the keys are those of ROLES
     units_s: dict[str, float] = field(default_factory=dict)  # seconds in one unit of a column, by its role
+    preamble: Sequence[str] = ()  # lines before the header
 
     def cells(self, role: str) -> list[str]:
         """Return the cells of one column."""
@@ -99,7 +102,8 @@ def find_table(
             if is_header:
                 below = split([text for text in lines[number + 1 :] if text.strip()], delimiter, source)
                 rows = [row[: len(header)] for row in equally_long([header, *below], source)[1:] if any(row)]
-                return _table(header, rows, source, chosen or {}, stage_names)
+                table = _table(header, rows, source, chosen or {}, stage_names)
+                return replace(table, preamble=lines[:number])
     if chosen:
         raise UserError(
             f"{source}: no line with the columns {', '.join(map(repr, chosen.values()))}. Pass the names that its "
@@ -201,15 +205,18 @@ def _table(
                 'Call it stage, or name it with --columns stage="...".'
             )
         columns["stage"] = candidates[0]
-    if not chosen and not ("onset" in columns and {"end", "duration"} & columns.keys()):
-        for i in others:
+    _refuse_equal_names(header, rows, columns.values(), source)
+    if not chosen.keys() - {"stage"} and not ("onset" in columns and {"end", "duration"} & columns.keys()):
+        has_times = bool({"onset", "end"} & columns.keys())
+        unused = [i for i in range(len(header)) if i not in columns.values() and known[i][0] not in _TIMES]
+        for i in others if has_times else unused:
             cells = [row[i] for row in rows if row[i]]
-            if i != columns["stage"] and cells and (all(map(is_time_of_day, cells)) or is_numbering(cells)):
+            if i != columns["stage"] and _may_tell_times(cells, len(rows), has_times, stage_names):
                 stage = header[columns["stage"]]
                 raise UserError(
                     f"{source}: column {header[i]!r} holds times or counts the rows, but its name is not known. The "
                     f'columns are {listed}: say which is which, as in --columns onset="{header[i]}",stage="{stage}" '
-                    "(or end, duration, epoch)."
+                    "(or end, duration, epoch). Remove it from the file if it does not tell when the stages are."
                 )
     units_s = {}
     for role in _TIMES:
@@ -223,10 +230,54 @@ def _table(
     return Table(rows, columns, units_s)
 
 
+def _refuse_equal_names(
+    header: Sequence[str], rows: Sequence[Sequence[str]], positions: Iterable[int], source: str
+) -> None:
+    """Refuse a column that is used if another one has the same name, but holds something else."""
+    for position in positions:
+        name, cells = _plain(header[position]), [row[position] for row in rows]
+        others = [[row[i] for row in rows] for i in range(len(header)) if _plain(header[i]) == name]
+        if any(other != cells and any(other) for other in others):
+            raise UserError(
+                f"{source}: {len(others)} columns are called {header[position]!r}, and they differ. Which is meant is "
+                "not known: rename or remove the others."
+            )
+
+
+def _may_tell_times(
+    cells: Sequence[str], n_rows: int, has_times: bool, stage_names: Mapping[str, int | None] | None
+) -> bool:
+    """Tell whether the filled cells of an unknown column may hold times, or the numbers of the rows.
+
+    In a table that has no other times, all is suspect that changes from row to row, such as `22h30m20s`, `E10`, or the
+    seconds of a clock in a column of their own. Not so are numbers of the rows in order, stages, and probabilities.
+    """
+    cells = [cell for cell in cells if re.search(r"\d", cell)]
+    if not cells:
+        return False
+    numbers = [parse_number(cell) for cell in cells]
+    if not has_times and len(cells) == n_rows and numbers[0] in (0, 1):
+        if numbers == [numbers[0] + i for i in range(n_rows)]:
+            return False
+    if all(map(is_time_of_day, cells)) or is_numbering(cells):
+        return True
+    if has_times or len(cells) < _CHANGING * n_rows or all(is_known(cell, stage_names) for cell in cells):
+        return False
+    if all(number is not None and 0 <= number <= 1 for number in numbers):
+        return False
+    n_different, n_changes = len(set(cells)), sum(map(ne, cells, cells[1:]))
+    return n_different > max(1, _CHANGING * len(cells)) or n_changes > _CHANGING * (len(cells) - 1)
+
+
 def _plain(name: str) -> str:
     """Write a column's name in lower case, without accents and signs, words joined by `_`."""
     letters = unicodedata.normalize("NFKD", name.casefold())
     return re.sub(r"[\W_]+", "_", "".join(c for c in letters if not unicodedata.combining(c))).strip("_")
+
+
+def column_role(name: str) -> str:
+    """Return the role of a column by its name alone, such as `Start [s]`; an empty text if it is not known."""
+    return _role(name)[0]
 
 
 def _role(cell: str) -> tuple[str, int, str]:

@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
 
-from recordings.clock_times import DAY_S, clock_s, onsets_from_clock, onsets_from_dates
+from recordings.clock_times import DAY_S, clock_s, onsets_from_clock, onsets_from_dates, refuse_unread_start
 from recordings.hypnogram_columns import (
     ROLES,
     Table,
@@ -53,24 +53,32 @@ def read_text(
     has_rest: bool = False,
 ) -> Reading:
     """Read the stages of a text file; see `hypnograms.load_hypnogram` for the parameters."""
-    lines, origin = _lines(path)
-    length = n_sleep_epochs, has_rest
+    listed, comments, origin = _lines(path)
+    first = next(i for i, line in enumerate(listed) if line.strip())
+    lines, length = listed[first:], (n_sleep_epochs, has_rest)
     if path.suffix.casefold() == ".annot":
         return _table_events(path, _luna_table(path, lines), length, start_time)
     if lines[0].startswith("time_base "):
         codes = [line.strip() for line in lines if line.strip()]
-        codes = codes[codes.index("epoch_list") + 1 :] if "epoch_list" in codes else []
+        begin = codes.index("epoch_list") + 1 if "epoch_list" in codes else len(codes)
+        refuse_unread_start([*comments, *codes[:begin]], start_time, path.name)
+        codes = codes[begin:]
         return consecutive_events(codes, n_sleep_epochs, path.name, None, has_rest)._replace(rk=True)
     table = find_table(lines, path.name, columns, stage_names)
     if table is None and not _is_list(lines, stage_names):
         rows = _rows(path, lines, stage_names)
         wide = [row for row in rows if row[1]] if len(rows[0]) > 1 else []
         if len(wide) == 1 and len(wide[0]) > 3 and all(is_known(cell, stage_names) for cell in wide[0]):
-            lines = wide[0]  # all in one line
+            comments, listed = [*comments, *lines], wide[0]  # all in one line
         elif len(rows[0]) > 1:
             table = _table_without_header(path, rows, length, stage_names)
     if table is None:
-        return _list_events(path, [line.strip(" \t,;|\"'") for line in lines], length, stage_names)
+        names = [line.strip(" \t,;|\"'") for line in listed]
+        reading, head = _list_events(path, names, length, stage_names)
+        refuse_unread_start([*comments, *listed[:head]], start_time, path.name)
+        return reading
+    if "onset" not in table.columns:
+        refuse_unread_start([*comments, *table.preamble], start_time, path.name)
     if origin and "onset" in table.columns:
         offset_s = onsets_from_dates([origin], _start(start_time), path.name)[0]
         reading = _table_events(path, table, length, start_time)
@@ -79,8 +87,8 @@ def read_text(
     return _table_events(path, table, length, start_time)
 
 
-def _lines(path: Path) -> tuple[list[str], datetime | None]:
-    """Read the lines without comments, and the time from which MNE's onsets count, if a comment gives one."""
+def _lines(path: Path) -> tuple[list[str], list[str], datetime | None]:
+    """Read the lines, the comments, and the time from which MNE's onsets count, if a comment gives one."""
     content = read_small(path)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = content.decode("utf-16", "replace")
@@ -89,19 +97,27 @@ def _lines(path: Path) -> tuple[list[str], datetime | None]:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("latin-1")
-    lines, origin = [], None
+    lines, comments, origin = [], [], None
     for line in text.splitlines():
         if match := re.fullmatch(r"# orig_time : (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?)", line.strip()):
-            origin = datetime.fromisoformat(match[1])
-        if not line.lstrip().startswith(("#", "*")) and not re.fullmatch("sep=.", line.strip()):
+            try:
+                origin = datetime.fromisoformat(match[1])
+            except ValueError as error:
+                raise UserError(f"{path.name}: orig_time {match[1]} is no date with a time. Correct it.") from error
+        if _is_comment(line):
+            comments.append(line)
+        elif not re.fullmatch("sep=.", line.strip()):
             lines.append(line)
     while lines and not lines[-1].strip():
         lines.pop()
-    while lines and not lines[0].strip():
-        lines.pop(0)
     if not lines:
         raise UserError(f"{path.name}: no stages in it. Pass the hypnogram of this recording.")
-    return lines, origin
+    return lines, comments, origin
+
+
+def _is_comment(line: str) -> bool:
+    """Tell whether a line is a comment. A cell of only `*` or `#` is none: it may be a stage that is not scored."""
+    return line.lstrip().startswith(("#", "*")) and not re.fullmatch(r"\s*[#*]\s*([\t,;|].*)?", line)
 
 
 def _is_list(lines: Sequence[str], stage_names: Mapping[str, int | None] | None) -> bool:
@@ -220,8 +236,11 @@ def _since_zero(text: str) -> str:
 
 def _list_events(
     path: Path, names: list[str], length: tuple[int, bool], stage_names: Mapping[str, int | None] | None
-) -> Reading:
-    """Give each stage of a list its time, and its name if a file beside it explains the codes."""
+) -> tuple[Reading, int]:
+    """Give each stage of a list its time, and its name if a file beside it explains the codes.
+
+    Return also the number of lines before the list.
+    """
     name_of, duration_s = _description(path)
     if path.suffix.casefold() == ".eannot":
         name_of["L"] = "Lights on"
@@ -230,15 +249,21 @@ def _list_events(
     def fits(stages: Sequence[str]) -> bool:
         return bool(stage_duration_s(len(stages), *length, duration_s))
 
+    def without_blanks(names: Sequence[str]) -> list[list[str]]:
+        """Return the list with its blank lines, without the first of them, and without any, if it fits then."""
+        leading = next((i for i, name in enumerate(names) if name), 0)
+        lists = [list(names[i:]) for i in range(leading + 1)]
+        lists.append([name for name in names if name])
+        return [names for i, names in enumerate(lists) if fits(names) and names not in lists[:i]]
+
     remarks = []
-    head, word = 0, re.sub(r"[\W_]+", "_", names[0].casefold()).strip("_")
-    if not known[0] and word in ROLES["stage"]:
-        head = 1
+    filled = next(i for i, name in enumerate(names) if name)
+    head, word = 0, re.sub(r"[\W_]+", "_", names[filled].casefold()).strip("_")
+    if not known[filled] and word in ROLES["stage"]:
+        head = filled + 1
     elif not fits(names) or _is_lone_number(names):
         first = max((i + 1 for i, is_name in enumerate(known) if not is_name and names[i]), default=0)
-        while first < len(names) - 1 and not names[first]:
-            first += 1
-        head = first if fits(names[first:]) else 0
+        head = first if without_blanks(names[first:]) else 0
     is_zero = not head and names[0] == "0" and fits(names[1:])  # pandas' name of a column without one
     if is_zero and "0" not in names[1:]:
         head = 1
@@ -250,22 +275,23 @@ def _list_events(
     if head:
         remarks.append(f"{head} lines before the list were left away" if head > 1 else "the first line is its head")
     names = names[head:]
-    while names and not names[0]:
-        names.pop(0)
-    blank = names.count("")
-    if blank and fits(names) and fits([name for name in names if name]):
-        raise UserError(
-            f"{path.name}: its length fits with and without its blank lines ({blank}). Write ? for a "
-            "sleep epoch that is not scored, and remove the other blank lines."
-        )
-    if blank and not fits(names):
-        names = [name for name in names if name]
-        remarks.append(f"blank lines ({blank}) were left away: without them it is as long as the recording")
-    elif blank:
-        remarks.append(f"blank lines ({blank}) are sleep epochs that are not scored")
+    if blank := names.count(""):
+        lists = without_blanks(names)
+        if len(lists) > 1:
+            raise UserError(
+                f"{path.name}: its length fits with and without its blank lines ({blank}). Write ? for a "
+                "sleep epoch that is not scored, and remove the other blank lines."
+            )
+        names = lists[0] if lists else [name for name in names if name]
+        if unscored := names.count(""):
+            remarks.append(f"blank lines ({unscored}) are sleep epochs that are not scored")
+        if blank > unscored:
+            remarks.append(
+                f"blank lines ({blank - unscored}) were left away: without them it is as long as the recording"
+            )
     names = [name_of.get(name, name) or NOT_SCORED for name in names]
     reading = consecutive_events(names, length[0], path.name, duration_s, length[1])
-    return reading._replace(remarks=(*remarks, *reading.remarks))
+    return reading._replace(remarks=(*remarks, *reading.remarks)), head
 
 
 def _is_lone_number(names: Sequence[str]) -> bool:

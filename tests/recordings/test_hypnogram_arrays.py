@@ -82,6 +82,22 @@ def test_other_json_is_refused(tmp_path, content, message):
     assert not holds_stages(path)
 
 
+@pytest.mark.parametrize(
+    "unread",
+    [{"start_time": "22:30:20"}, {"onset": 20}, {"about": {"begins": "2020-02-28T22:30:20"}}, {"onsets": ["22:30:20"]}],
+)
+def test_a_start_in_json_that_is_not_read_is_refused(tmp_path, unread):
+    path = write_json(tmp_path / "night.json", {"stages": ["W", "N1", "REM"], **unread})
+    with pytest.raises(UserError, match="night.json: .*(holds a time, and the stages have none|may tell when)"):
+        read_array(path, 3, EVENING)
+
+
+def test_other_values_in_json_do_not_matter(tmp_path):
+    others = {"start_time": "22:30:00", "onset": 0, "total_sleep_time": 400, "created": "2024-01-01T10:00:00"}
+    path = write_json(tmp_path / "night.json", {"stages": ["W", "N1", "REM"], "scorer": "x", **others})
+    assert read_array(path, 3, EVENING).events == IN_TURN
+
+
 def test_a_fif_file_that_holds_no_annotations_is_refused(tmp_path):
     raw = mne.io.RawArray(np.zeros((1, 200)), mne.create_info(["C4"], 100, "eeg"), verbose="ERROR")
     raw.save(tmp_path / "night-raw.fif", verbose="ERROR")

@@ -333,3 +333,89 @@ def test_luna_gives_times_in_many_ways(tmp_path):
     assert read_text(path, 4, EVENING).events == [Event(20, 30, "W")]
     with pytest.raises(UserError, match="night.annot: 2 columns, but Luna's annot has 3, 4 or 6"):
         read_text(write_lines(path, ["W\t30"]), 4, "")
+
+
+TIMES = ["22:30:20", "22:30:50", "22:31:20", "22:31:50"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        *((f"Zeitpunkt{end}", [f"{begin}{time.replace(':', sign)}{end}" for time in TIMES]) for begin, sign, end in [
+            ("", ":", " Uhr"), ("", "-", ""), ("", ":", ":000"), ("20200304T", "", ""), ("04-Mar-2020 ", ":", ""),
+            ("04.03.2020, ", ":", ""), ("Wed ", ":", ""), ("2020/03/04 ", ":", " UTC"), ("", " ", ""), ("", "h", "s"),
+        ]),
+        ("Zeitpunkt", [*TIMES[:3], "n/a"]),
+        ("Ep", ["E1", "E10", "E2", "E3"]),
+        ("Ep", ["1/4", "10/4", "2/4", "3/4"]),
+        ("Std;Min;Sek", [time.replace(":", ";") for time in TIMES]),
+        ("Epoche;Zeitpunkt", [f"{i + 1};{time} Uhr" for i, time in enumerate(TIMES)]),
+    ],
+)  # fmt: skip
+def test_a_column_that_changes_from_row_to_row_is_refused_if_no_onset_is_known(read, column, cells):
+    rows = [f"{cell};{name}" for cell, name in zip(cells, NAMES, strict=True)]
+    with pytest.raises(UserError, match=r"holds times or counts the rows.* as in --columns onset=.*Remove it from"):
+        read(f"{column};Stadium", *rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("Nummer", "1234"), ("P", ["0.9", "0.8", "0.91", "0.7"]), ("Note", ["", "", "12 Hz", ""]), ("s", ["30"] * 4)],
+)
+def test_columns_that_tell_no_times_do_not_matter(read, column, cells):
+    rows = [f"{cell};{name}" for cell, name in zip(cells, NAMES, strict=True)]
+    assert read(f"{column};Stadium", *rows) == IN_TURN
+
+
+def test_naming_the_stages_alone_does_not_allow_unknown_times(tmp_path):
+    rows = [f"{time};{name}" for time, name in zip(TIMES, NAMES, strict=True)]
+    with pytest.raises(UserError, match="column 'Ajankohta' holds times"):
+        read_text(write_lines(tmp_path / "n.csv", ["Ajankohta;Vaihe", *rows]), 4, EVENING, None, {"stage": "Vaihe"})
+
+
+def test_two_columns_of_one_name_are_refused(read):
+    with pytest.raises(UserError, match="2 columns are called 'stage', and they differ.*rename or remove"):
+        read("stage,stage", *(f"W,{name}" for name in NAMES))
+    assert read("stage,stage", *(f"{name},{name}" for name in NAMES)) == IN_TURN
+
+
+def test_blank_lines_before_a_list_count_if_it_is_as_long_as_the_recording_with_them(tmp_path, read):
+    for head in ([], ["Stage"], ["Patient: 7"]):
+        assert [event.name for event in read(*head, "", *NAMES[1:])] == ["?", "N1", "N2", "N2"]
+        path = write_lines(tmp_path / "night.txt", [*head, "", *NAMES])
+        with pytest.raises(UserError, match="its length fits with and without its blank lines .1.. Write"):
+            read_text(path, 4, EVENING, has_rest=True)
+
+
+@pytest.mark.parametrize("mark", ["*", "#"])
+def test_a_lone_mark_is_a_line_of_a_list_and_no_comment(read, mark):
+    assert [event.name for event in read("# made by hand", "W", mark, "N2", "N2")] == ["W", mark, "N2", "N2"]
+    assert read("#,Stage", *(f"{i},{name}" for i, name in enumerate(NAMES))) == IN_TURN
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Start;22:30:20", "Start: 04.03.2020 22:30:20", "# Start 22:30:20", "Startzeit 22.30.20",
+        "Start: 20200304T223020", "Start 22h30m20s", "Start Time: 10:30:20 PM", "Night of 2020-03-04 22:31",
+    ],
+)  # fmt: skip
+def test_a_start_before_stages_without_times_is_refused_unless_it_is_that_of_the_recording(read, line):
+    table = "Epoche;Stadium", *(f"{i + 1};{name}" for i, name in enumerate(NAMES))
+    for stages in (table, NAMES, [",".join(NAMES)]):
+        with pytest.raises(UserError, match="holds a time, and the stages have none.*The recording starts at 22:30:00"):
+            read(line, *stages)
+        own = line.replace("20 PM", "00 PM").replace("30:20", "30:00").replace("30.20", "30.00")
+        own = own.replace("3020", "3000").replace("30m20", "30m00").replace(":31", ":30")
+        assert read(own, *stages) == IN_TURN
+    assert read(line, "onset,stage", *(f"{clock(i)},{name}" for i, name in enumerate(NAMES))) == LATE
+
+
+@pytest.mark.parametrize("line", ["Date: 04.03.20", "Epoch length: 00:00:30", "Exported 2024-01-01 10:00:00"])
+def test_other_times_before_stages_do_not_matter(read, line):
+    assert read(line, *NAMES) == IN_TURN
+
+
+def test_an_impossible_date_in_a_comment_is_refused(read):
+    with pytest.raises(UserError, match="orig_time 2020-99-04 22:30:20 is no date with a time"):
+        read("# orig_time : 2020-99-04 22:30:20", "onset,duration,description", "0,30,W")
