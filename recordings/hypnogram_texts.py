@@ -34,6 +34,7 @@ from utils.stages import SLEEP_EPOCH_S
 
 NOT_SCORED = "?"
 _N_SHOWN = 3  # onsets in a message
+_LAST_S, _LEAST_GAP_S, _NEARLY_ALL = 1.0, 0.05, 0.9  # ends that are the last second of a stage
 _SLACK_S = 1.0  # between the end in a table, and its onset and duration
 
 _DATE_AND_CLOCK = re.compile(
@@ -272,6 +273,8 @@ def _list_events(
             f"{path.name}: its first line, 0, is the first stage or, as pandas writes it, the head of the list, with "
             f"{len(names)} lines for {length[0]} sleep epochs. Remove it if it is the head, or write Stage above it."
         )
+    elif not head and fits(names) and fits(names[1:]):
+        _refuse_head(path, names, known)
     if head:
         remarks.append(f"{head} lines before the list were left away" if head > 1 else "the first line is its head")
     names = names[head:]
@@ -292,6 +295,21 @@ def _list_events(
     names = [name_of.get(name, name) or NOT_SCORED for name in names]
     reading = consecutive_events(names, length[0], path.name, duration_s, length[1])
     return reading._replace(remarks=(*remarks, *reading.remarks)), head
+
+
+def _refuse_head(path: Path, names: Sequence[str], known: Sequence[bool]) -> None:
+    """Refuse a list that is as long as its recording with and without the first line, if that may be its head.
+
+    It may be a number other than the next, REM, with which no night begins, or a text that is not known.
+    """
+    first = names[0]
+    if not first or first in names[1:2]:
+        return
+    if not known[0] and first not in names[1:] or re.fullmatch(r"\d+|r|rem", first, re.IGNORECASE):
+        raise UserError(
+            f"{path.name}: its first line, {first}, is the first stage or the head of the list, which fits the "
+            "recording with and without it. Remove it if it is the head, or write Stage above it."
+        )
 
 
 def _is_lone_number(names: Sequence[str]) -> bool:
@@ -343,7 +361,22 @@ def _table_events(path: Path, table: Table, length: tuple[int, bool], start_time
                 raise UserError(f"{path.name}: from {cells[i]!r} to {end!r} are not {durations_s[i]:g} s. Correct it.")
             durations_s[i] = durations_s[i] or seconds
     onsets_s = [onset_s * unit_s for onset_s in _onsets_s(path, cells, durations_s, length[0], start_time)]
+    if "end" in columns and "duration" not in columns and _ends_are_inclusive(onsets_s, durations_s):
+        if table.units_s.get("onset", 1) == 1 and parse_number(cells[0]) == 1:
+            raise UserError(
+                f"{path.name}: its first stage begins at 1, and each ends one before the next begins, so the times "
+                "seem to be counted from 1. Write the onsets in seconds from 0 on, and ends equal to the next onset."
+            )
+        durations_s = [seconds + _LAST_S for seconds in durations_s]
+        remarks.append("each stage ends 1 s before the next begins: its end is read as its last second")
     return Reading(list(map(Event, onsets_s, durations_s, names)), tuple(remarks))
+
+
+def _ends_are_inclusive(onsets_s: Sequence[float], durations_s: Sequence[float]) -> bool:
+    """Tell whether nearly all stages end one second before the next begins, so that the end is their last second."""
+    gaps = [after - begin - each for begin, each, after in zip(onsets_s, durations_s, onsets_s[1:], strict=False)]
+    n_inclusive = sum(abs(gap_s - _LAST_S) < _LEAST_GAP_S for gap_s in gaps)
+    return bool(gaps) and n_inclusive >= _NEARLY_ALL * len(gaps) and min(gaps) > _LEAST_GAP_S
 
 
 def _without_onsets(

@@ -383,7 +383,7 @@ def test_blank_lines_before_a_list_count_if_it_is_as_long_as_the_recording_with_
     for head in ([], ["Stage"], ["Patient: 7"]):
         assert [event.name for event in read(*head, "", *NAMES[1:])] == ["?", "N1", "N2", "N2"]
         path = write_lines(tmp_path / "night.txt", [*head, "", *NAMES])
-        with pytest.raises(UserError, match="its length fits with and without its blank lines .1.. Write"):
+        with pytest.raises(UserError, match="fits (the recording )?with and without"):
             read_text(path, 4, EVENING, has_rest=True)
 
 
@@ -419,3 +419,22 @@ def test_other_times_before_stages_do_not_matter(read, line):
 def test_an_impossible_date_in_a_comment_is_refused(read):
     with pytest.raises(UserError, match="orig_time 2020-99-04 22:30:20 is no date with a time"):
         read("# orig_time : 2020-99-04 22:30:20", "onset,duration,description", "0,30,W")
+
+
+@pytest.mark.parametrize("rows", [["22:30:00;22:30:59", "22:31:00;22:31:59"], ["0;59", "60;119"], ["0;59", "60;120"]])
+def test_ends_may_be_the_last_second_of_a_stage(tmp_path, rows):
+    path = write_lines(tmp_path / "night.csv", ["start;end;stage", *(f"{r};N{i}" for i, r in enumerate(rows))])
+    reading = read_text(path, 4, EVENING)
+    assert [event[:2] for event in reading.events] == [(0, 60), (60, 60 + rows[1].endswith("120"))]
+    assert reading.remarks == ("each stage ends 1 s before the next begins: its end is read as its last second",)
+    write_lines(path, ["start;end;stage", "1;60;W", "61;120;N2"])
+    with pytest.raises(UserError, match="first stage begins at 1, .*counted from 1. Write the onsets in seconds from"):
+        read_text(path, 4, EVENING)
+
+
+@pytest.mark.parametrize("head", ["0", "1", "REM", "Night 7", "100"])
+def test_a_first_line_that_may_be_the_head_of_a_list_is_refused_if_it_fits_with_and_without_it(tmp_path, head):
+    names = ["1", *"122"] if head == "0" else ["0", *"012"]
+    path = write_lines(tmp_path / "night.txt", [head, *names, "0"])
+    with pytest.raises(UserError, match=f"its first line, {head}, is the first stage or the head|as pandas writes"):
+        read_text(path, 5, "", has_rest=True)
