@@ -14,7 +14,7 @@ from utils.experiment import CONFIG, CONTEXT, DATA, LOG_FILE, RESULTS, fold_dire
 from utils.files import write_text
 from utils.lock import held
 from utils.nested import differences
-from utils.recording import Outline
+from utils.recording import Outline, is_same_data
 from utils.subjects import subject_of
 
 UNIMPORTANT = (
@@ -96,7 +96,7 @@ def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any], dat
                 "Pass the checkpoint in the folder where it was trained."
             )
         _refuse_leaks(checkpoint, before, data, config["data_loader"]["args"]["subject_pattern"])
-        changed = differences({"fold": about.get("fold"), **before}, {"fold": fold, **data})
+        changed = differences({"fold": about.get("fold"), **before}, {"fold": fold, **_as_before(before, data)})
         changed += differences(
             _important({**about["config"], "context": None}), _important({**config, "context": None})
         )
@@ -189,8 +189,9 @@ def _compare(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any]
             continue
         if name == CONFIG:
             before, now = _important(before), _important(now)
-        elif not same_fold:
-            before, now = _merged(before), _merged(now)
+        else:
+            before, now = (before, now) if same_fold else (_merged(before), _merged(now))
+            now = _as_before(before, now)
         changed = differences(before, now)
         if changed:
             remedy = "--overwrite to replace that run" if same_fold else "replace all folds: --fold_id all --overwrite"
@@ -199,6 +200,19 @@ def _compare(directory: Path, config: Mapping[str, Any], data: Mapping[str, Any]
                 + "\n  ".join(_shortened(changed))
                 + f"\nTake another name (--set name=...), or {remedy}."
             )
+
+
+def _as_before(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Write checksums of the same data as they were written before."""
+    written = {}
+    for key, value in now.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            value = _as_before(old, value)
+        elif isinstance(value, str) and isinstance(old, str) and "-" in old and is_same_data(old, value):
+            value = old
+        written[key] = value
+    return written
 
 
 def _merged(data: Mapping[str, Any]) -> dict[str, Any]:

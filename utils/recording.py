@@ -204,6 +204,13 @@ def open_signal(outline: Outline) -> np.ndarray:
         return mapped[header_bytes:].view(np.float32).reshape(shape)
 
 
+def is_same_data(one: str, other: str) -> bool:
+    """Tell whether two checksums are of the same data as far as both go; those of earlier versions go less far."""
+    parts = [[part for part in checksum.split("-") if not part.startswith("of")] for checksum in (one, other)]
+    n = min(map(len, parts))
+    return parts[0][:n] == parts[1][:n]
+
+
 def source_checksum(made_from: str) -> str:
     """Take the checksum of the recording that an npz was prepared from; empty if it is not known."""
     try:

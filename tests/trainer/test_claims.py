@@ -103,6 +103,13 @@ def test_a_name_that_was_used_with_other_data_is_refused(fold, data, line):
     assert f"  {line}" in str(caught.value).splitlines()
 
 
+def test_a_checksum_of_an_earlier_version_that_goes_less_far_is_of_the_same_data(fold):
+    longer = {"train": {"a": "1-2-9-ofcc", "b": "3-4-9"}, "valid": {}, "test": {"c": "5-6-9"}}
+    claim(fold, CONFIG, longer, overwrite=False)
+    with pytest.raises(UserError, match="train.a: .1-2. -> .1-7-9."):
+        claim(fold, CONFIG, longer | {"train": {"a": "1-7-9", "b": "3-4-9"}}, overwrite=False)
+
+
 def test_another_fold_may_have_the_same_recordings_in_other_sets(fold):
     other = {"train": {"a": "1-2", "c": "5-6"}, "valid": {}, "test": {"b": "3-4"}}
     claim(fold.with_name("fold_1"), CONFIG, other, overwrite=False)
