@@ -7,8 +7,8 @@ import numpy as np
 import openpyxl
 import torch
 
-_SECONDS_OF_A_FOLD = r'<td class="number">\d+</td>\s*</tr>'
-"""The last cell of a row of the page's table of folds."""
+_SECONDS_OF_A_FOLD = r'<td class="number" rowspan="\d+">[\d,]+</td><th scope="row">'
+"""A cell of the page's table of folds."""
 
 TIMES = {"seconds", "sleep_epochs_per_s", "timing"}
 
