@@ -87,7 +87,8 @@ def _problems(outline: Outline, first: Outline) -> Iterator[str]:
 
 
 def _repeated(outlines: Sequence[Outline]) -> Iterator[str]:
-    """Name the nights that are there twice: with the same signal, or with names that differ in how they are written."""
+    """Name the nights that are there twice, by signal, recording, or a name in two spellings; each pair once."""
+    told = set()
     for what, key in (
         ("the same signal", lambda outline: outline.checksum.partition("-")[0]),
         ("prepared from the same recording", _recording_of),
@@ -98,7 +99,8 @@ def _repeated(outlines: Sequence[Outline]) -> Iterator[str]:
             if value := key(outline):
                 groups[value].append(outline.path.name)
         for names in groups.values():
-            if len(names) > 1:
+            if len(names) > 1 and tuple(names) not in told:
+                told.add(tuple(names))
                 yield f"{', '.join(names)}: {what}. Leave one of them, so that no night is on both sides of a fold."
 
 

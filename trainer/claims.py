@@ -54,16 +54,14 @@ def claim_folds(
     data = {fold.number: data_of(fold, outlines) for fold in folds}
     if checkpoint:
         check_checkpoint(checkpoint, folds[0].number, config.values, data[folds[0].number])
-    directories = [fold_directory(config.experiment_dir, fold.number) for fold in folds]
-    if overwrite and len(folds) == config["data_loader.args.num_folds"]:
-        directories = sorted({*directories, *config.experiment_dir.glob("fold_*")})
+    all_again = overwrite and len(folds) == config["data_loader.args.num_folds"]
+    own = [fold_directory(config.experiment_dir, fold.number) for fold in folds] if overwrite else []
+    replaced = sorted(config.experiment_dir.glob("fold_*")) if all_again else [each for each in own if each.is_dir()]
     with ExitStack() as locks:  # nothing is removed if another process is at work on one of them
-        if overwrite:
-            for directory in (directory for directory in directories if directory.is_dir()):
-                locks.enter_context(held(directory / LOG_FILE))
-            if len(folds) == config["data_loader.args.num_folds"]:
-                for directory in directories:
-                    _remove_results(directory)
+        for directory in replaced:
+            locks.enter_context(held(directory / LOG_FILE))
+        for directory in replaced if all_again else []:
+            _remove_results(directory)
         for fold in folds:
             claim(fold_directory(config.experiment_dir, fold.number), config.values, data[fold.number], overwrite)
 
