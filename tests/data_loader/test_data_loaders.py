@@ -464,5 +464,5 @@ def test_npz_files_are_found_in_any_case_and_each_name_stands_once(prepared):
     (folder / "b.npz").rename(folder / "b.NPZ")
     assert [outline.name for outline in find_recordings(folder)] == ["a", "b"]
     (folder / "a.NPZ").hardlink_to(folder / "a.npz")
-    with pytest.raises(UserError, match=r"a\.(npz|NPZ), a\.(npz|NPZ): the same name in two spellings. Leave one"):
+    with pytest.raises(UserError, match=r"a\.(npz|NPZ), a\.(npz|NPZ): the same signal. Leave one"):
         find_recordings(folder)
