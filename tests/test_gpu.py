@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from scripts import ROOT, TRAIN, run, settings, start, three_folds, wait_until, write_nights
+from scripts import ROOT, TRAIN, run, settings, start, wait_until, write_nights
 
 from data_loader.data_loaders import Batches, SleepEpochs, find_recordings
 from data_loader.folds import Fold
@@ -36,6 +36,15 @@ def weights(tmp_path, name):
     return load_checkpoint(tmp_path / f"saved/{name}/fold_0/checkpoint-last.pth")["model"]
 
 
+def stop_after_the_first_training_epoch(command, tmp_path, name, **environment):
+    log = tmp_path / f"saved/{name}/fold_0/info.log"
+    process = start(command, tmp_path, **environment)
+    wait_until(process, lambda: log.exists() and "train epoch 1/" in log.read_text())
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    return log
+
+
 def assert_same(one, other):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -56,11 +65,7 @@ def test_a_recorded_run_is_the_run_as_it_is_also_after_a_stop(nights, tmp_path, 
     assert run(train(nights, "recorded", **words), tmp_path, **GPU)[0] == 0
     assert run(train(nights, "plain", trainer__cuda_graph="false", **words), tmp_path, **GPU)[0] == 0
     assert_same(weights(tmp_path, "recorded"), weights(tmp_path, "plain"))
-    log = tmp_path / "saved/stopped/fold_0/info.log"
-    process = start(train(nights, "stopped", **words), tmp_path, **GPU)
-    wait_until(process, lambda: log.exists() and "train epoch 1/" in log.read_text())
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
+    log = stop_after_the_first_training_epoch(train(nights, "stopped", **words), tmp_path, "stopped", **GPU)
     assert run(train(nights, "stopped", **words), tmp_path, **GPU)[0] == 0
     assert_same(weights(tmp_path, "recorded"), weights(tmp_path, "stopped"))
     assert "on cuda:0." in log.read_text()
@@ -90,14 +95,13 @@ def test_a_batch_that_does_not_fit_ends_the_fold_with_what_to_do(nights, tmp_pat
     assert re.search("Memory is short: CUDA out of memory.* take a smaller data_loader.args.batch_size", err)
 
 
-def test_a_checkpoint_of_the_cpu_goes_on_on_the_gpu_and_back(nights, tmp_path):
-    folder = three_folds(tmp_path)[1] / "fold_0"
-    words = train(nights, "onward", "-r", folder / "checkpoint-last.pth")
-    assert run(words, tmp_path, **GPU)[0] == 0
-    back = train(
-        nights, "back", "-r", tmp_path / "saved/onward/fold_0/checkpoint-last.pth", "--set", "trainer.epochs=5"
-    )
-    assert run(back, tmp_path, CUDA_VISIBLE_DEVICES="")[0] == 0
+@pytest.mark.parametrize(("first", "then"), [({}, GPU), (GPU, {})], ids=["from_the_cpu", "to_the_cpu"])
+def test_a_stopped_run_goes_on_on_another_device(nights, tmp_path, first, then):
+    words = train(nights, "onward")
+    stop_after_the_first_training_epoch(words, tmp_path, "onward", **first)
+    code, _, err = run(words, tmp_path, **then)
+    assert code == 0, err
+    assert "train epoch 4/4" in err
 
 
 def test_the_night_context_reads_packed_windows(nights, tmp_path):
