@@ -92,7 +92,7 @@ def is_finished(directory: Path) -> bool:
 
 
 def write_predictions(directory: Path, predictions: Predictions) -> None:
-    """Write `predictions.npz` of a fold or an evaluation; an earlier one is replaced only once the new one is complete."""
+    """Write `predictions.npz`; an earlier one is replaced only once the new one is complete."""
     with replacing(directory / PREDICTIONS) as temporary, temporary.open("wb") as file:
         np.savez(file, **{name: value for name, value in vars(predictions).items() if value is not None})
 
