@@ -14,7 +14,7 @@ from recordings.stage_names import UNSCORED
 from scoring.networks import Networks
 from scoring.training_use import data_setting
 from utils.errors import UserError
-from utils.experiment import Predictions
+from utils.experiment import EVALUATION, Predictions
 from utils.logs import LOG
 from utils.microvolts import amplitude, mean_and_std
 from utils.plural import number_of
@@ -87,6 +87,7 @@ def evaluate(networks: Networks, outlines: Sequence[Outline]) -> Evaluation:
     arrays: dict[str, Any] = {key: np.concatenate([night.arrays[key] for night in nights]) for key in nights[0].arrays}
     predictions = Predictions(**arrays)
     remarks = [
+        _source(networks),
         *_uses(chosen_for, len(networks.members)),
         *_left_out(left_out),
         *_inputs([outline for outline in outlines if outline.name in scored_by], networks),
@@ -104,6 +105,16 @@ def find_nights(directory: Path) -> list[Outline]:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder. Pass a folder of prepared npz files with --on.")
     return find_recordings(directory)
+
+
+def _source(networks: Networks) -> str:
+    """Say which networks these are."""
+    first = networks.members[0]
+    config = (first.about or {}).get("config", {})
+    path = networks.experiments[0]["path"] if networks.experiments else first.checkpoint["path"]
+    protocol = config.get("evaluation", {}).get("protocol", "not known")
+    n = number_of(len(networks.members), "network")
+    return f"{n} of {path} ({config.get('name', 'without a name')}, protocol of the training {protocol})."
 
 
 def _learned(networks: Networks) -> str:
@@ -156,8 +167,8 @@ def _uses(chosen_for: Mapping[str, Networks], n_networks: int) -> list[str]:
         unknown += [name] if len(known) < len(uses) else []
     remarks = []
     if tested:
-        by = "the fold that tested them alone" if n_networks > 1 else "the network that was tested on them"
-        remarks.append(f"{number_of(len(tested), 'night')} scored by {by}: {_names(tested)}.")
+        by = "the one fold that tested it" if n_networks > 1 else "the network that was tested on it"
+        remarks.append(f"{number_of(len(tested), 'night')} used in training, each scored by {by}: {_names(tested)}.")
     if selected:
         remarks.append(
             f"{number_of(len(selected), 'night')} on which the weights were selected, which is optimistic: "
@@ -173,9 +184,7 @@ def _left_out(left_out: Mapping[str, str]) -> list[str]:
     by_reason = defaultdict(list)
     for name, reason in left_out.items():
         by_reason[reason].append(name)
-    return [
-        f"{number_of(len(names), 'night')} left out ({why}): {', '.join(names)}." for why, names in by_reason.items()
-    ]
+    return [f"{number_of(len(names), 'night')} left out ({why}): {_names(names)}." for why, names in by_reason.items()]
 
 
 def _inputs(outlines: Sequence[Outline], networks: Networks) -> list[str]:
@@ -222,6 +231,6 @@ def _subjects(predictions: Predictions) -> list[str]:
 
 
 def _names(names: Sequence[str] | Mapping[str, Any]) -> str:
-    """Name up to ten nights, and count the others."""
+    """Name up to twenty nights, and count the others."""
     listed = list(names)
-    return ", ".join(listed[:10]) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")
+    return ", ".join(listed[:20]) + (f" and {len(listed) - 20} more, see {EVALUATION}" if len(listed) > 20 else "")
