@@ -54,6 +54,8 @@ def _from_hub(source: str, repository: str, name: str, revision: str | None) -> 
         path = Path(hf_hub_download(repository, name, revision=revision))
     except Exception as error:  # huggingface_hub, and the library below it, raise many kinds
         raise _not_fetched(source, error) from error
+    if not path.is_symlink():  # the checksum is the name of the file that the link leads to
+        raise UserError(f"{source}: {path} has no link, so it cannot be verified. Set HF_HOME to a disk with links.")
     blob = path.resolve()  # its name is the checksum that the hub states: SHA-256, or git's SHA-1 of small files
     if blob.name not in (sha256_of(blob), _git_sha1(blob)):
         path.unlink()  # or it would be taken from the cache next time
