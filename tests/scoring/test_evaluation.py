@@ -132,6 +132,16 @@ def test_the_predictions_are_what_the_networks_score(experiment, folder):
     assert set(predictions.subject) == {"x"}
 
 
+def test_a_night_of_another_rate_is_scored_at_the_rate_of_the_networks(experiment, folder, make_recording):
+    write_recording(folder / "x1.npz", at_fs(make_recording(20, seed=9), 200))
+    networks = load_networks([experiment])
+    signal = np.load(folder / "x1.npz")["x"].ravel()
+    expected = networks.score(resampled(Channel(signal, 200.0, "", "", ()), 100.0).signal, "x1").stages
+    predictions = evaluate(networks, find_nights(folder)).predictions
+    assert (predictions.y_pred == expected).mean() > 0.8  # the filter sees what lies before the night's first epoch
+    assert len(predictions.y_pred) == 20
+
+
 def test_channel_rate_and_amplitude_are_told_where_they_differ(experiment, folder, make_recording):
     outlines = [read_outline(folder / "x1.npz")]
     remarks = evaluate(load_networks([experiment]), outlines).remarks
