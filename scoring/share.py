@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.environment import require_packages
 
@@ -23,6 +23,9 @@ from utils.files import is_printable, name_problem, write_text
 from utils.logs import never_fail_to_print
 from utils.plural import number_of
 from utils.stages import STAGE_NAMES
+
+if TYPE_CHECKING:
+    from utils.shared_networks import SharedFold
 
 LICENCE = "MIT"
 """Licence of the code, and so of the networks that it defines."""
@@ -118,7 +121,7 @@ def _refuse_others(output: Path, readme: Path, overwrite: bool) -> None:
         raise UserError(f"{', '.join(existing)}: there already. Pass --overwrite to replace, or another --output.")
 
 
-def _read_fold(path: Path) -> Any:
+def _read_fold(path: Path) -> "SharedFold":
     """Read the networks of a fold as they are shared: without folders of this machine."""
     from utils.checkpoint import BEST, load_weights
     from utils.experiment import CONTEXT
@@ -152,12 +155,14 @@ def _read_report(experiment: Path) -> dict[str, Any] | None:
     reports = []
     for path in experiment.glob("fold_*/report.json"):
         try:
-            reports.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, RecursionError) as error:
+            reports.append(_figures(json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: cannot be read. Write it again: python -m report {experiment}") from error
-    if not reports:
-        return None
-    report = max(reports, key=lambda report: len(report["folds"]["finished"]))
+    return max(reports, key=lambda report: len(report["folds"]["finished"]), default=None)
+
+
+def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the figures of a report that go into the card."""
     kept = ("label", "n", *report["metrics"], "intervals")
     return {
         "folds": report["folds"],

@@ -120,6 +120,14 @@ def test_the_card_is_shown_and_stands_beside_the_file_with_the_figures_of_the_re
     assert call(main, ["--show", path], tmp_path) == (0, text, "")
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"metrics": []}'])
+def test_a_report_that_cannot_be_read_is_refused_by_name(experiment, tmp_path, content):
+    (experiment / "fold_1/report.json").write_text(content)
+    code, _, err = call(main, [experiment, "--output", tmp_path / "a.safetensors"], tmp_path)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "fold_1/report.json: cannot be read. Write it again: python -m report" in err
+
+
 def test_what_is_there_is_replaced_only_on_request_and_what_is_foreign_never(experiment, shared, tmp_path):
     before = contents(shared.parent)
     code, _, err = call(main, [experiment, "--output", shared], tmp_path)
