@@ -29,6 +29,7 @@ from recordings.hypnogram_columns import parse_columns
 from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
 from recordings.sources import fingerprint
 from recordings.stage_names import read_stage_names
+from scoring.fetching import source_of
 from scoring.night import (
     Night,
     Scoring,
@@ -112,8 +113,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("recordings", nargs="*", type=Path, metavar="RECORDING", help="EDF, BDF, npz, what else MNE reads, or a folder")
-    weights = "a .pth, a fold's folder or an experiment's, or several, whose probabilities are averaged"
-    add("--checkpoint", nargs="+", type=Path, required=True, metavar="PATH", help=weights)
+    weights = "a .pth, a shared file, a fold's folder or an experiment's, or several, whose probabilities are averaged"
+    add("--checkpoint", nargs="+", type=source_of, required=True, metavar="PATH", help=weights)
     add("--select_ch", nargs="+", default=[], metavar="CHANNEL", help="EEG channel by its name (that of the training)")
     add("--reference", metavar="CHANNEL", help="channel to subtract: --select_ch C4 --reference M1")
     add("--from", dest="lights_off", type=_clock, metavar="HH:MM", help="lights off: score from then on")
@@ -267,8 +268,7 @@ def score_recording(
     """
     from scoring.networks import load_networks
 
-    paths = [checkpoint] if isinstance(checkpoint, Path | str) else checkpoint
-    networks = load_networks([Path(path) for path in paths])
+    networks = load_networks([checkpoint] if isinstance(checkpoint, Path | str) else checkpoint)
     if isinstance(recording, np.ndarray):
         if recording.ndim != 1 or fs is None or not 0 < fs < np.inf:
             raise UserError(

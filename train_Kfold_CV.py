@@ -142,6 +142,7 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
     from trainer.fold import counted
     from trainer.trainer import Trainer
     from utils.device import computed_with
+    from utils.microvolts import amplitude
     from utils.seed import seed_train_epoch
     from utils.stages import STAGE_NAMES
 
@@ -186,6 +187,7 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
             "context": config["data_loader.args.context"],
             "config": config.values,
             "data": data_of(fold, data.outlines.values()),
+            "amplitude_uv": amplitude(data.std_uv[name] for name in fold.train),
             "computed_with": computed_with(data.device),
         },
     )

@@ -144,6 +144,8 @@ class SleepEpochs:
         On the CPU.
     index_device : torch.device
         Where the indices that `read` takes must be.
+    std_uv : dict of str to float
+        Standard deviation of each recording's signal in microvolts, by name.
 
     Raises
     ------
@@ -162,7 +164,8 @@ class SleepEpochs:
         self.outlines = {outline.name: outline for outline in outlines}
         self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
-        self._signals = open_signals(outlines)
+        self._signals, std_uv = open_signals(outlines)
+        self.std_uv = dict(zip(self.outlines, std_uv, strict=True))
         lengths = [len(outline.stages) for outline in outlines]
         begins = np.cumsum([0, *lengths])
         self._where = {name: range(*begins[k : k + 2]) for k, name in enumerate(self.outlines)}

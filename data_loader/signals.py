@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.microvolts import signal_problem
+from utils.microvolts import mean_and_std, problem_of
 from utils.recording import Outline, open_signal
 
 _MANY_FILES = 10_240
@@ -20,7 +20,7 @@ _OTHER_FILES = 64
 """Open files of this process besides recordings."""
 
 
-def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
+def open_signals(outlines: Sequence[Outline]) -> tuple[list[np.ndarray], list[float]]:
     """Open the signals of recordings, and read each once to check it.
 
     Parameters
@@ -30,8 +30,10 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
 
     Returns
     -------
-    list of ndarray of shape (n_sleep_epochs, n_samples), float32
+    signals : list of ndarray of shape (n_sleep_epochs, n_samples), float32
         Microvolts, see `utils.recording.open_signal`.
+    std_uv : list of float
+        Their standard deviations in microvolts.
 
     Raises
     ------
@@ -40,19 +42,21 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
     """
     _allow_open_files(len(outlines))
 
-    def open_one(outline: Outline) -> np.ndarray | str:
-        """Return the signal, or what is wrong with it."""
+    def open_one(outline: Outline) -> tuple[np.ndarray, float] | str:
+        """Return the signal and its standard deviation, or what is wrong with it."""
         try:
             signal = open_signal(outline)
         except UserError as error:
             return str(error)
-        return signal_problem(outline.path.name, signal) or signal
+        mean, std = mean_and_std(signal)
+        return problem_of(outline.path.name, mean, std) or (signal, std)
 
     with ThreadPoolExecutor() as threads:  # checksums and sums are computed without Python's lock
         opened = list(threads.map(open_one, outlines))
     if problems := [problem for problem in opened if isinstance(problem, str)]:
         raise UserError("\n".join(problems))
-    return [signal for signal in opened if not isinstance(signal, str)]
+    good = [each for each in opened if not isinstance(each, str)]
+    return [signal for signal, _ in good], [std for _, std in good]
 
 
 def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:

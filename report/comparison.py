@@ -8,10 +8,10 @@ import numpy as np
 
 from model import metric
 from report import statistics
-from report.results import Results, read_results
+from report.results import OTHER_NIGHTS, Results, read_results
 from report.wording import title_of, with_interval, written
 from utils.errors import UserError
-from utils.experiment import Predictions
+from utils.experiment import EVALUATION, Predictions
 from utils.logs import LOG
 from utils.plural import number_of
 from utils.stages import STAGE_NAMES
@@ -21,7 +21,9 @@ def read_experiments(folders: Sequence[Path]) -> list[Results]:
     """Read the experiments among some folders; warn of a folder that is none, or has no finished fold."""
     experiments = []
     for folder in folders:
-        if not any(folder.glob("fold_*/config.json")):
+        if (folder / EVALUATION).is_file():
+            experiments.append(read_results(folder))
+        elif not any(folder.glob("fold_*/config.json")):
             LOG.warning(f"{folder}: passed over, no experiment there (no fold_*/config.json).")
         elif not any(folder.glob("fold_*/predictions.npz")):
             LOG.warning(f"{folder}: passed over, no fold is finished.")
@@ -41,6 +43,8 @@ def experiments_table(experiments: Sequence[Results]) -> str:
     rows, wholes, n_subjects = [], [], []
     for own in (True, False):
         for name, results in zip(names, experiments, strict=True):
+            if not own and results.evaluation is not None:
+                continue
             predictions = results.predictions
             protocol, y_pred = _choose(results, predictions, own)
             counts = statistics.counts_by_group(predictions.subject, predictions.y_true, y_pred)[1]
@@ -51,7 +55,7 @@ def experiments_table(experiments: Sequence[Results]) -> str:
                 [name, protocol, f"{len(results.folds)}/{results.num_folds}", str(whole.sum()), str(len(counts))]
                 + [with_interval(figures[name], limits[name], title_of(name)) for name in metrics]
                 + [f"{100 * value:.1f}" if occurs else "-" for value, occurs in f1]
-                + [f"{np.mean(list(results.seconds.values())):.0f}"]
+                + [f"{np.mean(list(results.seconds.values())):.0f}" if results.seconds else "-"]
             )
             wholes.append(whole)
             n_subjects.append(len(counts))
@@ -70,7 +74,8 @@ def compare(first: Results, second: Results) -> dict[str, Any]:
     dict
         `n_recordings`, `n_subjects`, and by `own` (each one's own protocol) and `last_epoch`: `protocols`, the two
         names; `first` and `second`, the metrics on all shared sleep epochs pooled; `difference`, second - first, for
-        each metric as `statistics.paired_difference` gives it.
+        each metric as `statistics.paired_difference` gives it. Where one is an evaluation on other nights, which has no
+        last training epoch, `own` alone.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def compare(first: Results, second: Results) -> dict[str, Any]:
     metrics = first.metrics | second.metrics
     one, other = _shared(first, second)
     result: dict[str, Any] = {"n_recordings": len(np.unique(one.recording)), "n_subjects": len(np.unique(one.subject))}
-    for key in ("own", "last_epoch"):
+    for key in ["own"] if OTHER_NIGHTS in (first.protocol, second.protocol) else ["own", "last_epoch"]:
         chosen = [_choose(first, one, key == "own"), _choose(second, other, key == "own")]
         counts = [statistics.counts_by_group(one.subject, one.y_true, y_pred)[1] for _, y_pred in chosen]
         result[key] = {
@@ -108,10 +113,10 @@ def comparison(first: Results, second: Results) -> str:
     elif note := statistics.few_subjects(n):
         lines.append(note)
     lines += filter(None, [statistics.smallest_p(n)])
-    for key in ("own", "last_epoch"):
+    for key in (key for key in ("own", "last_epoch") if key in compared):
         a, b = compared[key]["protocols"]
         lines += ["", f"Protocol {a}" if a == b else f"Protocol {a} of A, {b} of B"]
-        if a != b:
+        if a != b and "last_epoch" in compared:
             lines.append(_on_last_epochs(first, second))
         lines.append(_comparison_table(compared[key]))
         lines += _disagreements(compared[key])
@@ -173,8 +178,8 @@ def _shared(first: Results, second: Results) -> tuple[Predictions, Predictions]:
         for name, what in (("sleep_epoch", "sleep epochs"), ("y_true", "true stages"), ("subject", "subject")):
             if not np.array_equal(mine.arrays[name], theirs.arrays[name]):
                 raise UserError(
-                    f"{recording}: other {what} in {second.experiment} than in {first.experiment}. They were trained "
-                    "on different preparations, or with different subject_pattern; train one of them again."
+                    f"{recording}: other {what} in {second.experiment} than in {first.experiment}. They are "
+                    "of different preparations, or with different subject_pattern; train or evaluate one of them again."
                 )
     return one, other
 

@@ -44,7 +44,8 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
     environment.filters.update(duration=_duration, number_of=number_of)
     text = environment.get_template("report.html.jinja").render(
         report=report,
-        seconds={row["fold"]: row["seconds"] for row in report["timing"]["per_fold"]},
+        name=results.name if results.evaluation else results.config["name"],
+        seconds=results.seconds,
         main=main_protocol(report),
         typical=typical_recording(report),
         partial=folds_note(report),

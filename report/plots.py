@@ -43,12 +43,13 @@ def write_figures(directory: Path, report: Mapping[str, Any], results: Results) 
     with styled():
         drawn = {
             "confusion_matrix": confusion_matrices(shown),
-            "learning_curves": learning_curves(results.histories, selected, results.context_histories),
             "f1": f1_by_stage(report["protocols"]),
             "hypnogram": hypnogram(results.predictions, typical_recording(report), protocol),
             "bland_altman": bland_altman(report, list(shown)),
             "reliability": reliability(shown),
         }
+        if results.histories:
+            drawn["learning_curves"] = learning_curves(results.histories, selected, results.context_histories)
         f1_note = "\n".join(filter(None, [folds_note(report), report["intervals"]["note"]])) or None
         return {
             name: write_figure(directory, name, figure, f1_note if name == "f1" else note)

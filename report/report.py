@@ -43,7 +43,7 @@ def write_report(results: Results) -> dict[str, Any]:
     from report.plots import write_figures
 
     report = make_report(results)
-    directory = fold_directory(results.experiment, max(results.folds))
+    directory = results.report_directory
     workbook = directory / f"{results.name}{WORKBOOK_END}"
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
     write_workbook(workbook, report)
@@ -88,12 +88,15 @@ def make_report(results: Results) -> dict[str, Any]:
         hold less often than they say. That of a stage's F1 is over the `n_subjects` in which the stage occurs. `sleep`
         has the statistics that need neither lights off nor lights on. `transitions` are those of the true hypnograms
         and of each protocol; `context_difference` is what the night context adds to the single sleep epochs, over
-        subjects, or None without it, and `p_note` says how small its p values can be with few subjects.
+        subjects, or None without it, and `p_note` says how small its p values can be with few subjects. Of an
+        evaluation on other nights, `per_fold` is empty, `timing` None, and `remarks` are what to know first.
     """
     predictions = results.predictions
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
-    y_pred = {results.protocol: predictions.y_pred, "last_epoch": predictions.y_pred_last_epoch}
-    probabilities = [predictions.probabilities, predictions.probabilities_last_epoch]
+    y_pred, probabilities = {results.protocol: predictions.y_pred}, [predictions.probabilities]
+    if results.evaluation is None:
+        y_pred["last_epoch"] = predictions.y_pred_last_epoch
+        probabilities.append(predictions.probabilities_last_epoch)
     if predictions.y_pred_context is not None and predictions.probabilities_context is not None:
         y_pred["context"] = predictions.y_pred_context
         probabilities.append(predictions.probabilities_context)
@@ -101,7 +104,7 @@ def make_report(results: Results) -> dict[str, Any]:
     counts = {name: statistics.counts_by_group(subject, y_true, stages)[1] for name, stages in y_pred.items()}
     statistics.warn_of_failures(results.metrics, [by_subject.sum(0) for by_subject in counts.values()])
     fold = np.repeat(list(results.folds), [len(of_fold.y_true) for of_fold in results.folds.values()])
-    per_fold = _rows("fold", fold, y_true, y_pred, results.metrics)
+    per_fold = _rows("fold", fold, y_true, y_pred, results.metrics) if results.evaluation is None else []
     per_recording = _rows("recording", recording, y_true, y_pred, results.metrics)
     for row, night in zip(per_recording, predictions.nights().values(), strict=True):
         row["subject"] = subject[night[0]].item()
@@ -128,7 +131,6 @@ def make_report(results: Results) -> dict[str, Any]:
     }
     n_subjects = len(counts[results.protocol])
     missing = [number for number in range(results.num_folds) if number not in results.folds]
-    seconds = list(results.seconds.values())
     difference = None
     if "context" in counts:
         difference = statistics.differences_by_subject(results.metrics, counts[results.protocol], counts["context"])
@@ -144,11 +146,19 @@ def make_report(results: Results) -> dict[str, Any]:
         "intervals": {"level": statistics.LEVEL, "n_subjects": n_subjects, "note": statistics.few_subjects(n_subjects)},
         "p_note": statistics.smallest_p(n_subjects) if difference else "",
         "context_difference": difference,
-        "timing": {
-            "per_fold": [{"fold": number, "seconds": of_fold} for number, of_fold in results.seconds.items()],
-            "mean": np.mean(seconds).item(),
-            "total": np.sum(seconds).item(),
-        },
+        "timing": _timing(results.seconds),
+        "remarks": results.evaluation["remarks"] if results.evaluation else [],
+    }
+
+
+def _timing(seconds: Mapping[int, float]) -> dict[str, Any] | None:
+    """Say how long the folds trained; None if none was."""
+    if not seconds:
+        return None
+    return {
+        "per_fold": [{"fold": number, "seconds": of_fold} for number, of_fold in seconds.items()],
+        "mean": np.mean(list(seconds.values())).item(),
+        "total": np.sum(list(seconds.values())).item(),
     }
 
 

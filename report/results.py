@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.experiment import (
     CONFIG,
     CONTEXT,
+    EVALUATION,
     METRICS,
     Predictions,
     fold_directory,
@@ -33,9 +34,13 @@ PROTOCOLS = {
     "holdout": "selected on the validation subjects, tested once",
     "last_epoch": "the last training epoch, which selects nothing",
     "context": "by the same selection, with the night around each sleep epoch",
+    "other_nights": "networks trained elsewhere, evaluated once on these nights",
 }
 """How the weights of each protocol are selected. An experiment has its own protocol (`released` or `holdout`), the last
-training epoch, and `context` if it has a model of the night context."""
+training epoch, and `context` if it has a model of the night context. Networks that are evaluated on other nights have
+`other_nights` alone."""
+
+OTHER_NIGHTS = "other_nights"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Results:
     folds, histories, context_histories, seconds : dict
         Predictions, `metrics.csv` (a row for each training epoch) of the network and of the model of the night context
         (none without one), and how long the fold trained, both models; by the number of the fold, ascending.
+    evaluation : dict or None
+        Of networks that were evaluated on other nights: `remarks`, `left_out`, `scored_by`, `networks`, `nights`. There
+        is one fold then, 0, without history.
     """
 
     experiment: Path
@@ -62,6 +70,7 @@ class Results:
     histories: dict[int, pd.DataFrame]
     context_histories: dict[int, pd.DataFrame]
     seconds: dict[int, float]
+    evaluation: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -75,19 +84,26 @@ class Results:
 
     @property
     def protocol(self) -> str:
-        """`released` or `holdout`."""
-        return self.config["evaluation"]["protocol"]
+        """`released`, `holdout` or `other_nights`."""
+        return OTHER_NIGHTS if self.evaluation is not None else self.config["evaluation"]["protocol"]
+
+    @property
+    def report_directory(self) -> Path:
+        """Where the report is written: the folder of the last finished fold, or that of an evaluation."""
+        return self.experiment if self.evaluation is not None else fold_directory(self.experiment, max(self.folds))
 
     @property
     def num_folds(self) -> int:
-        """Number of folds in the configuration, finished or not."""
-        return self.config["data_loader"]["args"]["num_folds"]
+        """Number of folds in the configuration, finished or not; 1 for an evaluation on other nights."""
+        return 1 if self.evaluation is not None else self.config["data_loader"]["args"]["num_folds"]
 
 
 def read_results(experiment: Path) -> Results:
     """Read the finished folds of an experiment; refuse a folder without any, and damaged files."""
     if problem := name_problem(experiment.resolve()):
         raise UserError(problem)
+    if (experiment / EVALUATION).is_file():
+        return _read_evaluation(experiment)
     results = Results(experiment, *_read_config(experiment), {}, {}, {}, {})
     for fold in range(results.num_folds):
         directory = fold_directory(experiment, fold)
@@ -105,6 +121,20 @@ def read_results(experiment: Path) -> Results:
     return results
 
 
+def _read_evaluation(directory: Path) -> Results:
+    """Read the evaluation of networks on other nights."""
+    path = directory / EVALUATION
+    try:
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+        config = dict(evaluation["config"])
+        names = [*PUBLISHED, *config.get("metrics", [])]
+        [str(remark) for remark in evaluation["remarks"]]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error!r}). Evaluate again, with another --output.") from error
+    metrics = {name: getattr(metric, name) for name in dict.fromkeys(names) if name in metric.__all__}
+    return Results(directory, config, metrics, {0: read_predictions(directory)}, {}, {}, {}, evaluation)
+
+
 def _refuse_mixtures(results: Results) -> None:
     """Refuse folds that are not of one run: a recording, or another night of its subject, is tested twice."""
     for what in ("recording", "subject"):
@@ -120,7 +150,7 @@ def _refuse_mixtures(results: Results) -> None:
 
 
 def main_protocol(report: Mapping[str, Any]) -> str:
-    """Name of the experiment's own protocol: `released` or `holdout`."""
+    """Name of the experiment's own protocol: `released` or `holdout`; or `other_nights`."""
     return next(iter(report["protocols"]))
 
 

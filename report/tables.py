@@ -45,8 +45,10 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         row: dict[str, Any] = {}
         for metric in report["metrics"]:
             row |= _with_limits(title_of(metric), figures[metric], figures["intervals"][metric])
-        folds = folds_note(report) or f"all {len(report['per_fold'])}"
-        row |= {"n": figures["n"], "folds": folds, "subjects": report["intervals"]["n_subjects"]}
+        row["n"] = figures["n"]
+        if report["per_fold"]:
+            row["folds"] = folds_note(report) or f"all {len(report['per_fold'])}"
+        row["subjects"] = report["intervals"]["n_subjects"]
         overall[_label(name, figures)] = row | note
 
     def by_protocol(make_table: Callable[[Any], pd.DataFrame], key: str, index: str) -> pd.DataFrame:
@@ -55,11 +57,17 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         return pd.concat(by_label, names=["protocol", index])
 
     transitions = {name: _transition_table(of_hypnogram) for name, of_hypnogram in report["transitions"].items()}
+    by_fold = {}
+    if report["per_fold"]:
+        rows = pd.concat([_rows_table(report, "fold"), _fold_rows(protocols)]).rename_axis("fold")
+        by_fold = {"per fold": rows}
+    remarks = {"remarks": pd.DataFrame({"remark": report["remarks"]})} if report["remarks"] else {}
     return {
         "overall": pd.DataFrame.from_dict(overall, orient="index").rename_axis("protocol"),
+        **remarks,
         "per class": by_protocol(_class_table, "per_class", "stage").assign(**note),
         "confusion matrix": by_protocol(_confusion_table, "confusion_matrix", "true stage"),
-        "per fold": pd.concat([_rows_table(report, "fold"), _fold_rows(protocols)]).rename_axis("fold"),
+        **by_fold,
         "per recording": _rows_table(report, "recording"),
         "sleep statistics": _sleep_table(report),
         "calibration": by_protocol(_calibration_table, "calibration", "bin"),
@@ -70,7 +78,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
 def summary(report: Mapping[str, Any]) -> str:
     """Sum a report up in a few lines of text."""
     partial = folds_note(report)
-    lines = [f"{partial}."] if partial else []
+    lines = [*report["remarks"], *([f"{partial}."] if partial else [])]
     for name, figures in report["protocols"].items():
         f1 = (f"{stage} {100 * figures['per_class'][stage]['f1']:.1f}" for stage in STAGE_NAMES)
         lines += [
@@ -85,8 +93,8 @@ def summary(report: Mapping[str, Any]) -> str:
         lines.append(f"In brackets: {LEVEL} % intervals, by bootstrap over the {n_subjects} subjects.")
     if note:
         lines.append(note)
-    timing = report["timing"]
-    lines.append(f"Training took {timing['mean']:.0f} s per fold, {timing['total']:.0f} s in all.")
+    if timing := report["timing"]:
+        lines.append(f"Training took {timing['mean']:.0f} s per fold, {timing['total']:.0f} s in all.")
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ from model.folding import folded
 from model.model import AttnSleep
 from model.original import from_original_state_dict, original_fs
 from recordings.stage_names import UNSCORED
+from scoring.fetching import fetched
 from scoring.night import Scoring
 from scoring.training_use import TrainingSets, Use, data_setting, read_training_sets, training_overlap
 from utils.checkpoint import BEST, load_checkpoint, load_weights
@@ -31,6 +32,7 @@ from utils.errors import UserError
 from utils.experiment import CONTEXT, PREDICTIONS, is_finished
 from utils.microvolts import signal_problem
 from utils.nested import differences
+from utils.shared_networks import is_shared, read_shared
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 
 _BATCH_SIZE = 32  # sleep epochs; this many fit into the cache of a processor
@@ -79,6 +81,8 @@ class TrainedNetwork:
         The folder of an experiment that stands for this network and for those of the other folds.
     use : Use or None
         How its training used the night that it scores, if that is known.
+    about : mapping or None
+        What its checkpoint says of it; None for the released code.
     """
 
     network: nn.Module
@@ -88,6 +92,7 @@ class TrainedNetwork:
     training_sets: TrainingSets | None = None
     experiment: Path | None = None
     use: Use | None = None
+    about: Mapping[str, Any] | None = None
 
     @property
     def tested(self) -> bool:
@@ -238,14 +243,21 @@ class Networks:
             torch.set_num_threads(n_threads)
 
 
-def load_networks(paths: Sequence[Path]) -> Networks:
-    """Load the networks of checkpoints (of this project or of the released code), folds and experiments.
+def load_networks(paths: Sequence[Path | str]) -> Networks:
+    """Load the networks of checkpoints (of this project or of the released code), folds, experiments, shared files.
 
-    An experiment stands for the best models of its folds. A folder brings its night context along, if it has one.
-    Networks that were trained on different inputs are refused.
+    An experiment, or a file that `scoring.share` wrote of it, stands for the best models of its folds. A folder or a
+    shared file brings its night context along, if it has one. An address is fetched, see `scoring.fetching`. Networks
+    that were trained on different inputs are refused.
     """
     members, experiments = [], []
-    for path in paths:
+    for source in paths:
+        path = fetched(source)
+        if is_shared(path):
+            networks, experiment = _load_shared(path)
+            members += networks
+            experiments.append(experiment)
+            continue
         checkpoints = find_checkpoints(path)
         networks = [_load(checkpoint, path.is_dir()) for checkpoint in checkpoints]
         if path.is_dir() and checkpoints[0].parent != path:
@@ -260,6 +272,23 @@ def load_networks(paths: Sequence[Path]) -> Networks:
                 f"({'; '.join(changed)}). Pass networks that were trained on the same."
             )
     return Networks(tuple(members), tuple(experiments))
+
+
+def _load_shared(path: Path) -> tuple[list[TrainedNetwork], dict[str, Any]]:
+    """Load the networks of a shared file, and make the plain values of `Networks.experiments`."""
+    folds, card = read_shared(path)
+    networks = []
+    for fold in folds:
+        with _naming(f"{path}: fold {fold.about['fold']}"):
+            trained = _trained(path, fold.weights, fold.about)
+            if fold.night_context:
+                trained = _with_night_context(trained, path, *fold.night_context)
+        networks.append(replace(trained, experiment=path))
+    missing, unfinished = (
+        [number for number in numbers if type(number) is int] if isinstance(numbers := card.get(key), list) else []
+        for key in ("missing_folds", "unfinished_folds")
+    )
+    return networks, {"path": str(path), "missing_folds": missing, "unfinished_folds": unfinished}
 
 
 def find_checkpoints(path: Path) -> list[Path]:
@@ -301,31 +330,45 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
     """Load one network, and the night context in its folder if that is wanted and there."""
     weights, about = load_weights(path)
     with _naming(path):
-        if about is None:
-            network: nn.Module = from_original_state_dict(weights)
-            inputs = Inputs(float(original_fs(weights)))
-        else:
-            inputs = _inputs(about)
-            fs = int(inputs.fs) if inputs.fs.is_integer() else inputs.fs
-            handed = {"fs": fs, "n_sleep_epochs": inputs.n_sleep_epochs}
-            network = _build(model.model, about["config"]["arch"], weights, handed)
-        if type(network) is AttnSleep:  # another network may use its layers otherwise than one after the other
-            network = folded(network)
-        identity, training_sets = _identity(path, about) | {"night_context": None}, read_training_sets(path, about)
-        trained = TrainedNetwork(network.eval(), inputs, identity, training_sets=training_sets)
-        trained.require_logits()
+        trained = _trained(path, weights, about)
     night_path = path.parent / CONTEXT / BEST
     if with_night_context and night_path.is_file():
         state = load_checkpoint(night_path)
         with _naming(night_path):
             about = state["about"] | {"train_epoch": state["train_epoch"]}
-            settings, handed = about["config"]["context"]["model"], {"n_inputs": about["n_inputs"]}
-            trained = replace(
-                trained,
-                night_context=_build(model.night_context, settings, state["model"], handed),
-                checkpoint=trained.checkpoint | {"night_context": _identity(night_path, about)},
-            )
-            trained.require_logits()
+            trained = _with_night_context(trained, night_path, state["model"], about)
+    return trained
+
+
+def _trained(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any] | None) -> TrainedNetwork:
+    """Make the network of these weights, of which its checkpoint, at `path`, says `about`."""
+    if about is None:
+        network: nn.Module = from_original_state_dict(weights)
+        inputs = Inputs(float(original_fs(weights)))
+    else:
+        inputs = _inputs(about)
+        fs = int(inputs.fs) if inputs.fs.is_integer() else inputs.fs
+        handed = {"fs": fs, "n_sleep_epochs": inputs.n_sleep_epochs}
+        network = _build(model.model, about["config"]["arch"], weights, handed)
+    if type(network) is AttnSleep:  # another network may use its layers otherwise than one after the other
+        network = folded(network)
+    identity, training_sets = _identity(path, about) | {"night_context": None}, read_training_sets(path, about)
+    trained = TrainedNetwork(network.eval(), inputs, identity, training_sets=training_sets, about=about)
+    trained.require_logits()
+    return trained
+
+
+def _with_night_context(
+    trained: TrainedNetwork, path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> TrainedNetwork:
+    """Add the night context of these weights to a network."""
+    settings, handed = about["config"]["context"]["model"], {"n_inputs": about["n_inputs"]}
+    trained = replace(
+        trained,
+        night_context=_build(model.night_context, settings, weights, handed),
+        checkpoint=trained.checkpoint | {"night_context": _identity(path, about)},
+    )
+    trained.require_logits()
     return trained
 
 
@@ -336,7 +379,7 @@ def _identity(path: Path, about: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path | str) -> Iterator[None]:
     """Turn any error into one line that names the checkpoint."""
     try:
         yield
@@ -373,5 +416,8 @@ def _build(
     named = inspect.signature(network_class).parameters
     arguments = settings.get("args", {}) | {name: value for name, value in handed.items() if name in named}
     network = network_class(**arguments)
+    types = {name: value.dtype for name, value in network.state_dict().items()}
+    if other := [name for name, value in weights.items() if value.dtype != types.get(name, value.dtype)]:
+        raise UserError(f"its {other[0]} holds {weights[other[0]].dtype}, not {types[other[0]]}.")
     network.load_state_dict(weights)
     return network.eval()

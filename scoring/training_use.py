@@ -55,15 +55,16 @@ class TrainingSets:
     def use_of(self, name: str, checksum: str = "") -> Use:
         """Tell how training used a recording of this name, with this checksum (of an npz; of a file, `of` before it).
 
-        A file is known by its checksum if training knows those of its recordings, and by its name otherwise.
+        A file is known by its checksum if training knows those of its recordings, and by its name otherwise. An npz is
+        known by its name, its signal, or the recording that it was prepared from.
         """
-        name, subject = _plain(name), self._subject(name)
+        name, subject, made_from = _plain(name), self._subject(name), _sources(checksum)
         for which, recordings in self.sets.items():
             for other, known in recordings.items():
-                sources = {part for part in known.split("-") if part.startswith("of")}
+                sources = _sources(known)
                 is_file_of = checksum.startswith("of") and bool(sources)
                 same_name = name == _plain(other) and not is_file_of
-                if same_name or checksum in sources or _signal(checksum) == _signal(known):
+                if same_name or made_from & sources or _signal(checksum) == _signal(known):
                     return Use(self._purposes(which))
         for which, recordings in self.sets.items():
             if subject is not None and subject in map(self._subject, recordings):
@@ -84,7 +85,7 @@ class TrainingSets:
 
 
 def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> TrainingSets | None:
-    """Read the recordings of a fold from `data.json` beside a checkpoint; None if they are not known.
+    """Read the recordings of a fold from its checkpoint, or `data.json` beside it; None if they are not known.
 
     Parameters
     ----------
@@ -93,7 +94,8 @@ def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> Tra
         What the checkpoint says of itself.
     """
     try:
-        content = json.loads((checkpoint.parent / DATA).read_text(encoding="utf-8"))
+        said = about.get("data") if about else None
+        content = said or json.loads((checkpoint.parent / DATA).read_text(encoding="utf-8"))
         sets = {which: {name: str(content[which][name]) for name in content[which]} for which in _PURPOSES}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # anything may stand there
         return None
@@ -125,6 +127,11 @@ def training_overlap(uses: Sequence[Use | None]) -> str:
 def _plain(name: str) -> str:
     """Write a name as it is compared: file systems change the Unicode form of names, and their case."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _sources(checksum: str) -> set[str]:
+    """Take the part of a checksum that is of the recording which an npz was prepared from, if that is known."""
+    return {part for part in checksum.split("-") if part.startswith("of")}
 
 
 def _signal(checksum: str) -> str:

@@ -87,12 +87,17 @@ def load_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any] | Non
         weights = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path}: holds neither a checkpoint of this project nor the weights of a released model.")
+    require_finite(str(path), weights)
+    return weights, about
+
+
+def require_finite(source: str, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not finite, or that claim more numbers than there are. Messages begin with `source`."""
     for name, value in weights.items():
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise UserError(f"{path}: {name} claims more numbers than there are.")
+            raise UserError(f"{source}: {name} claims more numbers than there are.")
         if not value.isfinite().all():
-            raise UserError(f"{path}: {name} holds NaN or infinite numbers. Pass an older checkpoint.")
-    return weights, about
+            raise UserError(f"{source}: {name} holds NaN or infinite numbers. Pass an older checkpoint.")
 
 
 def _is_ours(state: object) -> bool:

@@ -3,7 +3,10 @@
 import sys
 from importlib.util import find_spec
 
-PACKAGES = ("torch", "numpy", "scipy", "sklearn", "pandas", "openpyxl", "mne", "edfio", "matplotlib", "jinja2", "tqdm")
+PACKAGES = (
+    *("torch", "numpy", "scipy", "sklearn", "pandas", "openpyxl"),
+    *("mne", "edfio", "matplotlib", "jinja2", "tqdm", "safetensors"),
+)
 
 
 def require_packages() -> None:

@@ -14,6 +14,9 @@ from utils.files import replacing
 CONFIG, DATA, METRICS, PREDICTIONS = "config.json", "data.json", "metrics.csv", "predictions.npz"
 LOG_FILE = "info.log"
 
+EVALUATION = "evaluation.json"
+"""File, beside `predictions.npz`, that says how networks were evaluated on nights other than those of an experiment."""
+
 CONTEXT = "context"
 """Folder, in that of a fold, of the model that reads the night around each sleep epoch."""
 
@@ -89,9 +92,9 @@ def is_finished(directory: Path) -> bool:
 
 
 def write_predictions(directory: Path, predictions: Predictions) -> None:
-    """Write `predictions.npz` of a fold; an earlier one is replaced only once the new one is complete."""
+    """Write `predictions.npz`; an earlier one is replaced only once the new one is complete."""
     with replacing(directory / PREDICTIONS) as temporary, temporary.open("wb") as file:
-        np.savez(file, **predictions.arrays | {"selected_train_epoch": predictions.selected_train_epoch})
+        np.savez(file, **{name: value for name, value in vars(predictions).items() if value is not None})
 
 
 def read_predictions(directory: Path) -> Predictions:
@@ -108,7 +111,9 @@ def read_predictions(directory: Path) -> Predictions:
             values = dict(npz)
         if "subject" in values:
             values.setdefault("start_time", np.full(len(values["subject"]), ""))  # earlier versions left it out
-            return Predictions(selected_train_epoch=int(values.pop("selected_train_epoch")), **values)
+            if "selected_train_epoch" in values:
+                values["selected_train_epoch"] = int(values["selected_train_epoch"])
+            return Predictions(**values)
     except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
         raise UserError(f"{path}: cannot be read ({error}). Remove it and train the fold again.") from error
     raise UserError(f"{path}: an earlier version wrote it, without subjects. Remove it and train the fold again.")

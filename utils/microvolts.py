@@ -1,4 +1,6 @@
-"""Tell whether a signal can be EEG in microvolts."""
+"""Tell whether a signal can be EEG in microvolts, and how large it is."""
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,7 +21,11 @@ def signal_problem(name: str, signal: np.ndarray, hint: str = NOT_MICROVOLTS) ->
 
     `hint` follows where the values are too small or too large, and says what to do.
     """
-    mean, std = _mean_and_std(signal)
+    return problem_of(name, *mean_and_std(signal), hint)
+
+
+def problem_of(name: str, mean: float, std: float, hint: str = NOT_MICROVOLTS) -> str:
+    """Say the same of a signal whose mean and standard deviation are known, in microvolts."""
     if not np.isfinite(std):
         return f"{name}: the signal holds NaN or infinite values. Prepare the recording again or leave it out."
     if std <= _ROUNDING * abs(mean):
@@ -32,7 +38,13 @@ def signal_problem(name: str, signal: np.ndarray, hint: str = NOT_MICROVOLTS) ->
     return ""
 
 
-def _mean_and_std(signal: np.ndarray) -> tuple[float, float]:
+def amplitude(std_uv: Iterable[float]) -> dict[str, float]:
+    """Sum up the standard deviations of some recordings, at least one, in microvolts: `median`, `low` and `high`."""
+    values = sorted(std_uv)
+    return {"median": round(float(np.median(values)), 2), "low": round(values[0], 2), "high": round(values[-1], 2)}
+
+
+def mean_and_std(signal: np.ndarray) -> tuple[float, float]:
     """Compute mean and standard deviation of a signal, (n_sleep_epochs, n_samples), reading it once."""
     first, total, squares = signal[0, 0], 0.0, 0.0
     with np.errstate(invalid="ignore", over="ignore"):  # the caller sees NaN and infinite values by the result

@@ -100,9 +100,14 @@ def test_checkpoints_know_what_they_were_made_with(configure, data):
         "context": [0, 0],
         "config": config.values,
         "data": data_of(FOLD, data.outlines.values()),
+        "amplitude_uv": about["amplitude_uv"],
         "computed_with": {"torch": torch.__version__, "device": "cpu", "threads": torch.get_num_threads()},
     }
     assert about["data"]["test"].keys() == set(FOLD.test)
+    std_uv = [np.load(data.outlines[name].path)["x"].std() for name in FOLD.train]
+    assert about["amplitude_uv"] == pytest.approx(
+        {"median": np.median(std_uv), "low": min(std_uv), "high": max(std_uv)}, abs=0.02
+    )
 
 
 def test_recordings_of_several_channels_are_told_and_the_checkpoint_names_none(configure, folder, make_recording, log):
