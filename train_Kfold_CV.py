@@ -176,6 +176,7 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
         monitor=config["trainer.monitor"],
         early_stop=config["trainer.early_stop"],
         seed=config["seed"],
+        averaging=config["trainer.averaging"],
         tensorboard=config["trainer.tensorboard"],
         about={
             "fs": fs,

@@ -1,5 +1,6 @@
 """Read a configuration, and try each object that it names once, on random data."""
 
+import copy
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib.util import find_spec
@@ -139,6 +140,16 @@ def _require_logits(logits: object, n: int, source: str) -> None:
         raise ValueError(f"{source} gives logits that are not finite")
 
 
+def _try_averaging(config: ConfigParser, made: Made) -> None:
+    """Copy the network, as averaging does."""
+    if config["trainer.averaging"] is None:
+        return
+    try:
+        copy.deepcopy(made["arch"])
+    except Exception as error:
+        raise ValueError(f"{type(made['arch']).__name__} cannot be copied ({error}). Set it to null") from error
+
+
 def _try_night_context(config: ConfigParser, made: Made) -> nn.Module:
     """Read the network's summary of two sleep epochs as the night context does."""
     network, name = made["arch"], type(made["arch"]).__name__
@@ -224,6 +235,7 @@ TRIALS: dict[str, tuple[set[str], Callable[[ConfigParser, Made], Any]]] = {
     "optimizer": ({"arch", "data_loader", "optimizer"}, _try_optimizer),
     "lr_scheduler": ({"arch", "data_loader", "optimizer", "trainer", "lr_scheduler"}, _try_scheduler),
     "loss": ({"loss"}, _try_loss),
+    "trainer.averaging": ({"arch", "data_loader", "trainer"}, _try_averaging),
     "context.model": ({"arch", "data_loader", "context"}, _try_night_context),
     "context.optimizer": ({"arch", "data_loader", "context", "context.model"}, _try_context_optimizer),
 }

@@ -86,6 +86,8 @@ class Trainer(BaseTrainer):
         losses, y_true, y_pred = Rows(), Rows(), Rows()  # on the device: a GPU never waits for a value
         for signal, stages in self._with_progress(self.train_batches, train_epoch):
             loss, predicted = step(signal, stages)
+            if self.average:
+                self.average.update(self.model)
             losses.add(loss)
             y_true.add(stages)
             y_pred.add(predicted)
@@ -144,13 +146,13 @@ class Trainer(BaseTrainer):
         Tensor of shape (n, C), float32
             On the device.
         """
-        self.model.eval()
+        network = self.evaluated.eval()
         allow_tf32(False)
-        ranks.share_buffers(self.model)
+        ranks.share_buffers(network)
         outputs = Rows()
         with torch.inference_mode():
             for signal, _ in batches:
-                outputs.add((function or self.model)(signal).float())
+                outputs.add((function or network)(signal).float())
         return ranks.gather(outputs.all()) if isinstance(batches, Batches) else outputs.all()
 
     def show(self, board: "SummaryWriter", row: Row) -> None:

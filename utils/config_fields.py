@@ -131,6 +131,9 @@ FIELDS: dict[str, Field] = {
         '"max" or "min" and a metric or "loss", such as "max accuracy"',
     ),
     "trainer.early_stop": _or_null(_whole(1, low=1)),
+    "trainer.averaging": _or_null(
+        Field(0.999, lambda value: type(value) is float and 0 < value < 1, "a decay between 0 and 1, such as 0.999")
+    ),
     "trainer.precision": _one_of("fp32", "tf32", "bf16"),
     "trainer.cuda_graph": _flag(True),
     "trainer.compile": _flag(False),
