@@ -48,6 +48,8 @@ class Trainer(BaseTrainer):
     compiled : bool
         Compile the network for training on one device, but for the last batch of a pass, which is smaller. Ranks do
         without.
+    trained : nn.Module or None
+        The part of the network that trains, all else runs as in evaluation; None: the whole network.
     *args, **kwargs
         Of `BaseTrainer`.
     """
@@ -62,11 +64,13 @@ class Trainer(BaseTrainer):
         precision: str,
         cuda_graph: bool,
         compiled: bool = False,
+        trained: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.criterion, self.metrics, self.precision = criterion, metrics, precision
         self.train_batches, self.evaluation_batches = train_batches, evaluation_batches
+        self.trained = trained or self.model
         self.device = train_batches.data.device
         self.network = ranks.parallel(self.model)
         self.of_full_batches = torch.compile(self.network, dynamic=False) if compiled else self.network
@@ -79,7 +83,8 @@ class Trainer(BaseTrainer):
 
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
-        self.model.train()
+        self.model.eval()
+        self.trained.train()
         allow_tf32(self.precision == "tf32")
         step: Step = partial(self.recorded, self.train_step) if self.recorded else self.train_step
         begin = time.perf_counter()
