@@ -148,7 +148,7 @@ def _never_saw(
         reason = (
             reason or f"{network.source} learned from nights or subjects that this fold tests or selects on: {names}"
         )
-    others = f" So did the other {number_of(len(networks) - 1, 'network')}." if len(networks) > 1 else ""
+    others = f" So did {number_of(len(networks) - 1, 'other network')}." if len(networks) > 1 else ""
     raise UserError(
         f"Fold {fold.number}: {reason}.{others} Begin with weights that never saw them, or leave these recordings out."
     )
