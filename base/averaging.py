@@ -10,8 +10,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class AveragedWeights:
     """A copy of a model that holds the average of its weights over the steps so far.
 
-    After step n (0-based) the average A of weights W becomes d A + (1 - d) W, d = min(decay, (1 + n) / (10 + n)): a
-    short training forgets its random first weights, and the average spans a tenth of the steps at most. Running
+    After step n (0-based) the average A of weights W becomes d A + (1 - d) W, d = min(decay, n / (n + 9)): it begins
+    as the weights after the first step, and spans about a tenth of the steps so far until `decay` limits it. Running
     statistics of batch norm are averaged like weights. Whole numbers, such as its counter, are those of the model.
 
     `torch.optim.swa_utils.AveragedModel` counts its steps in a tensor, for which a GPU is waited for after each step.
@@ -37,7 +37,7 @@ class AveragedWeights:
 
     def update(self, model: nn.Module) -> None:
         """Let the weights after one more step into the average."""
-        decay = min(self.decay, (1 + self.n_steps) / (10 + self.n_steps))
+        decay = min(self.decay, self.n_steps / (self.n_steps + 9))
         averages, values = (list(chain(each.parameters(), each.buffers())) for each in (self.model, model))
         pairs = list(zip(averages, values, strict=True))
         numbers = [pair for pair in pairs if pair[0].is_floating_point()]
