@@ -78,9 +78,9 @@ def test_without_dropout_and_moving_statistics_two_ranks_give_what_one_process_g
     one, two = (tmp_path / f"saved/{name}/fold_{FOLD_OF_42}" for name in ("one", "two"))
     states = [load_checkpoint(directory / "checkpoint-last.pth") for directory in (one, two)]
     assert states[0]["model"].keys() == states[1]["model"].keys()
-    for one, two in ([state["model"] for state in states], [state["averaging"]["raw_model"] for state in states]):
-        for name, value in one.items():
-            torch.testing.assert_close(two[name], value, rtol=0, atol=1e-6, msg=name)
+    for alone, together in ([each["model"] for each in states], [each["averaging"]["raw_model"] for each in states]):
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, rtol=0, atol=1e-6, msg=name)
     for left, right in zip(states[0]["history"], states[1]["history"], strict=True):
         for column in left.keys() - {"seconds", "sleep_epochs_per_s"}:
             assert right[column] == pytest.approx(left[column], abs=1e-6), column
