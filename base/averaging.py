@@ -1,7 +1,6 @@
 """Averaged weights: an exponential moving average of a model's weights over the steps of training."""
 
 import copy
-from itertools import chain
 
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -11,8 +10,11 @@ class AveragedWeights:
     """A copy of a model that holds the average of its weights over the steps so far.
 
     After step n (0-based) the average A of weights W becomes d A + (1 - d) W, d = min(decay, n / (n + 9)): it begins
-    as the weights after the first step, and spans about a tenth of the steps so far until `decay` limits it. Running
-    statistics of batch norm are averaged like weights. Whole numbers, such as its counter, are those of the model.
+    as the weights after the first step, and spans about a tenth of the steps so far until `decay` limits it.
+
+    The running statistics of batch norm, and all other buffers, are those of the model at its last step. They are an
+    average already; averaged once more they would lag behind the weights, and evaluation was worse with them. A pass
+    that computes them for the averaged weights (`torch.optim.swa_utils.update_bn`) was no better than these.
 
     `torch.optim.swa_utils.AveragedModel` counts its steps in a tensor, for which a GPU is waited for after each step.
     Here nothing is.
@@ -21,7 +23,7 @@ class AveragedWeights:
     ----------
     model : nn.Module
     decay : float
-        Between 0 and 1; 1 / (1 - decay) steps count when training is long.
+        Between 0 and 1; about 1 / (1 - decay) steps count when training is long.
 
     Attributes
     ----------
@@ -38,12 +40,7 @@ class AveragedWeights:
     def update(self, model: nn.Module) -> None:
         """Let the weights after one more step into the average."""
         decay = min(self.decay, self.n_steps / (self.n_steps + 9))
-        averages, values = (list(chain(each.parameters(), each.buffers())) for each in (self.model, model))
-        pairs = list(zip(averages, values, strict=True))
-        numbers = [pair for pair in pairs if pair[0].is_floating_point()]
-        if numbers:
-            get_ema_multi_avg_fn(decay)(*map(list, zip(*numbers, strict=True)), None)
-        for average, value in pairs:
-            if not average.is_floating_point():
-                average.copy_(value)
+        get_ema_multi_avg_fn(decay)(list(self.model.parameters()), list(model.parameters()), None)
+        for own, current in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(current)
         self.n_steps += 1
