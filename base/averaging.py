@@ -1,9 +1,15 @@
 """Averaged weights: an exponential moving average of a model's weights over the steps of training."""
 
 import copy
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
 
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
+
+N_BATCHES = 40
+"""Training batches on which the statistics of batch norm are computed: with the published 128, 5120 sleep epochs."""
 
 
 class AveragedWeights:
@@ -12,9 +18,8 @@ class AveragedWeights:
     After step n (0-based) the average A of weights W becomes d A + (1 - d) W, d = min(decay, n / (n + 9)): it begins
     as the weights after the first step, and spans about a tenth of the steps so far until `decay` limits it.
 
-    The running statistics of batch norm, and all other buffers, are those of the model at its last step. They are an
-    average already; averaged once more they would lag behind the weights, and evaluation was worse with them. A pass
-    that computes them for the averaged weights (`torch.optim.swa_utils.update_bn`) was no better than these.
+    Buffers are those of the model at its last step. The running statistics of batch norm among them do not fit the
+    averaged weights, and averaged ones lag behind: `fit_statistics` computes them, before the average is evaluated.
 
     `torch.optim.swa_utils.AveragedModel` counts its steps in a tensor, for which a GPU is waited for after each step.
     Here nothing is.
@@ -44,3 +49,13 @@ class AveragedWeights:
         for own, current in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(current)
         self.n_steps += 1
+
+    def fit_statistics(self, batches: Iterable[tuple[Any, ...]]) -> None:
+        """Compute the running statistics of batch norm for the averaged weights.
+
+        Parameters
+        ----------
+        batches : iterable of tuple
+            Of the training set, the model's input first. The first N_BATCHES are read, if there is a batch norm at all.
+        """
+        update_bn(islice(batches, N_BATCHES), self.model)

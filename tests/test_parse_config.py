@@ -270,6 +270,7 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
         ("trainer.verbosity=3", "a whole number from 0 to 2"),
         ("trainer.verbosity=false", "a whole number from 0 to 2"),
         ("trainer.early_stop=0", "a whole number of at least 1, or null"),
+        ("trainer.averaging=1", "a decay between 0 and 1, such as 0.999, or null"),
         ("trainer.monitor=accuracy", '"max" or "min" and a metric or "loss"'),
         ("trainer.monitor=best accuracy", '"max" or "min" and a metric or "loss"'),
         ("trainer.monitor=5", '"max" or "min" and a metric or "loss"'),

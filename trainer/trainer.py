@@ -98,6 +98,9 @@ class Trainer(BaseTrainer):
             y_pred.add(predicted)
         row = self._figures("train", *self._finite(train_epoch, losses, y_true, y_pred))
         row["sleep_epochs_per_s"] = len(self.train_batches.indices) / (time.perf_counter() - begin)
+        if self.average and self.trained is self.model:  # frozen layers keep their statistics
+            allow_tf32(False)
+            self.average.fit_statistics(self.train_batches)
         return row
 
     def train_step(self, signal: Tensor | PackedSequence, stages: Tensor) -> tuple[Tensor, Tensor]:

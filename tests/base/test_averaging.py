@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from base.averaging import AveragedWeights
+from base.averaging import N_BATCHES, AveragedWeights
 
 
 class Network(nn.Module):
@@ -38,3 +38,15 @@ def test_the_average_is_that_of_its_formula_and_has_the_statistics_of_the_last_s
     assert averaged.model.norm.running_mean is not network.norm.running_mean
     assert torch.equal(averaged.model.frozen, network.frozen)
     assert averaged.model.last.weight is averaged.model.first.weight is not network.first.weight
+
+
+def test_the_statistics_are_those_of_the_averaged_weights_on_the_first_batches():
+    torch.manual_seed(0)
+    network = Network()
+    averaged = AveragedWeights(network, 0.3)
+    batches = [(torch.randn(4, 3), "stages") for _ in range(N_BATCHES + 5)]
+    averaged.fit_statistics(batches)
+    outputs = [averaged.model.first(batch) for batch, _ in batches[:N_BATCHES]]
+    torch.testing.assert_close(averaged.model.norm.running_mean, torch.stack(outputs).mean((0, 1)))
+    torch.testing.assert_close(averaged.model.norm.running_var, torch.stack([x.var(0) for x in outputs]).mean(0))
+    assert torch.equal(network.norm.running_mean, torch.zeros(3))
