@@ -65,9 +65,8 @@ class ConfigParser:
     ) -> None:
         self._modules = modules
         given, self.notes = _translate(merge(read_json(path), _nested(overrides)))
-        self.values = merge(_published(with_optional=given.get(OPTIONAL) is not None), given)
-        if self.values.get(OPTIONAL, {}) is None:
-            del self.values[OPTIONAL]
+        absent = {block for block in OPTIONAL if given.get(block) is None}
+        self.values = {key: value for key, value in merge(_published(absent), given).items() if key not in absent}
         problems = list(_problems(self.values))
         faulty = {key.split(".")[0] for key, _ in problems}
         named = [key for key in modules if key.split(".")[0] in self.values.keys() - faulty]
@@ -157,11 +156,11 @@ class ConfigParser:
                 yield "trainer.monitor", f"{monitor.split()[1]!r} is neither one of metrics ({listed}) nor loss."
 
 
-def _published(with_optional: bool) -> dict[str, Any]:
-    """Nest the published values of all keys, those of the optional block only on request."""
+def _published(absent: Collection[str]) -> dict[str, Any]:
+    """Nest the published values of all keys but those of blocks that are absent."""
     values: dict[str, Any] = {}
     for key, field in FIELDS.items():
-        if with_optional or key.split(".")[0] != OPTIONAL:
+        if key.split(".")[0] not in absent:
             values = merge(values, _at(key, field.published))
     return values
 
@@ -215,7 +214,8 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
 def _problems(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Say what is wrong with keys and values, as far as that needs no class."""
     given = dict(_leaves(values))
-    fields = {key: field for key, field in FIELDS.items() if key.split(".")[0] != OPTIONAL or OPTIONAL in values}
+    absent = set(OPTIONAL) - values.keys()
+    fields = {key: field for key, field in FIELDS.items() if key.split(".")[0] not in absent}
     for key in sorted(given.keys() - FIELDS.keys()):
         is_group = any(field.startswith(f"{key}.") for field in FIELDS)
         yield key, "will not do; it takes an object {...}." if is_group else f"unknown key.{_meant(key, fields)}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from data_loader.data_loaders import SleepEpochs
     from data_loader.folds import Fold
     from parse_config import ConfigParser
+    from trainer.initial import InitialWeights
     from trainer.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
@@ -38,6 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     from trainer.claims import claim_folds
     from trainer.configuration import read_config
     from trainer.fold import folds_of, plan, unfinished_folds
+    from trainer.initial import choose_initial
     from trainer.side_by_side import train_elsewhere
     from utils import ranks
     from utils.device import CPU, choose_devices, divide, make_current
@@ -53,6 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
     # The recordings, the folds, and the devices that train them
     outlines = find_recordings(arguments.np_data_dir, config["data_loader.args.fs"])
     folds = choose_folds(folds_of(config, outlines), arguments.fold_id)
+    initial = choose_initial(config, folds, outlines)
     if ranks.are_started() and arguments.jobs > 1:
         raise UserError(
             "--jobs trains several folds at once, and torchrun one fold by several ranks: pass one of them."
@@ -74,14 +77,14 @@ def main(arguments: argparse.Namespace) -> None:
         resident = config["data_loader.args.resident"] if trains_here else False
         data = SleepEpochs(outlines, device, neighbours, resident)
     if ranks.rank() == 0:
-        claim_folds(config, folds, outlines, arguments.overwrite, arguments.resume)
+        claim_folds(config, folds, outlines, arguments.overwrite, arguments.resume, initial)
     ranks.wait_for_all()
 
     # Training
     if trains_here:
         begin = time.perf_counter()
         for n_done, fold in enumerate(unfinished, 1):
-            train_fold(config, fold, data, arguments.resume)
+            train_fold(config, fold, data, arguments.resume, initial.get(fold.number))
             if n_left := len(unfinished) - n_done:
                 seconds = n_left * (time.perf_counter() - begin) / n_done
                 LOG.log(SUMMARY, f"{n_done} of {len(unfinished)} folds done, {n_left} to go: {until(seconds)}.")
@@ -96,7 +99,13 @@ def main(arguments: argparse.Namespace) -> None:
         write_report_if_complete(config.experiment_dir, config["data_loader.args.num_folds"])
 
 
-def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkpoint: Path | None) -> None:
+def train_fold(
+    config: "ConfigParser",
+    fold: "Fold",
+    data: "SleepEpochs",
+    checkpoint: Path | None,
+    initial: "InitialWeights | None" = None,
+) -> None:
     """Train one fold, or go on with it, and write its predictions.
 
     Parameters
@@ -107,6 +116,8 @@ def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkp
         At least the recordings of `fold`.
     checkpoint : Path or None
         Where to go on; None: from the newest checkpoint of the fold, if there is one.
+    initial : InitialWeights or None
+        Where to begin; None: with random weights.
     """
     from trainer.fold import introduce, logged, predict_test_set
     from trainer.night_context import add_night_context
@@ -117,7 +128,7 @@ def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkp
     directory = fold_directory(config.experiment_dir, fold.number)
     with logged(fold, directory):
         introduce(fold, config, data)
-        trainer = make_trainer(config, fold, data, directory)
+        trainer = make_trainer(config, fold, data, directory, initial)
         trainer.resume(checkpoint)
         trainer.train()
         predictions = predict_test_set(trainer, fold, data, config["data_loader.args.subject_pattern"])
@@ -135,11 +146,17 @@ def train_fold(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", checkp
         )
 
 
-def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", directory: Path) -> "Trainer":
+def make_trainer(
+    config: "ConfigParser",
+    fold: "Fold",
+    data: "SleepEpochs",
+    directory: Path,
+    initial: "InitialWeights | None" = None,
+) -> "Trainer":
     """Make batches, network, loss, optimizer and trainer of a fold."""
     from data_loader.data_loaders import Batches, channels_of
-    from data_loader.folds import data_of
     from trainer.fold import counted
+    from trainer.initial import begin_with, data_with_initial, head_of, make_optimizer
     from trainer.trainer import Trainer
     from utils.device import computed_with
     from utils.microvolts import amplitude
@@ -154,8 +171,10 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
     # Network, loss and optimizer
     seed_train_epoch(config["seed"], 0)
     network = config.init_obj("arch", fs=fs, n_sleep_epochs=config.n_sleep_epochs).to(data.device)
+    if initial:
+        begin_with(network, initial, config)
     criterion = config.init_obj("loss", class_counts=data.class_counts(counted(fold))).to(data.device)
-    optimizer = config.init_obj("optimizer", params=network.parameters())
+    optimizer = make_optimizer(config, network, initial)
     lr_scheduler = config.init_obj("lr_scheduler", optimizer=optimizer)
 
     # Trainer
@@ -171,12 +190,14 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
         precision=config["trainer.precision"],
         cuda_graph=config["trainer.cuda_graph"],
         compiled=config["trainer.compile"],
+        trained=head_of(network) if initial and config["initial.layers"] == "head" else None,
         directory=directory,
         epochs=config["trainer.epochs"],
         save_period=config["trainer.save_period"],
         monitor=config["trainer.monitor"],
         early_stop=config["trainer.early_stop"],
         seed=config["seed"],
+        averaging=config["trainer.averaging"],
         tensorboard=config["trainer.tensorboard"],
         about={
             "fs": fs,
@@ -186,9 +207,10 @@ def make_trainer(config: "ConfigParser", fold: "Fold", data: "SleepEpochs", dire
             "fold": fold.number,
             "context": config["data_loader.args.context"],
             "config": config.values,
-            "data": data_of(fold, data.outlines.values()),
+            "data": data_with_initial(fold, data.outlines.values(), initial),
             "amplitude_uv": amplitude(data.std_uv[name] for name in fold.train),
             "computed_with": computed_with(data.device),
+            **({"initial": initial.source} if initial else {}),
         },
     )
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from base.averaging import AveragedWeights
 from utils.checkpoint import BEST, LAST, load_checkpoint, newest_first, numbered, save_checkpoint
 from utils.errors import UserError
 from utils.files import write_table
@@ -51,6 +52,9 @@ class BaseTrainer(ABC):
         Name of the set that is evaluated after each training epoch; the monitor looks at its columns.
     about : mapping
         Plain values that every checkpoint keeps beside the weights.
+    averaging : float or None
+        Decay of the average of the weights that is evaluated, kept as `model` in checkpoints and used afterwards; None:
+        the weights themselves are. See `base.averaging`.
     tensorboard : bool
         Whether the figures of each training epoch also go to TensorBoard's files in the directory.
     """
@@ -69,15 +73,22 @@ class BaseTrainer(ABC):
         seed: int,
         evaluated_set: str,
         about: Mapping[str, Any],
+        averaging: float | None = None,
         tensorboard: bool = False,
     ) -> None:
         self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
         self.directory, self.epochs, self.save_period = directory, epochs, save_period
+        self.average = AveragedWeights(model, averaging) if averaging else None
         self.direction, self.monitored = monitor.split()
         self.early_stop = early_stop or math.inf
         self.seed, self.evaluated_set, self.about = seed, evaluated_set, dict(about)
         self.tensorboard = tensorboard
         self.history: list[Row] = []
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model with the weights that are evaluated: the averaged ones, if there are any."""
+        return self.average.model if self.average else self.model
 
     @abstractmethod
     def train_pass(self, train_epoch: int) -> Row:
@@ -91,7 +102,7 @@ class BaseTrainer(ABC):
 
     @abstractmethod
     def evaluation_pass(self) -> Row:
-        """Evaluate the model; the columns carry the prefix `<evaluated_set>_`."""
+        """Evaluate `evaluated`; the columns carry the prefix `<evaluated_set>_`."""
 
     def train(self) -> None:
         """Run the training epochs that are not done yet.
@@ -141,10 +152,10 @@ class BaseTrainer(ABC):
         return max(self.history if history is None else history, key=lambda row: sign * row[column])
 
     def load_best(self) -> int:
-        """Put the weights of the best training epoch into the model and return its number."""
+        """Put the weights of the best training epoch into `evaluated` and return its number."""
         wait_for_all()  # rank 0 writes the file
         state = load_checkpoint(self.directory / BEST)
-        self.model.load_state_dict(state["model"])
+        self.evaluated.load_state_dict(state["model"])
         return state["train_epoch"]
 
     def newest_checkpoint(self) -> str:
@@ -164,7 +175,10 @@ class BaseTrainer(ABC):
         if path is None:
             return
         try:
-            self.model.load_state_dict(state["model"])
+            self.evaluated.load_state_dict(state["model"])
+            if self.average:
+                self.model.load_state_dict(state["averaging"]["raw_model"])
+                self.average.n_steps = state["averaging"]["n_steps"]
             self.optimizer.load_state_dict(state["optimizer"])
             if self.lr_scheduler is not None:
                 self.lr_scheduler.load_state_dict(state["lr_scheduler"])
@@ -235,12 +249,14 @@ class BaseTrainer(ABC):
         train_epoch = len(self.history)
         state = {
             "train_epoch": train_epoch,
-            "model": self.model.state_dict(),
+            "model": self.evaluated.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict() if self.lr_scheduler is not None else None,
             "history": self.history,
             "about": self.about,
         }
+        if self.average:
+            state["averaging"] = {"raw_model": self.model.state_dict(), "n_steps": self.average.n_steps}
         if self.best()["train_epoch"] == train_epoch:
             save_checkpoint(self.directory / BEST, state)
         if train_epoch % self.save_period == 0:

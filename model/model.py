@@ -12,6 +12,9 @@ The constructor takes `arch.args`. If it names them, it is also given
 A network may have a method `summary(signal)`, (B, 1, T) -> (B, C), such as logits and features. The night context
 (`configs/night_context.json`) reads it and refuses networks without it.
 
+The layer that gives the logits may be named `head`. Training on from other weights can then leave all else as it is
+(`initial.layers`), or train it at a lower rate than the head (`initial.lr_factor`).
+
 A class that says `recordable = True` trains faster on a GPU, which then repeats the training step without Python (see
 `trainer.recorded_step`). Its forward must do the same each time: random numbers by torch and on the signal's device
 alone, no counters, no choice by a value that a tensor holds. The class of the loss must be one of torch or say so too.

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import math
 import re
 import sys
 import time
@@ -63,6 +64,11 @@ def argument_parser(description: str, output_dir: str, channel: str | None = Non
     add("--overwrite", action="store_true", help="prepare recordings again whose npz is there")
     add("--shard", type=_shard, default=(1, 1), metavar="K/N", help="only the K-th of N parts of the recordings")
     return parser
+
+
+def add_fs(parser: argparse.ArgumentParser) -> None:
+    """Let a preparation script resample."""
+    parser.add_argument("--fs", type=_rate, metavar="HZ", help="resample to this rate; training takes 100 or 125 Hz")
 
 
 def list_files(folder: Path, pattern: str) -> list[Path]:
@@ -220,6 +226,17 @@ def _changes(made_from: str, now: Mapping[str, Any]) -> list[str]:
 def _counts(stages: np.ndarray) -> tuple[int, ...]:
     """Count the sleep epochs of each stage."""
     return tuple(int(np.count_nonzero(stages == stage)) for stage in range(N_STAGES))
+
+
+def _rate(text: str) -> float:
+    """Parse a sampling rate."""
+    try:
+        fs = float(text)
+    except ValueError:
+        fs = math.nan
+    if not 1 <= fs <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no sampling rate in Hz from 1 to 10000")
+    return fs
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -16,11 +16,12 @@ from utils.environment import require_packages  # noqa: E402
 require_packages()
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
-from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402
+from prepare_datasets.preparation import Task, add_fs, argument_parser, exit_code, list_files, run  # noqa: E402
 from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
 from recordings.hypnograms import load_hypnogram  # noqa: E402
+from recordings.reader import Channel, at_rate  # noqa: E402
 from recordings.sources import made_from  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.recording import Recording  # noqa: E402
@@ -31,16 +32,20 @@ PSG, HYPNOGRAM = "-PSG.edf", "-Hypnogram.edf"
 
 def main() -> int:
     """Prepare all recordings of a folder; return the exit code."""
-    arguments = argument_parser("Prepare Sleep-EDF recordings.", "edf_20_npz", channel="EEG Fpz-Cz").parse_args()
+    parser = argument_parser("Prepare Sleep-EDF recordings.", "edf_20_npz", channel="EEG Fpz-Cz")
+    add_fs(parser)
+    arguments = parser.parse_args()
     pairs, problems = pair_files(list_files(arguments.data_dir, "*.edf"))
     if not pairs and not problems:
         raise UserError(f"{arguments.data_dir}: no file *{PSG} in it. Pass the folder that holds them.")
-    channel = " ".join(arguments.select_ch)
+    channel, fs = " ".join(arguments.select_ch), arguments.fs
+    options = {"channel": channel} | ({"fs": fs} if fs else {})
     tasks = [
         Task(
             name,
-            partial(read_night, psg, hypnogram, channel),
-            sources=partial(made_from, {"recording": psg, "hypnogram": hypnogram}, {"channel": channel}),
+            partial(read_night, psg, hypnogram, channel, fs),
+            fs,
+            partial(made_from, {"recording": psg, "hypnogram": hypnogram}, options),
             subject=subject_of(name),
         )
         for name, (psg, hypnogram) in pairs.items()
@@ -79,18 +84,19 @@ def pair_files(files: list[Path]) -> tuple[dict[str, tuple[Path, Path]], list[st
     return pairs, problems
 
 
-def read_night(psg: Path, hypnogram: Path, channel: str) -> Recording:
-    """Read one channel of a night and its hypnogram."""
+def read_night(psg: Path, hypnogram: Path, channel: str, fs: float | None = None) -> Recording:
+    """Read one channel of a night, resampled to `fs` Hz if that is not None, and its hypnogram."""
     header = read_header(psg)
     label = find_channel(header.labels, channel, psg.name)
-    signal, fs = edf.read_channel(header, label), header.fs(label)
-    n_samples = samples_per_sleep_epoch(fs, psg.name)
-    n_sleep_epochs = len(signal) // n_samples
+    recorded = Channel(edf.read_channel(header, label), header.fs(label), channel, header.start_time, ())
+    n_sleep_epochs = len(recorded.signal) // samples_per_sleep_epoch(recorded.fs, psg.name)
+    source = at_rate(recorded, fs, psg.name)
+    n_samples = samples_per_sleep_epoch(source.fs, psg.name)
     scored = load_hypnogram(hypnogram, n_sleep_epochs, header.start_time)
     night = scored.stages(n_sleep_epochs)
-    sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, hypnogram.name)
-    recording = Recording(sleep_epochs, stages, fs, channel, position, header.start_time, psg.name, scored.remarks)
-    return replace(recording, stage_codes=scored.stage_codes)
+    sleep_epochs, stages, position = cut_sleep_epochs(source.signal, night, n_samples, hypnogram.name)
+    recording = Recording(sleep_epochs, stages, source.fs, channel, position, header.start_time, psg.name)
+    return replace(recording, remarks=(*source.remarks, *scored.remarks), stage_codes=scored.stage_codes)
 
 
 if __name__ == "__main__":

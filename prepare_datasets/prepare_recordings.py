@@ -4,7 +4,6 @@ python prepare_recordings.py --data_dir nights --output_dir nights_npz --select_
 """
 
 import argparse
-import math
 import shlex
 import sys
 from collections import defaultdict
@@ -21,7 +20,7 @@ require_packages()
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.pairing import pair_files  # noqa: E402
-from prepare_datasets.preparation import Task, argument_parser, exit_code, list_files, run  # noqa: E402
+from prepare_datasets.preparation import Task, add_fs, argument_parser, exit_code, list_files, run  # noqa: E402
 from recordings.alignment import aligned  # noqa: E402
 from recordings.hypnogram_columns import ROLES, parse_columns  # noqa: E402
 from recordings.reader import read_channel  # noqa: E402
@@ -69,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--stage_names", type=Path, metavar="FILE", help='JSON with the stages of other names: {"Stage V": "REM"}')
     columns = 'columns of the hypnograms by what they hold: onset="Zeitpunkt",stage="Stadium"'
     add("--columns", type=parse_columns, metavar="COLUMNS", help=f"{columns}; also {', '.join(list(ROLES)[2:])}")
-    add("--fs", type=_rate, metavar="HZ", help="resample to this rate; training takes 100 or 125 Hz")
+    add_fs(parser)
     add("--subject_pattern", metavar="REGEX", help="its one group finds the subject in a name; the subjects are listed")
     arguments = parser.parse_args()
     if arguments.subject_pattern is not None and not is_pattern(arguments.subject_pattern):
@@ -117,17 +116,6 @@ def read_night(
     remarks += scored.remarks
     night = Recording(sleep_epochs, stages, fs, channel, position, start_time, recording.name, tuple(remarks))
     return replace(night, reference=source.reference, stage_codes=scored.stage_codes)
-
-
-def _rate(text: str) -> float:
-    """Parse a sampling rate."""
-    try:
-        fs = float(text)
-    except ValueError:
-        fs = math.nan
-    if not 1 <= fs <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no sampling rate in Hz from 1 to 10000")
-    return fs
 
 
 if __name__ == "__main__":

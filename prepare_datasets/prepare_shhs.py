@@ -20,11 +20,12 @@ import numpy as np  # noqa: E402
 
 from prepare_datasets.epoching import cut_sleep_epochs, samples_per_sleep_epoch  # noqa: E402
 from prepare_datasets.outcomes import some_names  # noqa: E402
-from prepare_datasets.preparation import LeftOut, Task, argument_parser, exit_code, list_files, run  # noqa: E402
+from prepare_datasets.preparation import LeftOut, Task, add_fs, argument_parser, exit_code, list_files, run  # noqa: E402
 from recordings import edf  # noqa: E402
 from recordings.channels import find_channel  # noqa: E402
 from recordings.edf_header import read_header  # noqa: E402
 from recordings.hypnogram_xml import read_profusion_codes  # noqa: E402
+from recordings.reader import Channel, at_rate  # noqa: E402
 from recordings.sources import made_from  # noqa: E402
 from recordings.stage_names import UNSCORED, resolve, stage_label  # noqa: E402
 from utils.errors import UserError  # noqa: E402
@@ -43,6 +44,7 @@ def main() -> int:
     add, choices = parser.add_argument, ["published", "all"]
     add("--ann_dir", type=Path, required=True, metavar="DIR", help=f"folder of the *{ANNOTATION} files")
     add("--recordings", choices=choices, default="published", help="the published 329, or all (%(default)s)")
+    add_fs(parser)
     arguments = parser.parse_args()
     recordings = {path.stem: path for path in list_files(arguments.data_dir, "shhs1-*.edf")}
     files = list_files(arguments.ann_dir, f"shhs1-*{ANNOTATION}")
@@ -54,14 +56,14 @@ def main() -> int:
     else:
         names, alone = list(recordings), [name for name in hypnograms if name not in recordings]
         note = f"Annotations without a recording: {some_names(alone)}" if alone else ""
-    channel = " ".join(arguments.select_ch)
+    channel, fs = " ".join(arguments.select_ch), arguments.fs
+    options = {"channel": channel} | ({"fs": fs} if fs else {})
     tasks = [
         Task(
             name,
-            partial(read_night, recordings[name], hypnograms[name], channel),
-            sources=partial(
-                made_from, {"recording": recordings[name], "hypnogram": hypnograms[name]}, {"channel": channel}
-            ),
+            partial(read_night, recordings[name], hypnograms[name], channel, fs),
+            fs,
+            partial(made_from, {"recording": recordings[name], "hypnogram": hypnograms[name]}, options),
             subject=name,
         )
         for name in names
@@ -89,8 +91,8 @@ def _choose_published(recordings: Collection[str], data_dir: Path) -> tuple[list
     return names, note
 
 
-def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
-    """Read one channel of a night and its Profusion XML file.
+def read_night(recording: Path, annotation: Path, channel: str, fs: float | None = None) -> Recording:
+    """Read one channel of a night, resampled to `fs` Hz if that is not None, and its Profusion XML file.
 
     Raises
     ------
@@ -104,17 +106,19 @@ def read_night(recording: Path, annotation: Path, channel: str) -> Recording:
     night = np.array([stage_of[code] for code in codes], np.int32)
     if n_unscored := np.count_nonzero(night == UNSCORED):
         raise LeftOut(f"{n_unscored} of {len(night)} sleep epochs have a code above 5 (movement or unscored).")
-    signal, fs = edf.read_channel(header, label), header.fs(label)
-    n_samples = samples_per_sleep_epoch(fs, recording.name)
-    n_whole, rest = divmod(len(signal), n_samples)
+    recorded = Channel(edf.read_channel(header, label), header.fs(label), channel, header.start_time, ())
+    n_whole, rest = divmod(len(recorded.signal), samples_per_sleep_epoch(recorded.fs, recording.name))
     if len(night) not in (n_whole, n_whole + bool(rest)):
         raise UserError(
             f"{annotation.name}: {len(night)} stages, but {recording.name} has {n_whole} sleep epochs"
             f"{' and a part of one' if rest else ''}. They are not of one night: get both files again."
         )
-    sleep_epochs, stages, position = cut_sleep_epochs(signal, night, n_samples, annotation.name)
-    recorded = Recording(sleep_epochs, stages, fs, channel, position, header.start_time, recording.name)
-    return replace(recorded, stage_codes={code: stage_label(stage) for code, stage in sorted(stage_of.items())})
+    source = at_rate(recorded, fs, recording.name)
+    n_samples = samples_per_sleep_epoch(source.fs, recording.name)
+    sleep_epochs, stages, position = cut_sleep_epochs(source.signal, night, n_samples, annotation.name)
+    prepared = Recording(sleep_epochs, stages, source.fs, channel, position, header.start_time, recording.name)
+    stage_codes = {code: stage_label(stage) for code, stage in sorted(stage_of.items())}
+    return replace(prepared, remarks=source.remarks, stage_codes=stage_codes)
 
 
 if __name__ == "__main__":

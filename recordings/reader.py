@@ -68,16 +68,7 @@ def read_channel(path: Path, name: str, reference: str | None = None, fs: float 
         require_file(path)
     suffix = path.suffix.lower()
     read = _from_npz if suffix == ".npz" else _from_edf if suffix in EDF_SUFFIXES else _from_mne
-    channel = read(path, name, reference)
-    if fs is None:
-        return channel
-    n_samples, ratio = len(channel.signal) * fs / channel.fs, channel.fs / fs
-    if n_samples > edf.MAX_SAMPLES or not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
-        raise UserError(
-            f"{path.name}: {len(channel.signal)} samples at {channel.fs:g} Hz cannot be resampled to {fs:g} Hz: at "
-            f"most {edf.MAX_SAMPLES} samples, and a rate of at most {_LARGEST_RATIO} times the other. Is it right?"
-        )
-    return resampled(channel, fs)
+    return at_rate(read(path, name, reference), fs, path.name)
 
 
 def is_recording(path: Path) -> bool:
@@ -111,6 +102,19 @@ def from_raw(raw: "BaseRaw", name: str, reference: str | None = None, source: st
     start = raw.info["meas_date"]
     start_time = (start.replace(tzinfo=None) + timedelta(seconds=raw.first_time)).isoformat() if start else ""
     return Channel(signal, fs, derivation_name(name, reference), start_time, tuple(remarks), _subtracted(labels))
+
+
+def at_rate(channel: Channel, fs: float | None, source: str) -> Channel:
+    """Resample a channel to `fs` Hz, if that is not None; refuse rates that cannot be right. Messages name `source`."""
+    if fs is None:
+        return channel
+    n_samples, ratio = len(channel.signal) * fs / channel.fs, channel.fs / fs
+    if n_samples > edf.MAX_SAMPLES or not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
+        raise UserError(
+            f"{source}: {len(channel.signal)} samples at {channel.fs:g} Hz cannot be resampled to {fs:g} Hz: at "
+            f"most {edf.MAX_SAMPLES} samples, and a rate of at most {_LARGEST_RATIO} times the other. Is it right?"
+        )
+    return resampled(channel, fs)
 
 
 def resampled(channel: Channel, fs: float) -> Channel:

@@ -12,7 +12,6 @@ from data_loader.data_loaders import channels_of, find_recordings
 from recordings.reader import read_channel
 from recordings.stage_names import UNSCORED
 from scoring.networks import Networks
-from scoring.training_use import data_setting
 from utils.errors import UserError
 from utils.experiment import EVALUATION, Predictions
 from utils.logs import LOG
@@ -20,6 +19,7 @@ from utils.microvolts import amplitude, mean_and_std
 from utils.plural import number_of
 from utils.recording import Outline, open_signal
 from utils.subjects import is_pattern, nights_pattern, subject_of
+from utils.training_use import data_setting
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from model.original import from_original_state_dict, original_fs
 from recordings.stage_names import UNSCORED
 from scoring.fetching import fetched
 from scoring.night import Scoring
-from scoring.training_use import TrainingSets, Use, data_setting, read_training_sets, training_overlap
 from utils.checkpoint import BEST, load_checkpoint, load_weights
 from utils.config_fields import FIELDS
 from utils.errors import UserError
@@ -34,6 +33,7 @@ from utils.microvolts import signal_problem
 from utils.nested import differences
 from utils.shared_networks import is_shared, read_shared
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
+from utils.training_use import TrainingSets, Use, data_setting, read_training_sets, training_overlap
 
 _BATCH_SIZE = 32  # sleep epochs; this many fit into the cache of a processor
 _MAX_FS = 100_000  # Hz; no EEG is sampled faster

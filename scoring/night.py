@@ -57,7 +57,7 @@ class Night:
     in_bed: tuple[int, int] | None = None  # first sleep epoch after lights off, and first after lights on
     hypnogram: np.ndarray | None = None  # stages to compare with, (n_sleep_epochs,); -1 where there is none
     remarks: tuple[str, ...] = ()
-    training_overlap: str = ""  # how many of its networks were trained on it, see `scoring.training_use`
+    training_overlap: str = ""  # how many of its networks were trained on it, see `utils.training_use`
 
     @property
     def scored(self) -> np.ndarray:

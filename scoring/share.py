@@ -144,7 +144,7 @@ def _read_fold(path: Path) -> "SharedFold":
 
 def _recordings(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, dict[str, str]] | None:
     """List the recordings of a fold with their checksums; None if they are not known."""
-    from scoring.training_use import read_training_sets
+    from utils.training_use import read_training_sets
 
     training_sets = read_training_sets(checkpoint, about)
     return training_sets.sets if training_sets else None

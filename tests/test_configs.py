@@ -10,7 +10,8 @@ from trainer.configuration import read_config
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PUBLISHED = 509_825
 PARAMETERS = dict.fromkeys(
-    """demo sleep_edf_78 holdout night_context mrcnn_afr_tce relu leaky_relu heads_1 heads_2 heads_4 heads_8 heads_10
+    """demo fine_tune sleep_edf_78 holdout night_context
+    mrcnn_afr_tce relu leaky_relu heads_1 heads_2 heads_4 heads_8 heads_10
     loss_0p5_1_1p5 loss_1_1_1 loss_1_2_3 loss_2_2p5_3""".split(),
     PUBLISHED,
 ) | {"shhs": 505_249, "three_epochs": 706_675, "mrcnn": 449_925, "mrcnn_afr": 419_605, "mrcnn_tce": 1_191_061}

@@ -270,6 +270,7 @@ def test_an_argument_that_a_class_needs_and_does_not_get_is_told():
         ("trainer.verbosity=3", "a whole number from 0 to 2"),
         ("trainer.verbosity=false", "a whole number from 0 to 2"),
         ("trainer.early_stop=0", "a whole number of at least 1, or null"),
+        ("trainer.averaging=1", "a decay between 0 and 1, such as 0.999, or null"),
         ("trainer.monitor=accuracy", '"max" or "min" and a metric or "loss"'),
         ("trainer.monitor=best accuracy", '"max" or "min" and a metric or "loss"'),
         ("trainer.monitor=5", '"max" or "min" and a metric or "loss"'),
@@ -500,6 +501,11 @@ class Fixed(nn.Module):
         return self.layers(signal)
 
 
+class Uncopyable(TinyNet):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("it holds a lock")
+
+
 class WithRate(TinyNet):
     def __init__(self, fs, n_sleep_epochs):
         super().__init__()
@@ -513,11 +519,10 @@ class WithSummary(TinyNet):
 
 @pytest.fixture
 def networks(monkeypatch):
-    for network in (TinyNet, Unused, Nothing, Squeezing, Fixed, WithRate, WithSummary):
+    classes = (TinyNet, Unused, Nothing, Squeezing, Fixed, Uncopyable, WithRate, WithSummary)
+    for network in classes:
         monkeypatch.setattr("model.model." + network.__name__, network, raising=False)
-    monkeypatch.setattr(
-        "model.model.__all__", ["TinyNet", "Unused", "Nothing", "Squeezing", "Fixed", "WithRate", "WithSummary"]
-    )
+    monkeypatch.setattr("model.model.__all__", [network.__name__ for network in classes])
 
 
 @pytest.mark.usefixtures("networks")
@@ -543,6 +548,11 @@ def test_one_class_is_enough_and_is_handed_what_it_names():
             "arch: Squeezing in evaluation on one signal gives shape (5,), not logits of",
         ),
         (CONFIG, ["arch.type=Nothing"], "arch: Nothing has no parameter to train."),
+        (
+            CONFIG,
+            ["arch.type=Uncopyable", "trainer.averaging=0.9"],
+            "trainer.averaging: Uncopyable cannot be copied (it holds a lock). Set it to null.",
+        ),
         (CONFIG, ["arch.type=Unused"], "arch: no gradient reaches extra.weight, extra.bias of Unused."),
         (
             CONFIG,

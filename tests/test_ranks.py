@@ -68,7 +68,7 @@ def is_running(pid):
 
 def test_without_dropout_and_moving_statistics_two_ranks_give_what_one_process_gives(nights, tmp_path):
     (tmp_path / "plain.json").write_text(json.dumps(PLAIN))
-    changes = settings(data_loader__args__batch_size=14, trainer__epochs=2)
+    changes = settings(data_loader__args__batch_size=14, trainer__epochs=2, trainer__averaging=0.9)
     arguments = ["-c", "plain.json", "--fold_id", FOLD_OF_42, "--np_data_dir", nights, *changes]
     code, _, err = run([sys.executable, FROZEN, *arguments, "--device", "cpu", "--set", "name=one"], tmp_path)
     assert code == 0, err
@@ -78,8 +78,9 @@ def test_without_dropout_and_moving_statistics_two_ranks_give_what_one_process_g
     one, two = (tmp_path / f"saved/{name}/fold_{FOLD_OF_42}" for name in ("one", "two"))
     states = [load_checkpoint(directory / "checkpoint-last.pth") for directory in (one, two)]
     assert states[0]["model"].keys() == states[1]["model"].keys()
-    for name, value in states[0]["model"].items():
-        torch.testing.assert_close(states[1]["model"][name], value, rtol=0, atol=1e-6, msg=name)
+    for alone, together in ([each["model"] for each in states], [each["averaging"]["raw_model"] for each in states]):
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, rtol=0, atol=1e-6, msg=name)
     for left, right in zip(states[0]["history"], states[1]["history"], strict=True):
         for column in left.keys() - {"seconds", "sleep_epochs_per_s"}:
             assert right[column] == pytest.approx(left[column], abs=1e-6), column

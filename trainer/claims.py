@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from data_loader.folds import Fold, data_of
+from data_loader.folds import Fold
 from parse_config import ConfigParser
+from trainer.initial import InitialWeights, data_with_initial
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.experiment import CONFIG, CONTEXT, DATA, LOG_FILE, RESULTS, fold_directory
@@ -30,7 +31,12 @@ UNIMPORTANT = (
 
 
 def claim_folds(
-    config: ConfigParser, folds: Sequence[Fold], outlines: Sequence[Outline], overwrite: bool, checkpoint: Path | None
+    config: ConfigParser,
+    folds: Sequence[Fold],
+    outlines: Sequence[Outline],
+    overwrite: bool,
+    checkpoint: Path | None,
+    initial: Mapping[int, InitialWeights],
 ) -> None:
     """Take the folders of some folds for this run.
 
@@ -44,6 +50,8 @@ def claim_folds(
         Remove the results of an earlier run; if these are all folds, also those of folds beyond them.
     checkpoint : Path or None
         From which the one fold is to go on.
+    initial : mapping of int to InitialWeights
+        Of each fold that has some.
 
     Raises
     ------
@@ -51,7 +59,7 @@ def claim_folds(
         A folder belongs to another run, see `claim`; the checkpoint does not fit, see `check_checkpoint`; or another
         process is at work on what would be removed.
     """
-    data = {fold.number: data_of(fold, outlines) for fold in folds}
+    data = {fold.number: data_with_initial(fold, outlines, initial.get(fold.number)) for fold in folds}
     if checkpoint:
         check_checkpoint(checkpoint, folds[0].number, config.values, data[folds[0].number])
     all_again = overwrite and len(folds) == config["data_loader.args.num_folds"]
@@ -110,9 +118,9 @@ def check_checkpoint(checkpoint: Path, fold: int, config: Mapping[str, Any], dat
 
 def _refuse_leaks(checkpoint: Path, before: Mapping[str, Any], now: Mapping[str, Any], pattern: str | None) -> None:
     """Refuse a checkpoint that was trained, or selected, on what is tested or selected on now."""
-    used = {"train": "trained", "valid": "selected"}
+    used = {"train": "trained", "valid": "selected", "initial": "trained"}
     for known, verb in used.items():
-        seen = before.get(known, {})
+        seen = before.get(known) or {}
         subjects, signals = {subject_of(name, pattern) for name in seen}, {_signal(value) for value in seen.values()}
         for side in {"valid", "test"} - {known}:
             shared = [
@@ -214,8 +222,8 @@ def _as_before(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, A
 
 
 def _merged(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the sets of a fold."""
-    sets = [recordings for recordings in data.values() if isinstance(recordings, dict)]
+    """Merge the sets of a fold; those of its initial weights are another fold's matter."""
+    sets = [recordings for key, recordings in data.items() if key != "initial" and isinstance(recordings, dict)]
     return {name: checksum for recordings in sets for name, checksum in recordings.items()}
 
 

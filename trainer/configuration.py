@@ -1,5 +1,7 @@
 """Read a configuration, and try each object that it names once, on random data."""
 
+import copy
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib.util import find_spec
@@ -20,6 +22,8 @@ import model.model
 import model.night_context
 from model.metric import RESERVED, Metric, number
 from parse_config import ConfigParser, Problem
+from trainer.initial import head_of
+from utils.config_fields import OPTIONAL
 from utils.errors import UserError
 from utils.stages import N_STAGES, SLEEP_EPOCH_S
 
@@ -78,7 +82,7 @@ def try_out(config: ConfigParser, faulty: Collection[str]) -> Iterator[Problem]:
     if "trainer" not in faulty and config["trainer.tensorboard"] and find_spec("tensorboard") is None:
         yield "trainer.tensorboard", "the package tensorboard is not installed. Run: pip install tensorboard."
     made: Made = {}
-    failed = set(faulty) | ({"context"} - config.values.keys())
+    failed = set(faulty) | (set(OPTIONAL) - config.values.keys())
     for key, (needed, trial) in TRIALS.items():
         if needed & failed:
             continue
@@ -139,6 +143,16 @@ def _require_logits(logits: object, n: int, source: str) -> None:
         raise ValueError(f"{source} gives logits that are not finite")
 
 
+def _try_averaging(config: ConfigParser, made: Made) -> None:
+    """Copy the network, as averaging does."""
+    if config["trainer.averaging"] is None:
+        return
+    try:
+        copy.deepcopy(made["arch"])
+    except Exception as error:
+        raise ValueError(f"{type(made['arch']).__name__} cannot be copied ({error}). Set it to null") from error
+
+
 def _try_night_context(config: ConfigParser, made: Made) -> nn.Module:
     """Read the network's summary of two sleep epochs as the night context does."""
     network, name = made["arch"], type(made["arch"]).__name__
@@ -180,9 +194,21 @@ def _try_loss(config: ConfigParser, made: Made) -> None:
         raise ValueError(f"{type(loss).__name__} changes its buffers in forward, which checkpoints do not hold")
 
 
+def _try_initial(config: ConfigParser, made: Made) -> None:
+    """See that there is a head, if it is to train alone."""
+    name, head = type(made["arch"]).__name__, head_of(made["arch"])
+    if config["initial.layers"] == "head" and head is None:
+        raise ValueError(f'layers "head" trains the layer that is named head, which {name} does not have. Name it so')
+
+
 def _try_optimizer(config: ConfigParser, made: Made) -> Optimizer:
-    """Take a step with the optimizer of the network."""
-    return _take_step(config.init_obj("optimizer", params=made["arch"].parameters()))
+    """Take a step with the optimizer of the network, in groups as training on from other weights has them."""
+    weights = list(made["arch"].parameters())
+    if "initial" not in config.values or config["initial.lr_factor"] == 1:
+        return _take_step(config.init_obj("optimizer", params=weights))
+    optimizer = _take_step(config.init_obj("optimizer", params=[{"params": weights[:1]}, {"params": weights[1:]}]))
+    optimizer.param_groups[1]["lr"] *= config["initial.lr_factor"]
+    return optimizer
 
 
 def _try_context_optimizer(config: ConfigParser, made: Made) -> Optimizer:
@@ -206,6 +232,9 @@ def _try_scheduler(config: ConfigParser, made: Made) -> None:
     """Step as often as training will."""
     scheduler: LRScheduler | None = config.init_obj("lr_scheduler", optimizer=made["optimizer"])
     train_epochs = config["trainer.epochs"]
+    full, *lower = [group["lr"] for group in made["optimizer"].param_groups]
+    if lower and not math.isclose(lower[0], full * config["initial.lr_factor"]):
+        raise ValueError(f"{type(scheduler).__name__} sets learning rates of its own, whatever initial.lr_factor is")
     try:
         for _ in range(train_epochs if scheduler else 0):
             if isinstance(scheduler, ReduceLROnPlateau):
@@ -221,9 +250,11 @@ def _try_scheduler(config: ConfigParser, made: Made) -> None:
 
 TRIALS: dict[str, tuple[set[str], Callable[[ConfigParser, Made], Any]]] = {
     "arch": ({"arch", "data_loader"}, _try_network),
+    "initial": ({"arch", "data_loader", "initial"}, _try_initial),
     "optimizer": ({"arch", "data_loader", "optimizer"}, _try_optimizer),
     "lr_scheduler": ({"arch", "data_loader", "optimizer", "trainer", "lr_scheduler"}, _try_scheduler),
     "loss": ({"loss"}, _try_loss),
+    "trainer.averaging": ({"arch", "data_loader", "trainer"}, _try_averaging),
     "context.model": ({"arch", "data_loader", "context"}, _try_night_context),
     "context.optimizer": ({"arch", "data_loader", "context", "context.model"}, _try_context_optimizer),
 }

@@ -63,7 +63,7 @@ def summarise(trainer: Trainer, data: SleepEpochs, recordings: list[str]) -> Ten
     """
     indices = data.indices(recordings)
     batches = Batches(data, indices, trainer.train_batches.batch_size, shuffle=False)
-    outputs = trainer.outputs(batches, trainer.model.summary)  # type: ignore[arg-type]
+    outputs = trainer.outputs(batches, trainer.evaluated.summary)  # type: ignore[arg-type]
     summaries = outputs.new_zeros(len(data.stages), outputs.shape[1])
     summaries[indices.to(outputs.device)] = outputs
     return summaries
@@ -94,6 +94,7 @@ def make_night_trainer(
         save_period=config["trainer.save_period"],
         monitor=config["trainer.monitor"],
         early_stop=None,
+        averaging=config["trainer.averaging"],
         seed=config["seed"],
         about=trainer.about | {"n_inputs": summaries.shape[1]},
     )

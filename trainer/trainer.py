@@ -48,6 +48,8 @@ class Trainer(BaseTrainer):
     compiled : bool
         Compile the network for training on one device, but for the last batch of a pass, which is smaller. Ranks do
         without.
+    trained : nn.Module or None
+        The part of the network that trains, all else runs as in evaluation; None: the whole network.
     *args, **kwargs
         Of `BaseTrainer`.
     """
@@ -62,11 +64,13 @@ class Trainer(BaseTrainer):
         precision: str,
         cuda_graph: bool,
         compiled: bool = False,
+        trained: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.criterion, self.metrics, self.precision = criterion, metrics, precision
         self.train_batches, self.evaluation_batches = train_batches, evaluation_batches
+        self.trained = trained or self.model
         self.device = train_batches.data.device
         self.network = ranks.parallel(self.model)
         self.of_full_batches = torch.compile(self.network, dynamic=False) if compiled else self.network
@@ -79,18 +83,24 @@ class Trainer(BaseTrainer):
 
     def train_pass(self, train_epoch: int) -> Row:
         """Go through the training set once, in a new order, and update the weights after each batch."""
-        self.model.train()
+        self.model.eval()
+        self.trained.train()
         allow_tf32(self.precision == "tf32")
         step: Step = partial(self.recorded, self.train_step) if self.recorded else self.train_step
         begin = time.perf_counter()
         losses, y_true, y_pred = Rows(), Rows(), Rows()  # on the device: a GPU never waits for a value
         for signal, stages in self._with_progress(self.train_batches, train_epoch):
             loss, predicted = step(signal, stages)
+            if self.average:
+                self.average.update(self.model)
             losses.add(loss)
             y_true.add(stages)
             y_pred.add(predicted)
         row = self._figures("train", *self._finite(train_epoch, losses, y_true, y_pred))
         row["sleep_epochs_per_s"] = len(self.train_batches.indices) / (time.perf_counter() - begin)
+        if self.average and self.trained is self.model:  # frozen layers keep their statistics
+            allow_tf32(False)
+            self.average.fit_statistics(self.train_batches)
         return row
 
     def train_step(self, signal: Tensor | PackedSequence, stages: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,13 +154,13 @@ class Trainer(BaseTrainer):
         Tensor of shape (n, C), float32
             On the device.
         """
-        self.model.eval()
+        network = self.evaluated.eval()
         allow_tf32(False)
-        ranks.share_buffers(self.model)
+        ranks.share_buffers(network)
         outputs = Rows()
         with torch.inference_mode():
             for signal, _ in batches:
-                outputs.add((function or self.model)(signal).float())
+                outputs.add((function or network)(signal).float())
         return ranks.gather(outputs.all()) if isinstance(batches, Batches) else outputs.all()
 
     def show(self, board: "SummaryWriter", row: Row) -> None:

@@ -131,6 +131,9 @@ FIELDS: dict[str, Field] = {
         '"max" or "min" and a metric or "loss", such as "max accuracy"',
     ),
     "trainer.early_stop": _or_null(_whole(1, low=1)),
+    "trainer.averaging": _or_null(
+        Field(0.999, lambda value: type(value) is float and 0 < value < 1, "a decay between 0 and 1, such as 0.999")
+    ),
     "trainer.precision": _one_of("fp32", "tf32", "bf16"),
     "trainer.cuda_graph": _flag(True),
     "trainer.compile": _flag(False),
@@ -140,11 +143,21 @@ FIELDS: dict[str, Field] = {
     "context.window": _whole(50, 1, _MAX_SIZE),
     "context.batch_size": _whole(32, 1, _MAX_SIZE),
     "context.optimizer": _component("Adam", lr=0.002),
+    "initial.checkpoint": Field(
+        None,
+        lambda value: isinstance(value, str) and value != "" and "\0" not in value,
+        "a checkpoint, the folder of a fold, or that of an experiment",
+    ),
+    "initial.layers": _one_of("all", "head"),
+    "initial.lr_factor": Field(
+        1.0, lambda value: type(value) in {int, float} and 0 < value <= 1, "a number above 0, up to 1"
+    ),
+    "initial.trained_on": _or_null(Field(None, lambda value: isinstance(value, str) and value.strip() != "", "a text")),
 }
 """Every key of a configuration. The `args` of a component are checked against the signature of its class."""
 
-OPTIONAL = "context"
-"""The block that may be missing or null as a whole: the night context."""
+OPTIONAL = ("context", "initial")
+"""The blocks that may be missing or null as a whole: the night context, and the weights that training begins with."""
 
 ARGUMENT_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "bool": (lambda value: type(value) is bool, "true or false"),

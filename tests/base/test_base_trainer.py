@@ -46,6 +46,8 @@ class Scripted(BaseTrainer):
             loss.backward()
             self.stop_if("step", len(losses) + 1)
             self.optimizer.step()
+            if self.average:
+                self.average.update(self.model)
             losses.append(loss.item())
         if train_epoch == self.interrupted_in:
             raise KeyboardInterrupt
@@ -152,10 +154,26 @@ def uninterrupted(tmp_path):
     return trainer
 
 
+@pytest.fixture
+def averaged(tmp_path):
+    trainer = Scripted(tmp_path / "averaged", averaging=0.9)
+    trainer.train()
+    return trainer
+
+
+def flat(state):
+    return torch.cat([value.flatten() for value in state.values()])
+
+
 def files_agree(one, other):
     for name in (LAST, BEST, numbered(2), numbered(4)):
         first, second = load_checkpoint(one / name), load_checkpoint(other / name)
-        assert torch.equal(in_checkpoint(one / name), in_checkpoint(other / name)), name
+        assert torch.equal(flat(first["model"]), flat(second["model"])), name
+        assert first.keys() == second.keys()
+        if "averaging" in first:
+            raw, again = first["averaging"], second["averaging"]
+            assert raw["n_steps"] == again["n_steps"] == 3 * first["train_epoch"]
+            assert torch.equal(flat(raw["raw_model"]), flat(again["raw_model"]))
         assert first["lr_scheduler"] == second["lr_scheduler"]
         assert [row | {"seconds": 0} for row in first["history"]] == [row | {"seconds": 0} for row in second["history"]]
         for number, state in first["optimizer"]["state"].items():
@@ -174,6 +192,35 @@ def test_a_run_that_is_stopped_and_goes_on_ends_like_one_that_was_not(tmp_path, 
     assert trainer.passes == list(range(stop, 6))
     assert torch.equal(weights(trainer), weights(uninterrupted))
     files_agree(directory, uninterrupted.directory)
+
+
+def test_averaging_leaves_the_training_as_it_is_and_evaluates_and_keeps_the_average(averaged, uninterrupted):
+    assert torch.equal(weights(averaged), weights(uninterrupted))
+    for name in (LAST, BEST, numbered(2), numbered(4)):
+        state, plain = (load_checkpoint(trainer.directory / name) for trainer in (averaged, uninterrupted))
+        assert torch.equal(flat(state["averaging"]["raw_model"]), flat(plain["model"]))
+        assert not torch.allclose(flat(state["model"]), flat(plain["model"]))
+    assert torch.equal(flat(averaged.evaluated.state_dict()), in_checkpoint(averaged.directory / LAST))
+    averaged.load_best()
+    assert torch.equal(flat(averaged.evaluated.state_dict()), in_checkpoint(averaged.directory / BEST))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5])
+@pytest.mark.parametrize("moment", [("step", 2), ("evaluation",)], ids=str)
+def test_a_run_with_averaging_that_is_told_to_end_goes_on_to_the_same_bits(tmp_path, averaged, stop, moment):
+    directory = tmp_path / "parts"
+    with pytest.raises(Stopped), stoppable():
+        Scripted(directory, averaging=0.9, stopped_in=(stop, *moment)).train()
+    trainer = Scripted(directory, averaging=0.9)
+    trainer.resume()
+    trainer.train()
+    files_agree(directory, averaged.directory)
+    files_agree(averaged.directory, directory)
+
+
+def test_a_run_with_averaging_does_not_go_on_from_a_checkpoint_without(uninterrupted):
+    with pytest.raises(UserError, match=f"{LAST}: a checkpoint of another network or optimizer .*averaging"):
+        Scripted(uninterrupted.directory, averaging=0.9).resume(uninterrupted.directory / LAST)
 
 
 @pytest.mark.parametrize("train_epoch", [1, 2, 5])

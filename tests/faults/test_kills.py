@@ -103,7 +103,8 @@ def nights(tmp_path_factory):
 
 def train(nights, fold):
     changes = {"trainer__epochs": 8, "trainer__save_period": 3} if fold == "all" else {}
-    return [*TRAIN, "--fold_id", fold, "--device", "cpu", "--np_data_dir", nights, *settings(**changes)]
+    words = settings(trainer__averaging=0.99, **changes)
+    return [*TRAIN, "--fold_id", fold, "--device", "cpu", "--np_data_dir", nights, *words]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -37,6 +38,7 @@ from in_process import call_script
 from prepare_datasets.epoching import cut_sleep_epochs
 from prepare_datasets.prepare_physionet import pair_files
 from recordings.hypnograms import read_hypnogram
+from recordings.reader import read_channel
 
 SCRIPT = "prepare_physionet.py"
 
@@ -46,6 +48,23 @@ def data(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     return folder
+
+
+def test_a_night_is_resampled_to_the_rate_that_was_asked_for(data, tmp_path):
+    write_night(data, "SC4001")
+    assert call_script(SCRIPT, "--data_dir", data, "--output_dir", tmp_path / "100")[0] == 0
+    code, out, err = call_script(SCRIPT, "--data_dir", data, "--output_dir", tmp_path / "125", "--fs", 125)
+    assert (code, err) == (0, "")
+    assert "resampled from 100 to 125 Hz" in out
+    whole = read_channel(data / "SC4001E0-PSG.edf", "EEG Fpz-Cz", fs=125).signal
+    whole = whole[: len(whole) // 3750 * 3750].reshape(-1, 3750, 1)
+    with np.load(tmp_path / "100/SC4001E0.npz") as slow, np.load(tmp_path / "125/SC4001E0.npz") as fast:
+        assert fast["fs"] == 125
+        np.testing.assert_array_equal(fast["x"], whole[fast["sleep_epoch"]])
+        for name in ("y", "sleep_epoch", "start_time"):
+            np.testing.assert_array_equal(slow[name], fast[name])
+        assert "fs" not in json.loads(str(slow["made_from"]))
+        assert json.loads(str(fast["made_from"]))["fs"] == 125
 
 
 def test_a_night_becomes_an_npz(data, tmp_path):

@@ -15,6 +15,8 @@ from edf_writer import (
 )
 from in_process import call_script
 
+from recordings.reader import read_channel
+
 SCRIPT = "prepare_shhs.py"
 PUBLISHED = json.loads((ROOT / "data_loader/published_folds.json").read_text())["shhs"]["recordings"]
 CODES = [0, 0, 1, 2, 2, 3, 4, 5, 5, 0]
@@ -56,6 +58,23 @@ def test_a_night_becomes_an_npz_of_the_channel_that_was_asked_for(folders, chann
         assert npz["ch_label"] == (" ".join(channel) or "EEG C4-A1")
         assert npz["source_file"] == f"shhs1-{PUBLISHED[0]}.edf"
         assert npz["start_time"] == "1989-04-24T16:13:00"
+
+
+def test_a_night_is_resampled_to_the_rate_that_was_asked_for(folders):
+    write_shhs(folders, PUBLISHED[0])
+    code, out, err = prepare(folders, "--fs", 100)
+    assert (code, err) == (0, "")
+    assert "resampled from 125 to 100 Hz" in out
+    expected = read_channel(folders[0] / f"shhs1-{PUBLISHED[0]}.edf", "EEG", fs=100).signal
+    with np.load(folders[0].parent / "npz" / f"shhs1-{PUBLISHED[0]}.npz", allow_pickle=False) as npz:
+        np.testing.assert_array_equal(npz["x"], expected.reshape(10, 3000, 1))
+        np.testing.assert_array_equal(npz["y"], [0, 0, 1, 2, 2, 3, 3, 4, 4, 0])
+        assert npz["fs"] == 100
+    assert prepare(folders, "--fs", 100)[0] == 0
+    for arguments in ([], ["--fs", 125]):
+        code, _, err = prepare(folders, *arguments)
+        assert code == 1
+        assert "is there already" in err
 
 
 def test_the_published_are_prepared_and_the_missing_ones_listed(folders):

@@ -69,9 +69,10 @@ def test_a_fold_is_trained_to_its_predictions(configure, data, log):
         np.testing.assert_array_equal(probabilities.argmax(1), y_pred)
 
 
+@pytest.mark.parametrize("averaging", ["null", "0.9"])
 @pytest.mark.parametrize("monitor", ["max loss", "min loss"])  # under one of them the best is not the last
-def test_the_predictions_are_those_of_the_best_and_of_the_last_training_epoch(configure, data, monitor):
-    config = configure(f"trainer.monitor={monitor}")
+def test_the_predictions_are_those_of_the_best_and_of_the_last_training_epoch(configure, data, monitor, averaging):
+    config = configure(f"trainer.monitor={monitor}", f"trainer.averaging={averaging}")
     train_fold(config, FOLD, data, None)
     directory = config.experiment_dir / "fold_1"
     found, network = read_predictions(directory), config.init_obj("arch", fs=100).eval()

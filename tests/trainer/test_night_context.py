@@ -87,7 +87,7 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("stop", ["features", "windows", "predictions"])
 def test_a_fold_that_is_stopped_goes_on_with_its_night_model_to_the_same_bits(configure, data, monkeypatch, stop):
-    whole, parts = configure(where="whole"), configure(where="parts")
+    whole, parts = (configure("trainer.averaging=0.9", where=where) for where in ("whole", "parts"))
     train_fold(whole, FOLD, data, None)
 
     def stopped(*_):
@@ -140,11 +140,12 @@ def test_another_recording_and_what_lies_beyond_a_gap_change_nothing_in_a_night(
     assert not torch.equal(found[6:], changed[6:])
 
 
-def test_a_fold_scores_its_test_nights_as_its_predictions_say(configure, folder, make_recording):
+@pytest.mark.parametrize("averaging", ["null", "0.9"])
+def test_a_fold_scores_its_test_nights_as_its_predictions_say(configure, folder, make_recording, averaging):
     gap = {"sleep_epoch": np.array([3, 4, 5, 9, 10, 11])}
     write_recording(folder / "d.npz", make_recording(STAGES, seed=3, **gap))
     data = SleepEpochs(find_recordings(folder), torch.device("cpu"))
-    config = configure()
+    config = configure(f"trainer.averaging={averaging}", "trainer.epochs=2")
     train_fold(config, FOLD, data, None)
     found = read_predictions(directory_of(config))
     with np.load(folder / "d.npz") as night:

@@ -65,7 +65,7 @@ def make(prepared, tmp_path):
     """Make a trainer on thirty sleep epochs in batches of four, whose step is recorded with a stub or not."""
     data = SleepEpochs(find_recordings(prepared("a", "b", "c", "d")), CPU, resident=True)
 
-    def make(name, graph=None, epochs=4):
+    def make(name, graph=None, epochs=4, averaging=None):
         torch.manual_seed(0)
         model = Network()
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
@@ -87,6 +87,7 @@ def make(prepared, tmp_path):
             early_stop=None,
             seed=1,
             about={},
+            averaging=averaging,
         )
         if graph:
             trainer.recorded = RecordedStep(optimizer, graph)
@@ -101,7 +102,8 @@ def final(tmp_path, name):
     times = ("seconds", "sleep_epochs_per_s")
     history = [{key: value for key, value in row.items() if key not in times} for row in state["history"]]
     moments = [value for of_one in state["optimizer"]["state"].values() for value in of_one.values()]
-    return [*state["model"].values(), *moments], state["optimizer"]["param_groups"], history
+    raw_weights = state.get("averaging", {}).get("raw_model", {})
+    return [*state["model"].values(), *raw_weights.values(), *moments], state["optimizer"]["param_groups"], history
 
 
 def assert_same(one, other):
@@ -109,9 +111,10 @@ def assert_same(one, other):
     assert one[1:] == other[1:]
 
 
-def test_a_recorded_run_is_to_the_bit_the_run_as_it_is(make, tmp_path):
-    make("plain").train()
-    make("recorded", graph := StubGraph()).train()
+@pytest.mark.parametrize("averaging", [None, 0.99])
+def test_a_recorded_run_is_to_the_bit_the_run_as_it_is(make, tmp_path, averaging):
+    make("plain", averaging=averaging).train()
+    make("recorded", graph := StubGraph(), averaging=averaging).train()
     assert_same(final(tmp_path, "plain"), final(tmp_path, "recorded"))
     # Thirty sleep epochs are seven batches of four and one of two; the scheduler changes the rate once.
     assert graph.calls.count("run") == WARM_UP + 4
@@ -119,10 +122,11 @@ def test_a_recorded_run_is_to_the_bit_the_run_as_it_is(make, tmp_path):
     assert graph.calls.count("replay") == 4 * 7 - WARM_UP
 
 
-def test_a_recorded_run_that_was_stopped_goes_on_to_the_bit(make, tmp_path):
-    make("plain").train()
-    make("stopped", StubGraph(), epochs=3).train()
-    trainer = make("stopped", graph := StubGraph())
+@pytest.mark.parametrize("averaging", [None, 0.99])
+def test_a_recorded_run_that_was_stopped_goes_on_to_the_bit(make, tmp_path, averaging):
+    make("plain", averaging=averaging).train()
+    make("stopped", StubGraph(), epochs=3, averaging=averaging).train()
+    trainer = make("stopped", graph := StubGraph(), averaging=averaging)
     trainer.resume()
     trainer.train()
     assert_same(final(tmp_path, "plain"), final(tmp_path, "stopped"))
@@ -258,7 +262,8 @@ def synchronisations(trainer, monkeypatch):
 
 @pytest.mark.parametrize("graph", [None, StubGraph()], ids=["as it is", "recorded"])
 def test_the_steps_of_a_training_pass_wait_for_no_value_of_the_device(make, monkeypatch, graph):
-    trainer = make("plain", graph)
+    trainer = make("plain", graph, averaging=0.99)
+    monkeypatch.setattr(trainer.average, "fit_statistics", lambda batches: None)  # comes after the steps
     of_eight = synchronisations(trainer, monkeypatch)
     trainer.train_batches.indices = trainer.train_batches.indices.repeat(5)
     assert len(trainer.train_batches) == 38

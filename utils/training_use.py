@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from utils.errors import UserError
 from utils.experiment import DATA
 from utils.subjects import is_pattern, subject_of
 
-_PURPOSES = {"train": ("trained",), "valid": ("selected",), "test": ("tested",)}
-"""What the sets of a fold are for. Weights are selected on the test set where there is no validation set."""
+_PURPOSES = {"train": ("trained",), "valid": ("selected",), "test": ("tested",), "initial": ("trained",)}
+"""What the sets of a fold are for. Weights are selected on the test set where there is no validation set.
+
+`initial` is there if training went on from other weights: the recordings that those learned from.
+"""
 
 THIS, OTHERS = "this recording", "other recordings of its subject"
 
@@ -44,7 +47,7 @@ class TrainingSets:
     Attributes
     ----------
     sets : dict of str to dict of str to str
-        Checksums of the recordings by name, for `train`, `valid` and `test`.
+        Checksums of the recordings by name, for `train`, `valid` and `test`, and for `initial` where that is there.
     subject_pattern : str or None
         See `utils.subjects.subject_of`.
     """
@@ -71,6 +74,28 @@ class TrainingSets:
                 return Use(self._purposes(which), OTHERS)
         return Use()
 
+    @property
+    def learned(self) -> dict[str, str]:
+        """Recordings that the weights were trained or selected on, with their checksums."""
+        used = (recordings for which, recordings in self.sets.items() if self._purposes(which) != ("tested",))
+        return {name: checksum for recordings in used for name, checksum in recordings.items()}
+
+    def learned_from(self, recordings: Mapping[str, str], subject_pattern: str | None) -> list[str]:
+        """Name those of some prepared recordings that the weights were trained or selected on.
+
+        A recording is known by its name, its signal, what it was prepared from, and its subject, by the pattern of
+        these sets, by `subject_pattern`, and by the names of Sleep-EDF.
+
+        Parameters
+        ----------
+        recordings : mapping of str to str
+            Checksums by name.
+        subject_pattern : str or None
+        """
+        patterns = {self.subject_pattern, subject_pattern, None}
+        learned = {mark for each in self.learned.items() for mark in _marks(*each, patterns)}
+        return [name for name, checksum in recordings.items() if learned & _marks(name, checksum, patterns)]
+
     def _purposes(self, which: str) -> tuple[str, ...]:
         """List what a set was for."""
         selected_on_test = which == "test" and not self.sets["valid"]
@@ -78,14 +103,13 @@ class TrainingSets:
 
     def _subject(self, name: str) -> str | None:
         """Name the subject of a recording; None if the pattern does not find one."""
-        try:
-            return subject_of(unicodedata.normalize("NFC", name), self.subject_pattern)
-        except UserError:
-            return None
+        return _subject(name, self.subject_pattern)
 
 
 def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> TrainingSets | None:
     """Read the recordings of a fold from its checkpoint, or `data.json` beside it; None if they are not known.
+
+    They are not known either if training went on from weights of which they are not known.
 
     Parameters
     ----------
@@ -96,7 +120,8 @@ def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> Tra
     try:
         said = about.get("data") if about else None
         content = said or json.loads((checkpoint.parent / DATA).read_text(encoding="utf-8"))
-        sets = {which: {name: str(content[which][name]) for name in content[which]} for which in _PURPOSES}
+        known = [which for which in _PURPOSES if which != "initial" or which in content]
+        sets = {which: {name: str(content[which][name]) for name in content[which]} for which in known}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # anything may stand there
         return None
     pattern = data_setting(about, "subject_pattern")
@@ -122,6 +147,21 @@ def training_overlap(uses: Sequence[Use | None]) -> str:
     if unknown := sum(use is None for use in uses):
         parts.append(f"what {'its network' if n == 1 else f'{unknown} of {n} networks'} trained on is not known")
     return "; ".join(parts)
+
+
+def _marks(name: str, checksum: str, patterns: Collection[str | None]) -> set[tuple[str, str]]:
+    """List all that an npz is known by."""
+    subjects = {(f"subject by {pattern}", _subject(name, pattern)) for pattern in patterns}
+    marks = {("name", _plain(name)), ("signal", _signal(checksum)), *(("source", each) for each in _sources(checksum))}
+    return {(kind, value) for kind, value in marks | subjects if value}
+
+
+def _subject(name: str, pattern: str | None) -> str | None:
+    """Name the subject of a recording; None if the pattern does not find one."""
+    try:
+        return subject_of(unicodedata.normalize("NFC", name), pattern)
+    except UserError:
+        return None
 
 
 def _plain(name: str) -> str:

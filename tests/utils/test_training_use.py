@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from scoring.training_use import THIS, TrainingSets, Use, read_training_sets, training_overlap
+from utils.training_use import THIS, TrainingSets, Use, read_training_sets, training_overlap
 
 SETS = {"train": {"SC4001E0": "1-1", "é": "2-2"}, "valid": {"SC4011E0": "3-3"}, "test": {"SC4021E0": "4-4"}}
 
