@@ -69,8 +69,8 @@ class TrainedNetwork:
         Maps EEG in microvolts, (B, 1, T), to logits, (B, 5).
     inputs : Inputs
     checkpoint : dict
-        Path, CRC-32, temperature and, where known, fold and training epoch, in plain values. `night_context` holds the same of the
-        night context, or None.
+        Path, CRC-32, temperature and, where known, fold and training epoch, in plain values. `night_context` holds the
+        same of the night context, or None.
     night_context : nn.Module or None
         Reads `network.summary(signal)` of each sleep epoch; its logits count.
     temperature : float
@@ -316,9 +316,7 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
             network = folded(network)
         identity, training_sets = _identity(path, about) | {"night_context": None}, read_training_sets(path, about)
         temperature = identity["temperature"]
-        trained = TrainedNetwork(
-            network.eval(), inputs, identity, temperature=temperature, training_sets=training_sets
-        )
+        trained = TrainedNetwork(network.eval(), inputs, identity, temperature=temperature, training_sets=training_sets)
         trained.require_logits()
     night_path = path.parent / CONTEXT / BEST
     if with_night_context and night_path.is_file():

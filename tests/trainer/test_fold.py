@@ -305,11 +305,15 @@ def test_a_network_learns_what_tells_the_stages_apart(configure, prepared, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("fold", "names", "said"), [(HOLDOUT, "b", "4 sleep epochs of the validation"), (FOLD, "ab", "8 sleep epochs of the training")],
+    ("fold", "names", "said"),
+    [
+        (HOLDOUT, "b", "4 sleep epochs of the validation"),
+        (FOLD, "ab", "8 sleep epochs of the training"),
+    ],
     ids=["holdout", "released"],
-)  # fmt: skip
+)
 def test_the_temperature_is_fitted_on_what_the_fold_may_see_and_kept_with_the_selected_weights(
-    configure, data, monkeypatch, fold, names, said
+    configure, data, log, fold, names, said
 ):
     config = configure(f"evaluation.protocol={'holdout' if fold.valid else 'released'}", "trainer.epochs=1")
     train_fold(config, fold, data, None)
@@ -323,7 +327,7 @@ def test_the_temperature_is_fitted_on_what_the_fold_may_see_and_kept_with_the_se
     stages = torch.tensor([0, 2, 3, 4] * len(names))
     assert state["temperature"] == pytest.approx(fit_temperature(logits, stages), rel=1e-3)
     assert read_predictions(directory).temperature.tolist() == [state["temperature"]] * 4
-    assert f"fitted on {said} subjects" in (directory / "info.log").read_text()
+    assert f"Temperature {state['temperature']:.3f}, fitted on {said} subjects" in log.text
     assert "temperature" not in load_checkpoint(directory / LAST)
 
 
@@ -344,5 +348,5 @@ def test_under_the_released_protocol_the_labels_of_the_test_set_do_not_reach_the
 
 def test_a_temperature_that_cannot_be_fitted_is_told(configure, prepared, log):
     data = SleepEpochs(find_recordings(prepared("d", "e", "f", stages=[2, 2, 2, 2])), CPU)
-    train_fold(configure("trainer.epochs=1"), Fold(1, train=("d",), valid=("e",), test=("f",)), data, None)
+    train_fold(configure("trainer.epochs=1"), Fold(1, train=("d", "e"), valid=(), test=("f",)), data, None)
     assert "Temperature 1, not fitted: the training subjects have one stage alone." in log.messages

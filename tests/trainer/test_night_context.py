@@ -53,7 +53,7 @@ def weights(path):
 
 
 @pytest.mark.parametrize("fold", [FOLD, replace(FOLD, valid=())], ids=["holdout", "released"])
-def test_a_fold_ends_with_predictions_by_single_sleep_epochs_and_by_the_night(configure, data, fold):
+def test_a_fold_ends_with_predictions_by_single_sleep_epochs_and_by_the_night(configure, data, log, fold):
     config = configure()
     train_fold(config, fold, data, None)
     directory = directory_of(config)
@@ -65,9 +65,8 @@ def test_a_fold_ends_with_predictions_by_single_sleep_epochs_and_by_the_night(co
         assert set(temperature.tolist()) == {load_checkpoint(directory / folder / BEST)["temperature"]}
         assert "temperature" not in load_checkpoint(directory / folder / LAST)
     subjects = "6 sleep epochs of the validation" if fold.valid else "12 sleep epochs of the training"
-    said = (directory / "info.log").read_text()
-    assert f"Night context: temperature {found.temperature_context[0]:.3f}, fitted on {subjects} subjects" in said
-    assert f"Temperature {found.temperature[0]:.3f}, fitted on {subjects} subjects" in said
+    assert f"Night context: temperature {found.temperature_context[0]:.3f}, fitted on {subjects} subjects" in log.text
+    assert f"Temperature {found.temperature[0]:.3f}, fitted on {subjects} subjects" in log.text
     np.testing.assert_array_equal(found.probabilities_context.argmax(1), found.y_pred_context)
     assert not np.allclose(found.probabilities_context, found.probabilities)
     header = (directory / CONTEXT / "metrics.csv").read_text().partition("\n")[0]
@@ -162,7 +161,7 @@ def test_a_fold_scores_its_test_nights_as_its_predictions_say(configure, folder,
     expected = calibrated(found.probabilities_context, found.temperature_context)
     assert np.abs(expected - found.probabilities_context)[inside].max() > 0.01
     assert np.abs(found.probabilities_context - found.probabilities)[inside].max() > 0.01
-    np.testing.assert_allclose(scoring.probabilities[gap["sleep_epoch"]], expected[inside], atol=1e-4)
+    np.testing.assert_allclose(scoring.probabilities[gap["sleep_epoch"]], expected[inside], atol=2e-3)
 
 
 def test_test_stages_reach_neither_weights_nor_selection_of_the_night_model_under_holdout(
