@@ -36,8 +36,8 @@ def review_curve(predictions: Predictions, y_pred: np.ndarray, confidence: np.nd
     dict
         `rows`, one for each of PERCENTS: `percent` of each night, `n` sleep epochs that are looked at and `n_changed`
         of them; `accuracy`, `macro_f1`, `kappa` afterwards and their `intervals` over subjects; and `random`, the same
-        three if as many were chosen at random. `goal`, a kappa, and `goal_percent`, the fewest whole percent after which
-        it is reached; None if all of them are not enough, because one stage is true throughout.
+        three if as many were chosen at random. `goal`, a kappa, and `goal_percent`, the fewest whole percent after
+        which it is reached; None if it never is, because one stage is true throughout.
     """
     y_true = predictions.y_true
     turn = turns(predictions, confidence)
@@ -46,12 +46,12 @@ def review_curve(predictions: Predictions, y_pred: np.ndarray, confidence: np.nd
     for percent in PERCENTS:
         corrected = np.where(turn <= percent, y_true, y_pred)
         by_subject = statistics.counts_by_group(predictions.subject, y_true, corrected)[1]
-        n = np.count_nonzero(turn <= percent)
+        n = (turn <= percent).sum().item()
         rows.append(
             {
                 "percent": percent,
                 "n": n,
-                "n_changed": np.count_nonzero(corrected != y_pred),
+                "n_changed": (corrected != y_pred).sum().item(),
                 **statistics.evaluated(METRICS, by_subject.sum(0)),
                 "intervals": statistics.intervals(METRICS, by_subject),
                 "random": statistics.evaluated(METRICS, corrected_at_random(counts, n / len(turn))),
@@ -74,7 +74,7 @@ def turns(predictions: Predictions, confidence: np.ndarray) -> np.ndarray:
 
 
 def corrected_at_random(counts: np.ndarray, share: float) -> np.ndarray:
-    """Expected confusion matrix, (5, 5), after a share of all sleep epochs, chosen at random, is corrected."""
+    """Map a confusion matrix, (5, 5), to the expected one after a share of it, chosen at random, is corrected."""
     return (1 - share) * counts + share * np.diag(counts.sum(axis=1))
 
 
