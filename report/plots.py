@@ -206,7 +206,7 @@ def reliability(protocols: Mapping[str, Any]) -> Figure:
             errors = f"{100 * before['ece']:.1f} %,\nwith the temperature {errors}"
         top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100))
         top.set_title(f"Reliability, {name}\n(expected calibration error {errors})")
-        top.legend(loc="upper left")
+        top.legend(loc="lower right")
         top.grid()
         total = sum(bin_["n"] for bin_ in bins)
         for bin_ in bins:
