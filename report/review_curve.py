@@ -42,10 +42,11 @@ def review_curve(predictions: Predictions, y_pred: np.ndarray, confidence: np.nd
     y_true = predictions.y_true
     turn = turns(predictions, confidence)
     counts = confusion_matrix(y_true, y_pred)
+    subject = np.unique(predictions.subject, return_inverse=True)[1]  # numbers are grouped faster than names
     rows = []
     for percent in PERCENTS:
         corrected = np.where(turn <= percent, y_true, y_pred)
-        by_subject = statistics.counts_by_group(predictions.subject, y_true, corrected)[1]
+        by_subject = statistics.counts_by_group(subject, y_true, corrected)[1]
         n = (turn <= percent).sum().item()
         rows.append(
             {
