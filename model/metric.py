@@ -25,8 +25,8 @@ __all__ = ["accuracy", "kappa", "macro_f1", "mgm"]
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 RESERVED = frozenset(
-    """calibration confusion_matrix epoch evaluate fold folds from_counts intervals label labels loss n number occurs
-    per_class recording seconds sleep sleep_agreement subject""".split()
+    """calibrated calibration confusion_matrix epoch evaluate fold folds from_counts intervals label labels loss n
+    number occurs per_class recording seconds sleep sleep_agreement subject""".split()
 )
 """Names that no metric can have: they stand beside the metrics in `metrics.csv` and `report.json`, or are used here."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from report.results import Results, folds_note, main_protocol, predicted_stages, start_of, typical_recording
-from report.wording import CLASS_FIGURES, METRICS, NO_LIGHTS, written
+from report.wording import CLASS_FIGURES, METRICS, NO_LIGHTS, goal_in_words, temperatures_in_words, written
 from utils.drawing import HYPNOGRAM_ORDER, STAGE_COLOURS, time_label
 from utils.experiment import Predictions
 from utils.files import write_text
@@ -42,6 +42,7 @@ def write_page(directory: Path, report: Mapping[str, Any], results: Results, fig
     )
     environment.filters.update(figure=_figure, interval=_interval, plus_minus=_plus_minus)
     environment.filters.update(duration=_duration, number_of=number_of)
+    environment.filters.update(temperatures=temperatures_in_words, goal=goal_in_words)
     text = environment.get_template("report.html.jinja").render(
         report=report,
         name=results.name if results.evaluation else results.config["name"],

@@ -47,6 +47,7 @@ def write_figures(directory: Path, report: Mapping[str, Any], results: Results) 
             "hypnogram": hypnogram(results.predictions, typical_recording(report), protocol),
             "bland_altman": bland_altman(report, list(shown)),
             "reliability": reliability(shown),
+            "review": review(report["review"]),
         }
         if results.histories:
             drawn["learning_curves"] = learning_curves(results.histories, selected, results.context_histories)
@@ -185,23 +186,62 @@ def bland_altman(report: Mapping[str, Any], protocols: Sequence[str]) -> Figure:
 
 
 def reliability(protocols: Mapping[str, Any]) -> Figure:
-    """Draw accuracy against confidence, and how many sleep epochs have which confidence, for each protocol."""
+    """Draw accuracy against confidence, and how many sleep epochs have which confidence, for each protocol.
+
+    With temperatures, the calibrated probabilities are drawn so, and those before them in grey.
+    """
     figure = Figure(figsize=(4.2 * len(protocols), 4.6))
     grid = figure.subplots(2, len(protocols), sharex=True, squeeze=False, height_ratios=[3, 1])
     for (top, bottom), (name, figures) in zip(grid.T, protocols.items(), strict=True):
-        calibration = figures["calibration"]
+        before, after = figures["calibration"], figures["calibrated"]
+        calibration = after or before
         bins = [bin_ for bin_ in calibration["bins"] if bin_["n"]]
         top.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="perfect calibration")
-        confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))
+        confidence, accuracy = _points(calibration)
         top.vlines(confidence, confidence, accuracy, color=VERMILION, lw=1.4, label="gap")
-        top.plot(confidence, accuracy, "o-", color=BLUE, lw=1.2, ms=5, clip_on=False, label="accuracy")
+        label = "with the temperature" if after else "accuracy"
+        top.plot(confidence, accuracy, "o-", color=BLUE, lw=1.2, ms=5, clip_on=False, label=label)
+        errors = f"{100 * calibration['ece']:.1f} %"
+        if after:
+            top.plot(*_points(before), "s:", color=GREY, mfc="white", lw=1, ms=4, clip_on=False, label="before")
+            errors = f"{100 * before['ece']:.1f} %,\nwith the temperature {errors}"
         top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100))
-        top.set_title(f"Reliability, {name}\n(expected calibration error {100 * calibration['ece']:.1f} %)")
-        top.legend(loc="upper left")
+        top.set_title(f"Reliability, {name}\n(expected calibration error {errors})")
+        top.legend(loc="lower right")
         top.grid()
         total = sum(bin_["n"] for bin_ in bins)
         for bin_ in bins:
             left, width, height = 100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total
             bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
         bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
+    return figure
+
+
+def _points(calibration: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and accuracy, in percent, of the bins that are not empty."""
+    bins = [bin_ for bin_ in calibration["bins"] if bin_["n"]]
+    confidence, accuracy = (100 * np.array([bin_[key] for bin_ in bins]) for key in ("confidence", "accuracy"))
+    return confidence, accuracy
+
+
+def review(curves: Mapping[str, Any]) -> Figure:
+    """Draw the figures after a review of the least certain sleep epochs, and of as many at random, by protocol."""
+    titles = {"accuracy": "Accuracy (%)", "macro_f1": "Macro F1 (%)", "kappa": "Kappa"}
+    figure = Figure(figsize=(9, 0.7 + 2.7 * len(curves)))
+    grid = figure.subplots(len(curves), len(titles), squeeze=False)
+    for panels, (protocol, curve) in zip(grid, curves.items(), strict=True):
+        percent = [row["percent"] for row in curve["rows"]]
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
+            factor = 1 if name == "kappa" else 100
+            at_random = [factor * row["random"][name] for row in curve["rows"]]
+            axes.plot(percent, at_random, "s:", color=GREY, mfc="white", lw=1, ms=4)
+            axes.plot(percent, [factor * row[name] for row in curve["rows"]], "o-", color=BLUE, lw=1.2, ms=5)
+            for row in curve["rows"]:
+                if row["intervals"][name] is not None:
+                    axes.plot([row["percent"]] * 2, factor * np.array(row["intervals"][name]), color=BLUE, lw=1.2)
+            axes.set(xlabel="Looked at (% of each night)", title=title + (f", {protocol}" if len(curves) > 1 else ""))
+            axes.set_xticks(percent)
+            axes.grid()
+    labels = ["as many at random", "the least certain sleep epochs, with 95 % intervals over subjects"]
+    figure.legend(grid[0, 0].get_lines()[:2], labels, loc="outside lower left", ncols=2)
     return figure

@@ -11,7 +11,8 @@ import numpy as np
 from model import metric
 from model.metric import Metric
 from report import statistics
-from report.results import PROTOCOLS, Results, read_results
+from report.results import FITTED_ON, PROTOCOLS, Results, predicted_stages, read_results
+from report.review_curve import review_curve
 from report.tables import summary, write_workbook
 from utils.config_fields import WORKBOOK_END
 from utils.experiment import LOG_FILE, fold_directory, is_finished
@@ -88,8 +89,10 @@ def make_report(results: Results) -> dict[str, Any]:
         hold less often than they say. That of a stage's F1 is over the `n_subjects` in which the stage occurs. `sleep`
         has the statistics that need neither lights off nor lights on. `transitions` are those of the true hypnograms
         and of each protocol; `context_difference` is what the night context adds to the single sleep epochs, over
-        subjects, or None without it, and `p_note` says how small its p values can be with few subjects. Of an
-        evaluation on other nights, `per_fold` is empty, `timing` None, and `remarks` are what to know first.
+        subjects, or None without it, and `p_note` says how small its p values can be with few subjects. `calibration`
+        is that of the network's own probabilities, `calibrated` that with the temperatures of the folds, or None where
+        there are none. `review` is `review_curve` of the experiment's own protocol, and of the context if there is one.
+        Of an evaluation on other nights, `per_fold` is empty, `timing` None, and `remarks` are what to know first.
     """
     predictions = results.predictions
     y_true, subject, recording = predictions.y_true, predictions.subject, predictions.recording
@@ -119,6 +122,7 @@ def make_report(results: Results) -> dict[str, Any]:
                 figure: statistics.mean_and_sd([row[name][figure] for row in per_fold]) for figure in results.metrics
             },
             "calibration": statistics.calibration(y_true, stages, of_stages),
+            "calibrated": _calibrated(results, name),
             "sleep_agreement": {
                 statistic: statistics.agreement(
                     [row["sleep"]["true"][statistic] for row in per_recording],
@@ -147,6 +151,10 @@ def make_report(results: Results) -> dict[str, Any]:
         "p_note": statistics.smallest_p(n_subjects) if difference else "",
         "context_difference": difference,
         "timing": _timing(results.seconds),
+        "review": {
+            name: review_curve(predictions, stages, of_stages.max(axis=1))
+            for name, (stages, of_stages) in predicted_stages(predictions, results.protocol).items()
+        },
         "remarks": results.evaluation["remarks"] if results.evaluation else [],
     }
 
@@ -175,6 +183,19 @@ def _rows(
         for number, row in enumerate(rows):
             row[protocol] = {name: values[number] for name, values in figures.items()}
     return rows
+
+
+def _calibrated(results: Results, protocol: str) -> dict[str, Any] | None:
+    """Calibrate a protocol by the temperature of each fold; None where there is none."""
+    name = {results.protocol: "temperature", "context": "temperature_context"}.get(protocol)
+    if name not in results.predictions.arrays:
+        return None
+    stages, probabilities = predicted_stages(results.predictions, results.protocol)[protocol]
+    return {
+        "temperatures": [fold.arrays[name][0].item() for fold in results.folds.values()],
+        "fitted_on": FITTED_ON[results.protocol],
+        **statistics.calibration(results.predictions.y_true, stages, probabilities),
+    }
 
 
 def _figures(by_subject: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from utils.experiment import (
     EVALUATION,
     METRICS,
     Predictions,
+    calibrated,
     fold_directory,
     is_finished,
     pooled,
@@ -41,6 +42,9 @@ training epoch, and `context` if it has a model of the night context. Networks t
 `other_nights` alone."""
 
 OTHER_NIGHTS = "other_nights"
+
+FITTED_ON = {"released": "the training subjects", "holdout": "the validation subjects"}
+"""On whom the temperatures of each fold are fitted."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +159,20 @@ def main_protocol(report: Mapping[str, Any]) -> str:
 
 
 def predicted_stages(predictions: Predictions, protocol: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Stages and probabilities by the experiment's own protocol, and by the night context if there is one."""
-    shown = {protocol: (predictions.y_pred, predictions.probabilities)}
+    """Stages and probabilities by the experiment's own protocol, and by the night context if there is one.
+
+    The probabilities are calibrated if the temperature is known.
+    """
+    shown = {protocol: (predictions.y_pred, _calibrated(predictions.probabilities, predictions.temperature))}
     if predictions.y_pred_context is not None and predictions.probabilities_context is not None:
-        shown["context"] = predictions.y_pred_context, predictions.probabilities_context
+        probabilities = _calibrated(predictions.probabilities_context, predictions.temperature_context)
+        shown["context"] = predictions.y_pred_context, probabilities
     return shown
+
+
+def _calibrated(probabilities: np.ndarray, temperature: np.ndarray | None) -> np.ndarray:
+    """Calibrate probabilities, (n, 5), if there is a temperature."""
+    return probabilities if temperature is None else calibrated(probabilities, temperature)
 
 
 def start_of(night: Predictions) -> datetime | None:

@@ -9,7 +9,15 @@ from openpyxl.styles import Alignment
 
 from report.results import folds_note, main_protocol
 from report.statistics import LEVEL
-from report.wording import CLASS_FIGURES, NO_LIGHTS, scaled, title_of, with_interval
+from report.wording import (
+    CLASS_FIGURES,
+    NO_LIGHTS,
+    goal_in_words,
+    scaled,
+    temperatures_in_words,
+    title_of,
+    with_interval,
+)
 from utils.files import replacing
 from utils.plural import number_of
 from utils.stages import STAGE_NAMES
@@ -62,6 +70,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         rows = pd.concat([_rows_table(report, "fold"), _fold_rows(protocols)]).rename_axis("fold")
         by_fold = {"per fold": rows}
     remarks = {"remarks": pd.DataFrame({"remark": report["remarks"]})} if report["remarks"] else {}
+    reviews = {_label(name, protocols[name]): _review_table(curve) for name, curve in report["review"].items()}
     return {
         "overall": pd.DataFrame.from_dict(overall, orient="index").rename_axis("protocol"),
         **remarks,
@@ -70,7 +79,8 @@ def tables(report: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         **by_fold,
         "per recording": _rows_table(report, "recording"),
         "sleep statistics": _sleep_table(report),
-        "calibration": by_protocol(_calibration_table, "calibration", "bin"),
+        "calibration": _calibration_tables(protocols),
+        "review": pd.concat(reviews, names=["protocol", "% looked at"]).assign(**note),
         "transitions": pd.concat(transitions, names=["hypnogram", "stage"]),
     }
 
@@ -88,6 +98,8 @@ def summary(report: Mapping[str, Any]) -> str:
         ]
     if report["context_difference"] is not None:
         lines.append(_context_line(report))
+    lines += [_calibration_line(name, report["protocols"][name]) for name in report["review"]]
+    lines += [_review_line(name, curve) for name, curve in report["review"].items()]
     n_subjects, note = report["intervals"]["n_subjects"], report["intervals"]["note"]
     if n_subjects > 1:
         lines.append(f"In brackets: {LEVEL} % intervals, by bootstrap over the {n_subjects} subjects.")
@@ -117,6 +129,26 @@ def _context_line(report: Mapping[str, Any]) -> str:
         f"Night context: macro F1 {gain} points by subject; "
         f"changes of stage a night: {changes['true']} true, {changes[single]} without it, {changes['context']} with it"
         f"; expected calibration error: {errors[single]} % without it, {errors['context']} % with it."
+    )
+
+
+def _calibration_line(protocol: str, figures: Mapping[str, Any]) -> str:
+    """Say the expected calibration error before and after the temperatures."""
+    line = f"Calibration ({protocol}): expected calibration error {100 * figures['calibration']['ece']:.1f} %"
+    calibrated = figures["calibrated"]
+    if calibrated is None:
+        return f"{line}; no temperature, because an earlier version trained the folds."
+    return f"{line}, {100 * calibrated['ece']:.1f} % with {temperatures_in_words(calibrated)}."
+
+
+def _review_line(protocol: str, curve: Mapping[str, Any]) -> str:
+    """Say what a review of the least certain sleep epochs gives, and when the goal is reached."""
+    first, *_, last = curve["rows"]
+    after = with_interval(last["kappa"], last["intervals"]["kappa"], title_of("kappa"))
+    return (
+        f"Review ({protocol}): kappa {first['kappa']:.3f}, {after} after a scorer has corrected the least certain "
+        f"{last['percent']} % of each night, {last['random']['kappa']:.3f} after as many at random; "
+        f"{goal_in_words(curve)}."
     )
 
 
@@ -226,3 +258,28 @@ def _calibration_table(calibration: Mapping[str, Any]) -> pd.DataFrame:
     fractions = ["confidence", "accuracy", "error"]
     table[fractions] *= 100
     return table.rename(columns={name: f"{name} %" for name in fractions})
+
+
+def _calibration_tables(protocols: Mapping[str, Any]) -> pd.DataFrame:
+    """Lay the calibration of each protocol above that with its temperatures, if it has any."""
+    by_label = {}
+    for name, figures in protocols.items():
+        by_label[_label(name, figures)] = _calibration_table(figures["calibration"])
+        if figures["calibrated"] is not None:
+            label = f"{_label(name, figures)}, with {temperatures_in_words(figures['calibrated'])}"
+            by_label[label] = _calibration_table(figures["calibrated"])
+    return pd.concat(by_label, names=["protocol", "bin"])
+
+
+def _review_table(curve: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each percent that is looked at."""
+    rows = {}
+    for row in curve["rows"]:
+        columns: dict[str, Any] = {"sleep epochs": row["n"], "changed": row["n_changed"]}
+        for name in row["random"]:
+            title = title_of(name)
+            columns |= _with_limits(title, row[name], row["intervals"][name])
+            columns[f"{title} at random"] = scaled(row["random"][name], title)
+        rows[row["percent"]] = columns
+    table = pd.DataFrame.from_dict(rows, orient="index").astype({"sleep epochs": "Int64", "changed": "Int64"})
+    return table.assign(**{f"% until kappa {curve['goal']:.2f}": curve["goal_percent"]})

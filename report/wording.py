@@ -1,6 +1,7 @@
 """How figures are written for people. A title ends in the unit: `macro F1 %` is in percent, `kappa` has no unit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 METRICS = {"accuracy": "accuracy %", "macro_f1": "macro F1 %", "kappa": "kappa", "mgm": "MGm %"}
 """Titles of the published metrics, in their order. Any other metric has its name as title, and no unit."""
@@ -41,3 +42,17 @@ def with_interval(
         return text
     low, high = (written(limit, title, signed) for limit in limits)
     return f"{text} [{low}, {high}]"
+
+
+def temperatures_in_words(calibrated: Mapping[str, Any]) -> str:
+    """Write temperatures as `the temperatures 1.10 to 1.30, fitted on the validation subjects of each fold`."""
+    low, high = min(calibrated["temperatures"]), max(calibrated["temperatures"])
+    values = f"temperature {low:.2f}" if low == high else f"temperatures {low:.2f} to {high:.2f}"
+    return f"the {values}, fitted on {calibrated['fitted_on']} of each fold"
+
+
+def goal_in_words(curve: Mapping[str, Any]) -> str:
+    """Write how much must be looked at until kappa is at its goal."""
+    if curve["goal_percent"] is None:
+        return f"kappa does not reach {curve['goal']:.2f}"
+    return f"kappa is {curve['goal']:.2f} or more from {curve['goal_percent']} % on"

@@ -16,8 +16,8 @@ from utils.stages import STAGE_NAMES
 def export_onnx(path: Path, networks: Networks) -> None:
     """Write a network as ONNX: `eeg`, float32 (B, 1, T) in microvolts, to `logits` (B, 5), for any B.
 
-    The metadata of the file holds sampling rate, channel, context and stages. A night context is not written, and
-    neither are several networks.
+    The metadata of the file holds sampling rate, channel, context, stages and temperature: the probabilities are
+    softmax(logits / temperature). A night context is not written, and neither are several networks.
     """
     n = len(networks.members)
     if n > 1:
@@ -48,6 +48,7 @@ def export_onnx(path: Path, networks: Networks) -> None:
             "units": "uV",
             "context": " ".join(map(str, inputs.context)),
             "stage_names": " ".join(STAGE_NAMES),
+            "temperature": str(networks.members[0].checkpoint["temperature"]),
         }
     )
     with replacing(path) as temporary:

@@ -25,7 +25,7 @@ from model.original import from_original_state_dict, original_fs
 from recordings.stage_names import UNSCORED
 from scoring.fetching import fetched
 from scoring.night import Scoring
-from utils.checkpoint import BEST, load_checkpoint, load_weights
+from utils.checkpoint import BEST, load_checkpoint, load_weights, temperature_of
 from utils.config_fields import FIELDS
 from utils.errors import UserError
 from utils.experiment import CONTEXT, PREDICTIONS, is_finished
@@ -71,10 +71,12 @@ class TrainedNetwork:
         Maps EEG in microvolts, (B, 1, T), to logits, (B, 5).
     inputs : Inputs
     checkpoint : dict
-        Path, CRC-32 and, where known, fold and training epoch, in plain values. `night_context` holds the same of the
-        night context, or None.
+        Path, CRC-32, temperature and, where known, fold and training epoch, in plain values. `night_context` holds the
+        same of the night context, or None.
     night_context : nn.Module or None
         Reads `network.summary(signal)` of each sleep epoch; its logits count.
+    temperature : float
+        The logits that count are divided by it before they become probabilities.
     training_sets : TrainingSets or None
         The recordings of its fold, if they are known.
     experiment : Path or None
@@ -89,6 +91,7 @@ class TrainedNetwork:
     inputs: Inputs
     checkpoint: dict[str, Any]
     night_context: nn.Module | None = None
+    temperature: float = 1.0
     training_sets: TrainingSets | None = None
     experiment: Path | None = None
     use: Use | None = None
@@ -227,7 +230,7 @@ class Networks:
             return [member.outputs(signal) for member in self.members]
 
         def probabilities(member: TrainedNetwork, outputs: Tensor) -> Tensor:
-            return member.logits(outputs, unbroken).softmax(dim=1)
+            return (member.logits(outputs, unbroken) / member.temperature).softmax(dim=1)
 
         # One batch on each core is faster than each batch on all cores: no core waits for another. But a network of the
         # user's may keep something of a batch, so it gets one batch at a time.
@@ -334,8 +337,9 @@ def _load(path: Path, with_night_context: bool) -> TrainedNetwork:
     night_path = path.parent / CONTEXT / BEST
     if with_night_context and night_path.is_file():
         state = load_checkpoint(night_path)
+        temperature = temperature_of(night_path, state)
         with _naming(night_path):
-            about = state["about"] | {"train_epoch": state["train_epoch"]}
+            about = state["about"] | {"train_epoch": state["train_epoch"], "temperature": temperature}
             trained = _with_night_context(trained, night_path, state["model"], about)
     return trained
 
@@ -353,7 +357,10 @@ def _trained(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any]
     if type(network) is AttnSleep:  # another network may use its layers otherwise than one after the other
         network = folded(network)
     identity, training_sets = _identity(path, about) | {"night_context": None}, read_training_sets(path, about)
-    trained = TrainedNetwork(network.eval(), inputs, identity, training_sets=training_sets, about=about)
+    temperature = identity["temperature"]
+    trained = TrainedNetwork(
+        network.eval(), inputs, identity, temperature=temperature, training_sets=training_sets, about=about
+    )
     trained.require_logits()
     return trained
 
@@ -363,10 +370,12 @@ def _with_night_context(
 ) -> TrainedNetwork:
     """Add the night context of these weights to a network."""
     settings, handed = about["config"]["context"]["model"], {"n_inputs": about["n_inputs"]}
+    identity = _identity(path, about)
     trained = replace(
         trained,
         night_context=_build(model.night_context, settings, weights, handed),
-        checkpoint=trained.checkpoint | {"night_context": _identity(path, about)},
+        temperature=identity["temperature"],
+        checkpoint=trained.checkpoint | {"night_context": identity},
     )
     trained.require_logits()
     return trained
@@ -375,7 +384,8 @@ def _with_night_context(
 def _identity(path: Path, about: Mapping[str, Any] | None) -> dict[str, Any]:
     """Make the plain values of `TrainedNetwork.checkpoint`."""
     known = {"fold": about.get("fold"), "train_epoch": about["train_epoch"]} if about else {}
-    return {"path": str(path), "crc32": f"{zlib.crc32(path.read_bytes()):08x}", **known}
+    temperature = about.get("temperature", 1.0) if about else 1.0
+    return {"path": str(path), "crc32": f"{zlib.crc32(path.read_bytes()):08x}", **known, "temperature": temperature}
 
 
 @contextmanager

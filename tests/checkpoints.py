@@ -27,8 +27,11 @@ def network(seed=0, fs=100, n_sleep_epochs=1, **arguments):
     return net
 
 
-def write_checkpoint(path, seed=0, fs=100, context=(0, 0), **changes):
-    """Write the checkpoint of `network(seed, ...)` and return the network; `changes` go into its `about`."""
+def write_checkpoint(path, seed=0, fs=100, context=(0, 0), temperature=None, **changes):
+    """Write the checkpoint of `network(seed, ...)` and return the network; `changes` go into its `about`.
+
+    Without a temperature it is as earlier versions wrote it.
+    """
     net = network(seed, fs, 1 + sum(context))
     about = {
         "fs": float(fs),
@@ -40,7 +43,8 @@ def write_checkpoint(path, seed=0, fs=100, context=(0, 0), **changes):
         "config": {"arch": {"type": "AttnSleep", "args": {"fs": fs}}},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, {"train_epoch": 7, "model": net.state_dict(), "about": about | changes})
+    state = {"train_epoch": 7, "model": net.state_dict(), "about": about | changes}
+    save_checkpoint(path, state if temperature is None else state | {"temperature": temperature})
     return net
 
 

@@ -222,6 +222,7 @@ def test_predictions_hold_every_sleep_epoch_of_the_test_set_in_its_order(fold):
             "probabilities": ("f", (n, 5)),
             "y_pred_last_epoch": ("i", (n,)),
             "probabilities_last_epoch": ("f", (n, 5)),
+            "temperature": ("f", (n,)),
             "selected_train_epoch": ("i", ()),
         }
         assert predictions["probabilities"].dtype == predictions["probabilities_last_epoch"].dtype == np.float32

@@ -11,6 +11,7 @@ import numpy as np
 from data_loader.data_loaders import Batches, SleepEpochs, channels_of, class_counts
 from data_loader.folds import Fold, make_folds, set_aside, subjects_of
 from parse_config import ConfigParser
+from trainer.temperature import calibrate
 from trainer.trainer import Trainer
 from utils import ranks
 from utils.device import device_errors
@@ -129,11 +130,16 @@ def counted(fold: Fold) -> list[str]:
 
 
 def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs, subject_pattern: str | None) -> Predictions:
-    """Predict with the weights after the last training epoch, and with those that the monitor selected."""
+    """Predict with the weights after the last training epoch, and with those that the monitor selected.
+
+    The selected weights get their temperature here, which their checkpoint keeps.
+    """
     batches = Batches(data, data.indices(fold.test), trainer.train_batches.batch_size, shuffle=False)
     last_epoch = trainer.outputs(batches).cpu()
     selected_train_epoch = trainer.load_best()
     selected = trainer.outputs(batches).cpu()
+    seen = Batches(data, data.indices(fold.valid or fold.train), batches.batch_size, shuffle=False)
+    temperature = calibrate(trainer, seen)
     test = [data.outlines[name] for name in fold.test]
     lengths = [len(outline.stages) for outline in test]
     return Predictions(
@@ -147,6 +153,7 @@ def predict_test_set(trainer: Trainer, fold: Fold, data: SleepEpochs, subject_pa
         y_pred_last_epoch=last_epoch.argmax(dim=1).numpy(),
         probabilities_last_epoch=last_epoch.softmax(dim=1).numpy(),
         selected_train_epoch=selected_train_epoch,
+        temperature=np.full(sum(lengths), temperature),
     )
 
 

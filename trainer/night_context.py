@@ -3,12 +3,14 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
 
 from data_loader.data_loaders import Batches, SleepEpochs
 from data_loader.folds import Fold
 from data_loader.windows import Windows
 from parse_config import ConfigParser
+from trainer.temperature import calibrate
 from trainer.trainer import Trainer
 from utils.experiment import CONTEXT, Predictions
 from utils.logs import LOG, SUMMARY
@@ -34,7 +36,7 @@ def add_night_context(
     Returns
     -------
     Predictions
-        With `y_pred_context` and `probabilities_context`.
+        With `y_pred_context`, `probabilities_context` and `temperature_context`.
     """
     begin = time.perf_counter()
     summaries = summarise(trainer, data, [*fold.train, *fold.valid, *fold.test])
@@ -45,12 +47,19 @@ def add_night_context(
     of_night.load_best()
     logits = of_night.outputs(Windows(data, summaries, fold.test, None, 1)).cpu()
     y_pred = logits.argmax(dim=1).numpy()
+    seen = Windows(data, summaries, fold.valid or fold.train, None, 1)
+    temperature = calibrate(of_night, seen, "Night context: temperature")
     LOG.log(
         SUMMARY,
         f"Night context: best pass {of_night.best()['train_epoch']} of {len(of_night.history)}, "
         f"test accuracy {(predictions.y_true == y_pred).mean():.4f}; {time.perf_counter() - begin:.1f} s in all.",
     )
-    return replace(predictions, y_pred_context=y_pred, probabilities_context=logits.softmax(dim=1).numpy())
+    return replace(
+        predictions,
+        y_pred_context=y_pred,
+        probabilities_context=logits.softmax(dim=1).numpy(),
+        temperature_context=np.full(len(y_pred), temperature),
+    )
 
 
 def summarise(trainer: Trainer, data: SleepEpochs, recordings: list[str]) -> Tensor:

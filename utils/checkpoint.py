@@ -15,6 +15,8 @@ from utils.files import replacing
 
 LAST = "checkpoint-last.pth"
 BEST = "model_best.pth"
+TEMPERATURES = (0.05, 20.0)
+"""Least and greatest temperature of a network, by which its logits are divided before they become probabilities."""
 
 
 class _Inert:
@@ -72,7 +74,8 @@ def load_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any] | Non
     -------
     weights : mapping of str to Tensor
     about : dict or None
-        What a checkpoint of this project says of its network, data and training; None for the released code.
+        What a checkpoint of this project says of its network, data and training, and its `temperature` (1 if it has
+        none); None for the released code.
 
     Raises
     ------
@@ -82,7 +85,8 @@ def load_weights(path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any] | Non
     """
     state, about = _read(path), None
     if _is_ours(state):
-        weights, about = state["model"], state["about"] | {"train_epoch": state["train_epoch"]}
+        weights = state["model"]
+        about = state["about"] | {"train_epoch": state["train_epoch"], "temperature": temperature_of(path, state)}
     else:
         weights = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -98,6 +102,21 @@ def require_finite(source: str, weights: Mapping[str, Tensor]) -> None:
             raise UserError(f"{source}: {name} claims more numbers than there are.")
         if not value.isfinite().all():
             raise UserError(f"{source}: {name} holds NaN or infinite numbers. Pass an older checkpoint.")
+
+
+def temperature_of(path: Path, state: Mapping[str, Any]) -> float:
+    """Take the temperature of the network in a checkpoint of this project; 1 if it has none.
+
+    Raises
+    ------
+    UserError
+        It is no number, or out of range.
+    """
+    temperature = state.get("temperature", 1.0)
+    low, high = TEMPERATURES
+    if not isinstance(temperature, float) or not low <= temperature <= high:
+        raise UserError(f"{path}: its temperature is {temperature!r}, not a number from {low:g} to {high:g}.")
+    return temperature
 
 
 def _is_ours(state: object) -> bool:

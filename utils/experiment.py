@@ -44,6 +44,9 @@ class Predictions:
         1-based number of the training epoch that the protocol selected; None for several folds.
     y_pred_context, probabilities_context : ndarray or None
         The same as `y_pred` and `probabilities`, by the model of the night context, where the experiment has one.
+    temperature, temperature_context : ndarray of shape (n,), float64, or None
+        That of the fold's network and of its night context, for each sleep epoch; see `calibrated`. None if an earlier
+        version of this project made the predictions.
     """
 
     recording: np.ndarray
@@ -58,6 +61,8 @@ class Predictions:
     selected_train_epoch: int | None = None
     y_pred_context: np.ndarray | None = None
     probabilities_context: np.ndarray | None = None
+    temperature: np.ndarray | None = None
+    temperature_context: np.ndarray | None = None
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -76,9 +81,16 @@ class Predictions:
 
 
 def pooled(folds: Sequence[Predictions]) -> Predictions:
-    """Concatenate the predictions of several folds."""
-    arrays: dict[str, Any] = {name: np.concatenate([fold.arrays[name] for fold in folds]) for name in folds[0].arrays}
+    """Concatenate the predictions of several folds; what one of them lacks is left out."""
+    names = [name for name in folds[0].arrays if all(name in fold.arrays for fold in folds)]
+    arrays: dict[str, Any] = {name: np.concatenate([fold.arrays[name] for fold in folds]) for name in names}
     return Predictions(**arrays)
+
+
+def calibrated(probabilities: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+    """Map softmax(logits), (n, 5), to softmax(logits / temperature), for temperatures (n,); float64."""
+    powers = probabilities.astype(np.float64) ** (1 / temperature[:, None])
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fold_directory(experiment: Path, fold: int) -> Path:

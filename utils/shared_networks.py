@@ -6,7 +6,6 @@ the networks are, and a SHA-256 of the card and the tensors.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from utils.checkpoint import require_finite
+from utils.checkpoint import TEMPERATURES, require_finite
 from utils.errors import UserError
 from utils.files import replacing, require_file
 from utils.nested import no_number
@@ -146,8 +145,9 @@ def _problems(card: Mapping[str, Any]) -> Iterator[str]:
             return
         for part in (fold, night or {}):
             temperature = part.get("temperature", 1.0)
-            if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
-                yield f"its card gives fold {fold['fold']} the temperature {temperature!r}, which is no number above 0"
+            low, high = TEMPERATURES
+            if type(temperature) not in (int, float) or not low <= temperature <= high:
+                yield f"its card gives fold {fold['fold']} the temperature {temperature!r}, not from {low} to {high}"
         if both := _trained_and_tested(fold.get("data")):
             yield f"its card says that fold {fold['fold']} was both trained and tested on {both}"
 

@@ -118,8 +118,10 @@ def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> Tra
         What the checkpoint says of itself.
     """
     try:
-        said = about.get("data") if about else None
-        content = said or json.loads((checkpoint.parent / DATA).read_text(encoding="utf-8"))
+        if about and "data" in about:
+            content = about["data"]  # None in a shared file that does not know them
+        else:
+            content = json.loads((checkpoint.parent / DATA).read_text(encoding="utf-8"))
         known = [which for which in _PURPOSES if which != "initial" or which in content]
         sets = {which: {name: str(content[which][name]) for name in content[which]} for which in known}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # anything may stand there

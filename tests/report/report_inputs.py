@@ -18,7 +18,7 @@ NIGHT = [0, 0, 1, 2, 3, 3, 2, 4, 4, 0]
 """Stages of a night that has them all."""
 
 
-FIGURES = ("confusion_matrix", "learning_curves", "f1", "hypnogram", "bland_altman", "reliability")
+FIGURES = ("confusion_matrix", "learning_curves", "f1", "hypnogram", "bland_altman", "reliability", "review")
 
 
 def predictions(nights, y_pred_last_epoch=None, probabilities=None, pattern=None, selected=1, start_time=""):
@@ -112,6 +112,17 @@ def with_context(folds):
         )
         for number, fold in folds.items()
     }
+
+
+def with_temperatures(folds):
+    """Give each fold the temperatures 1.25, 1.5, ..., and a night context twice that."""
+    given = {}
+    for number, fold in folds.items():
+        temperature = np.full(len(fold.y_true), 1.25 + 0.25 * number)
+        given[number] = replace(fold, temperature=temperature)
+        if fold.y_pred_context is not None:
+            given[number] = replace(given[number], temperature_context=2 * temperature)
+    return given
 
 
 def blank_figures(directory):

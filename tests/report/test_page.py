@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from markupsafe import escape
-from report_inputs import FIGURES, NIGHT, night_predictions, results, with_context
+from report_inputs import FIGURES, NIGHT, night_predictions, results, with_context, with_temperatures
 
 from report.page import write_page
 from report.plots import write_figures
@@ -146,7 +146,7 @@ def odd_page(write, tmp_path_factory):
 def context_page(figures, tmp_path_factory):
     """Page of an experiment with a night context, of recordings with long names; the start of the last is not known."""
     nights = {f"a-recording-with-a-rather-long-name-{number:02}": NIGHT * 90 for number in range(3)}
-    folds = with_context(night_predictions(nights))
+    folds = with_temperatures(with_context(night_predictions(nights)))
     for fold in (0, 1):
         folds[fold] = replace(folds[fold], start_time=np.full(len(folds[fold].y_true), "2020-01-01T22:43:20"))
     everything = results(folds)
@@ -205,8 +205,8 @@ def test_the_headline_names_the_protocol_at_its_figures(write, tmp_path):
 
 
 def test_few_subjects_are_told_wherever_an_interval_stands(page, odd_page):
-    assert page.read_text(encoding="utf-8").count(few_subjects(2)) == 2
-    assert odd_page.read_text(encoding="utf-8").count(few_subjects(1)) == 2
+    assert page.read_text(encoding="utf-8").count(few_subjects(2)) == 3
+    assert odd_page.read_text(encoding="utf-8").count(few_subjects(1)) == 3
 
 
 def test_sleep_statistics_need_no_lights_and_say_why_and_have_both_means(page):
@@ -219,6 +219,28 @@ def test_sleep_statistics_need_no_lights_and_say_why_and_have_both_means(page):
     figures = agreement["total_sleep_time_min"]
     means = "".join(f'<td class="number">{figures[key]:.1f}</td>' for key in ("true_mean", "predicted_mean"))
     assert f'<th scope="row">Total sleep time, min</th>{means}' in table
+
+
+def test_calibration_and_review_stand_on_the_page_as_in_the_report(context_page, page):
+    text = context_page.read_text(encoding="utf-8")
+    folds = with_temperatures(
+        with_context(night_predictions({f"a-recording-with-a-rather-long-name-{n:02}": NIGHT * 90 for n in range(3)}))
+    )
+    report = make_report(results(folds))
+    for name, temperatures in (("released", "1.25 to 1.75"), ("context", "2.50 to 3.50")):
+        figures = report["protocols"][name]
+        assert (
+            f"{100 * figures['calibration']['ece']:.1f} %, {100 * figures['calibrated']['ece']:.1f} % with the "
+            f"temperatures {temperatures}, fitted on the training subjects of each fold" in text
+        )
+        for row in report["review"][name]["rows"]:
+            low, high = row["intervals"]["kappa"]
+            assert f"{row['kappa']:.3f}<small>{low:.3f} to {high:.3f}</small>" in text
+            assert f"{row['random']['kappa']:.3f}</td>" in text
+    assert report["review"]["released"]["rows"][4]["n_changed"] > 0
+    goal = report["review"]["released"]["goal_percent"]
+    assert f"Protocol released: kappa is 0.90 or more from {goal} % on." in text
+    assert "temperature" not in page.read_text(encoding="utf-8").replace("with_temperature", "")
 
 
 def test_a_name_with_markup_is_text(odd_page):

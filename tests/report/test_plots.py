@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from report_inputs import FIGURES, NIGHT, history, night_predictions, report_of, results, with_context
+from report_inputs import (
+    FIGURES,
+    NIGHT,
+    history,
+    night_predictions,
+    report_of,
+    results,
+    with_context,
+    with_temperatures,
+)
 
 from report import plots
 from report.report import make_report
@@ -157,9 +166,31 @@ def test_the_reliability_diagram_leaves_empty_bins_out():
         {"low": 0, "high": 0.5, "n": 0, "confidence": None, "accuracy": None},
         {"low": 0.5, "high": 1, "n": 4, "confidence": 0.8, "accuracy": 0.75},
     ]
-    top, bottom = plots.reliability({"holdout": {"calibration": {"ece": 0.05, "bins": bins}}}).axes
+    top, bottom = plots.reliability({"holdout": {"calibration": {"ece": 0.05, "bins": bins}, "calibrated": None}}).axes
     assert top.lines[-1].get_xydata().tolist() == [[80, 75]]
     assert [bar.get_height() for bar in bottom.patches] == [100]
+
+
+def test_the_reliability_diagram_shows_probabilities_before_and_with_the_temperature():
+    def one_bin(confidence):
+        bins = [{"low": 0, "high": 1, "n": 4, "confidence": confidence, "accuracy": 0.75}]
+        return {"ece": confidence - 0.75, "bins": bins}
+
+    top, _ = plots.reliability({"holdout": {"calibration": one_bin(0.9), "calibrated": one_bin(0.8)}}).axes
+    points = {line.get_label(): line.get_xydata().tolist() for line in top.lines[1:]}
+    assert points == {"with the temperature": [[80, 75]], "before": [[90, 75]]}
+    assert top.get_title().endswith("(expected calibration error 15.0 %,\nwith the temperature 5.0 %)")
+
+
+def test_the_review_is_drawn_beside_a_choice_at_random_with_its_intervals():
+    curves = make_report(results(night_predictions({"a": NIGHT * 9, "b": NIGHT[::-1] * 9})))["review"]
+    rows = curves["released"]["rows"]
+    axes = plots.review(curves).axes[2]
+    assert axes.get_title() == "Kappa"
+    at_random, reviewed, *intervals = axes.lines
+    assert at_random.get_ydata().tolist() == [row["random"]["kappa"] for row in rows]
+    assert reviewed.get_xydata().tolist() == [[row["percent"], row["kappa"]] for row in rows]
+    assert [line.get_ydata().tolist() for line in intervals] == [row["intervals"]["kappa"] for row in rows]
 
 
 def crowded(report):
@@ -177,7 +208,7 @@ def crowded(report):
 def test_no_text_of_a_figure_is_cut_off_or_lies_on_another(tmp_path, monkeypatch, n_nights, context):
     nights = {f"a-recording-with-a-rather-long-name-{number:02}": NIGHT * 30 for number in range(n_nights)}
     folds = night_predictions(nights)
-    folds = with_context(folds) if context else folds
+    folds = with_temperatures(with_context(folds)) if context else folds
     everything = results(folds, seconds=dict.fromkeys(folds, [1] * 100), num_folds=n_nights + 20)
     report = crowded(make_report(everything))
     figures = {}

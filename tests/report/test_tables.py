@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from openpyxl import load_workbook
-from report_inputs import predictions, report_of, with_context
+from report_inputs import predictions, report_of, with_context, with_temperatures
 
+from report import statistics
 from report.statistics import few_subjects
 from report.tables import WIDEST, summary, write_workbook
 from report.wording import NO_LIGHTS
@@ -137,6 +138,7 @@ def test_the_sheets_are_in_this_order(workbook):
         "per recording",
         "sleep statistics",
         "calibration",
+        "review",
         "transitions",
     ]
 
@@ -257,3 +259,35 @@ def test_the_sheet_of_transitions_has_every_hypnogram(workbook):
     assert names == ["true", "holdout", "last_epoch", "context"]
     counted = sum(column(sheet, "then W (count)")[:5])
     assert counted == sum(row[0] for row in report_of(folds(), "holdout")["transitions"]["true"]["counts"])
+
+
+def test_the_temperatures_of_the_folds_give_a_second_calibration(workbook):
+    made = with_temperatures(with_context(folds()))
+    report = report_of(made, "holdout")
+    holdout = report["protocols"]["holdout"]
+    assert holdout["calibrated"]["temperatures"] == [1.25 + 0.25 * number for number in made]
+    assert holdout["calibrated"]["fitted_on"] == "the validation subjects"
+    p = np.concatenate([fold.probabilities for fold in made.values()]).astype(float)
+    temperature = np.concatenate([fold.temperature for fold in made.values()])
+    scaled = np.exp(np.log(np.maximum(p, 1e-300)) / temperature[:, None])
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    y_true, y_pred = (np.concatenate([fold.arrays[name] for fold in made.values()]) for name in ("y_true", "y_pred"))
+    expected = statistics.calibration(y_true, y_pred, scaled)
+    assert holdout["calibrated"]["ece"] == pytest.approx(expected["ece"])
+    assert holdout["calibration"] == report_of(folds(), "holdout")["protocols"]["holdout"]["calibration"]
+    assert report["protocols"]["last_epoch"]["calibrated"] is None
+    assert report["protocols"]["context"]["calibrated"]["temperatures"] == [2.5 + 0.5 * number for number in made]
+    labels = list(dict.fromkeys(column(workbook(made)["calibration"], "protocol")))
+    assert sum("with the temperatures 1.25 to 1.50, fitted" in (label or "") for label in labels) == 1
+    assert f", {100 * holdout['calibrated']['ece']:.1f} % with the temperatures 1.25 to" in summary(report)
+
+
+def test_the_sheet_of_the_review_has_each_row_of_the_curve(workbook):
+    sheet, curve = workbook(folds())["review"], report_of(folds(), "holdout")["review"]["holdout"]
+    assert column(sheet, "% looked at") == [row["percent"] for row in curve["rows"]]
+    assert column(sheet, "kappa") == pytest.approx([row["kappa"] for row in curve["rows"]])
+    assert column(sheet, "macro F1 % at random") == pytest.approx(
+        [100 * row["random"]["macro_f1"] for row in curve["rows"]]
+    )
+    assert column(sheet, "changed") == [row["n_changed"] for row in curve["rows"]]
+    assert column(sheet, "% until kappa 0.90") == [curve["goal_percent"]] * 5

@@ -14,7 +14,7 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(tmp_path):
     fs, context = 125, (1, 1)
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    net = write_checkpoint(tmp_path / "a.pth", fs=fs, context=context)
+    net = write_checkpoint(tmp_path / "a.pth", fs=fs, context=context, temperature=1.5)
     path = tmp_path / "folder/model.onnx"
     export_onnx(path, load_networks([tmp_path / "a.pth"]))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -27,7 +27,7 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(tmp_path):
         np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert session.get_modelmeta().custom_metadata_map == {
         "fs": str(fs), "channel": "EEG Fpz-Cz", "units": "uV", "context": " ".join(map(str, context)),
-        "stage_names": "W N1 N2 N3 REM",
+        "stage_names": "W N1 N2 N3 REM", "temperature": "1.5",
     }  # fmt: skip
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
 

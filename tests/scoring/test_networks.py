@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from data_loader.data_loaders import neighbours
 from scoring.networks import Inputs, find_checkpoints, load_networks
-from utils.checkpoint import BEST, load_checkpoint
+from utils.checkpoint import BEST, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.experiment import CONTEXT
 
@@ -92,6 +92,32 @@ def test_the_folds_of_an_experiment_are_averaged(tmp_path, signal):
     assert len({checkpoint["crc32"] for checkpoint in described}) == 3
 
 
+def test_each_network_has_its_temperature_before_probabilities_are_averaged(tmp_path, signal):
+    temperatures = (3.0, None, 0.5)
+    paths = [tmp_path / f"{number}.pth" for number in range(3)]
+    nets = [
+        write_checkpoint(path, seed, temperature=t)
+        for seed, (path, t) in enumerate(zip(paths, temperatures, strict=True))
+    ]
+    scoring = load_networks(paths).score(signal, "a")
+    epochs = torch.from_numpy(signal[: N * 3000].reshape(N, 1, 3000))
+    with torch.inference_mode():
+        each = [(net(epochs) / (t or 1)).softmax(dim=1).numpy() for net, t in zip(nets, temperatures, strict=True)]
+    np.testing.assert_allclose(scoring.probabilities, np.mean(each, axis=0), atol=2e-5)
+    alone = load_networks(paths[:1])
+    assert [each["temperature"] for each in alone.description["checkpoints"]] == [3.0]
+    stages = alone.score(signal, "a").stages
+    save_checkpoint(paths[0], {k: v for k, v in load_checkpoint(paths[0]).items() if k != "temperature"})
+    np.testing.assert_array_equal(load_networks(paths[:1]).score(signal, "a").stages, stages)
+
+
+@pytest.mark.parametrize("temperature", ["hot", 0.0, float("nan"), 1000.0, [2.0]])
+def test_a_temperature_that_is_none_is_refused(tmp_path, temperature):
+    write_checkpoint(tmp_path / "a.pth", temperature=temperature)
+    with pytest.raises(UserError, match=r"a.pth: its temperature is .*, not a number from 0.05 to 20."):
+        load_networks([tmp_path / "a.pth"])
+
+
 def of_night(net, night, signal, *runs):
     """Probabilities of both models, each run of sleep epochs by itself."""
     epochs = torch.from_numpy(signal[: N * 3000].reshape(N, 1, 3000))
@@ -117,6 +143,19 @@ def test_a_fold_scores_with_its_night_context(fold, signal):
     assert (said["night_context"]["path"], said["night_context"]["train_epoch"]) == (str(folder / CONTEXT / BEST), 3)
     assert said["night_context"]["crc32"] != said["crc32"]
     assert networks.notes == ["1 of 1 networks read the night around each sleep epoch."]
+
+
+def test_a_night_context_has_a_temperature_of_its_own(fold, signal):
+    folder, net, night = fold
+    for path, temperature in ((folder / BEST, 9.0), (folder / CONTEXT / BEST, 2.0)):
+        save_checkpoint(path, load_checkpoint(path) | {"temperature": temperature})
+    epochs = torch.from_numpy(signal[: N * 3000].reshape(N, 1, 3000))
+    with torch.inference_mode():
+        expected = (night(pack_sequence([net.summary(epochs)])) / 2).softmax(dim=1).numpy()
+    networks = load_networks([folder])
+    np.testing.assert_allclose(networks.score(signal, "a").probabilities, expected, atol=1e-4)
+    (said,) = networks.description["checkpoints"]
+    assert (said["temperature"], said["night_context"]["temperature"]) == (9.0, 2.0)
 
 
 def test_a_night_context_never_reads_across_a_gap(fold, signal):

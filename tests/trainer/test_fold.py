@@ -10,8 +10,9 @@ from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import Fold, data_of, make_folds
 from train_Kfold_CV import make_trainer, train_fold
 from trainer.configuration import read_config
-from trainer.fold import folds_of, plan
-from utils.checkpoint import BEST, LAST, load_checkpoint
+from trainer.fold import folds_of, plan, predict_test_set
+from trainer.temperature import fit_temperature
+from utils.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.experiment import read_predictions
 from utils.recording import write_recording
@@ -152,9 +153,10 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("n_batches", [1, 3, 4, 5], ids=lambda n: f"after {n} batches")
+@pytest.mark.parametrize("n_batches", [1, 3, 4, 5, 6, 7, 8, 9], ids=lambda n: f"after {n} batches")
 def test_a_fold_that_is_stopped_anywhere_ends_with_the_same_weights_to_the_bit(configure, data, monkeypatch, n_batches):
-    """Each training epoch has two batches to train on and one to test on; at the end one is predicted twice."""
+    """Each training epoch has two batches to train on and one to test on; at the end one is predicted twice, and the
+    temperature is fitted on two."""
     whole, parts = configure(where="whole"), configure(where="parts")
     train_fold(whole, FOLD, data, None)
 
@@ -270,7 +272,7 @@ def test_under_holdout_the_test_set_is_predicted_and_the_table_is_of_the_validat
 
 def test_under_holdout_the_labels_of_the_test_set_reach_nothing(configure, folder, make_recording):
     """With scrambled test labels the weights are the same to the bit; under the released protocol they are not."""
-    weights = {}
+    weights, temperatures = {}, {}
     for kind, stages in (("true", [0, 2, 3, 4]), ("scrambled", [1, 1, 1, 0])):
         recording = make_recording([0, 2, 3, 4], seed=2)
         write_recording(folder / "c.npz", replace(recording, stages=np.array(stages)))
@@ -280,7 +282,9 @@ def test_under_holdout_the_labels_of_the_test_set_reach_nothing(configure, folde
             train_fold(config, fold, data, None)
             paths = (config.experiment_dir / "fold_1" / name for name in (LAST, BEST))
             weights[kind, protocol] = torch.cat([in_checkpoint(path) for path in paths])
+            temperatures[kind, protocol] = load_checkpoint(config.experiment_dir / "fold_1" / BEST)["temperature"]
     assert torch.equal(weights["true", "holdout"], weights["scrambled", "holdout"])
+    assert temperatures["true", "holdout"] == temperatures["scrambled", "holdout"]
     assert not torch.equal(weights["true", "released"], weights["scrambled", "released"])
 
 
@@ -301,3 +305,54 @@ def test_a_network_learns_what_tells_the_stages_apart(configure, prepared, tmp_p
     history = load_checkpoint(config.experiment_dir / "fold_1" / LAST)["history"]
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert max(row["train_accuracy"] for row in history) > 0.5
+
+
+# Temperature
+
+
+@pytest.mark.parametrize(
+    ("fold", "names", "said"),
+    [
+        (HOLDOUT, "b", "4 sleep epochs of the validation"),
+        (FOLD, "ab", "8 sleep epochs of the training"),
+    ],
+    ids=["holdout", "released"],
+)
+def test_the_temperature_is_fitted_on_what_the_fold_may_see_and_kept_with_the_selected_weights(
+    configure, data, log, fold, names, said
+):
+    config = configure(f"evaluation.protocol={'holdout' if fold.valid else 'released'}", "trainer.epochs=1")
+    train_fold(config, fold, data, None)
+    directory = config.experiment_dir / "fold_1"
+    state = load_checkpoint(directory / BEST)
+    network = config.init_obj("arch", fs=100).eval()
+    network.load_state_dict(state["model"])
+    with torch.inference_mode():
+        signals = [torch.from_numpy(np.load(data.outlines[name].path)["x"]).transpose(1, 2) for name in names]
+        logits = torch.cat([network(signal) for signal in signals])
+    stages = torch.tensor([0, 2, 3, 4] * len(names))
+    assert state["temperature"] == pytest.approx(fit_temperature(logits, stages), rel=1e-3)
+    assert read_predictions(directory).temperature.tolist() == [state["temperature"]] * 4
+    assert f"Temperature {state['temperature']:.3f}, fitted on {said} subjects" in log.text
+    assert "temperature" not in load_checkpoint(directory / LAST)
+
+
+def test_under_the_released_protocol_the_labels_of_the_test_set_do_not_reach_the_temperature(
+    configure, data, folder, make_recording
+):
+    """They reach the weights; so the same weights get their temperature beside true and scrambled test labels."""
+    config = configure("trainer.epochs=1")
+    train_fold(config, FOLD, data, None)
+    best = config.experiment_dir / "fold_1" / BEST
+    before = load_checkpoint(best)["temperature"]
+    write_recording(folder / "c.npz", replace(make_recording([0, 2, 3, 4], seed=2), stages=np.array([1, 1, 1, 0])))
+    trainer = make_trainer(config, FOLD, SleepEpochs(find_recordings(folder), CPU), best.parent)
+    save_checkpoint(best, load_checkpoint(best) | {"temperature": 9.0})
+    assert predict_test_set(trainer, FOLD, trainer.train_batches.data, None).temperature[0] == before
+    assert load_checkpoint(best)["temperature"] == before
+
+
+def test_a_temperature_that_cannot_be_fitted_is_told(configure, prepared, log):
+    data = SleepEpochs(find_recordings(prepared("d", "e", "f", stages=[2, 2, 2, 2])), CPU)
+    train_fold(configure("trainer.epochs=1"), Fold(1, train=("d", "e"), valid=(), test=("f",)), data, None)
+    assert "Temperature 1, not fitted: the training subjects have one stage alone." in log.messages

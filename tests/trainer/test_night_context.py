@@ -17,7 +17,7 @@ from trainer.configuration import read_config
 from trainer.night_context import make_night_trainer, summarise
 from trainer.trainer import Trainer
 from utils.checkpoint import BEST, LAST, load_checkpoint
-from utils.experiment import CONTEXT, is_finished, read_predictions
+from utils.experiment import CONTEXT, calibrated, is_finished, read_predictions
 from utils.recording import write_recording
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/night_context.json"
@@ -53,7 +53,7 @@ def weights(path):
 
 
 @pytest.mark.parametrize("fold", [FOLD, replace(FOLD, valid=())], ids=["holdout", "released"])
-def test_a_fold_ends_with_predictions_by_single_sleep_epochs_and_by_the_night(configure, data, fold):
+def test_a_fold_ends_with_predictions_by_single_sleep_epochs_and_by_the_night(configure, data, log, fold):
     config = configure()
     train_fold(config, fold, data, None)
     directory = directory_of(config)
@@ -61,6 +61,12 @@ def test_a_fold_ends_with_predictions_by_single_sleep_epochs_and_by_the_night(co
     found = read_predictions(directory)
     assert found.probabilities_context.shape == (12, 5)
     np.testing.assert_allclose(found.probabilities_context.sum(1), 1, atol=1e-6)
+    for folder, temperature in (("", found.temperature), (CONTEXT, found.temperature_context)):
+        assert set(temperature.tolist()) == {load_checkpoint(directory / folder / BEST)["temperature"]}
+        assert "temperature" not in load_checkpoint(directory / folder / LAST)
+    subjects = "6 sleep epochs of the validation" if fold.valid else "12 sleep epochs of the training"
+    assert f"Night context: temperature {found.temperature_context[0]:.3f}, fitted on {subjects} subjects" in log.text
+    assert f"Temperature {found.temperature[0]:.3f}, fitted on {subjects} subjects" in log.text
     np.testing.assert_array_equal(found.probabilities_context.argmax(1), found.y_pred_context)
     assert not np.allclose(found.probabilities_context, found.probabilities)
     header = (directory / CONTEXT / "metrics.csv").read_text().partition("\n")[0]
@@ -153,10 +159,10 @@ def test_a_fold_scores_its_test_nights_as_its_predictions_say(configure, folder,
         signal[gap["sleep_epoch"]] = night["x"].reshape(6, 3000)
     scoring = load_networks([directory_of(config)]).score(signal.ravel(), "d")
     inside = found.recording == "d"
+    expected = calibrated(found.probabilities_context, found.temperature_context)
+    assert np.abs(expected - found.probabilities_context)[inside].max() > 0.01
     assert np.abs(found.probabilities_context - found.probabilities)[inside].max() > 0.01
-    np.testing.assert_allclose(
-        scoring.probabilities[gap["sleep_epoch"]], found.probabilities_context[inside], atol=1e-4
-    )
+    np.testing.assert_allclose(scoring.probabilities[gap["sleep_epoch"]], expected[inside], atol=2e-3)
 
 
 def test_test_stages_reach_neither_weights_nor_selection_of_the_night_model_under_holdout(
@@ -170,9 +176,8 @@ def test_test_stages_reach_neither_weights_nor_selection_of_the_night_model_unde
     one, two = (directory_of(configure(where=where)) for where in ("one", "two"))
     for name in (BEST, LAST):
         assert torch.equal(weights(one / CONTEXT / name), weights(two / CONTEXT / name))
-    np.testing.assert_array_equal(
-        read_predictions(one).probabilities_context, read_predictions(two).probabilities_context
-    )
+    for name in ("probabilities_context", "temperature_context"):
+        np.testing.assert_array_equal(*(read_predictions(directory).arrays[name] for directory in (one, two)))
     assert not np.array_equal(read_predictions(one).y_true, read_predictions(two).y_true)
 
 

@@ -84,6 +84,17 @@ def test_predictions_of_an_earlier_version_have_no_start(tmp_path):
     assert pooled([read, predictions()]).start_time.tolist()[3:5] == ["", "2020-01-01T22:30:00"]
 
 
+def test_predictions_of_an_earlier_version_have_no_temperature(tmp_path):
+    write_predictions(tmp_path, predictions())
+    read = read_predictions(tmp_path)
+    assert read.temperature is None
+    later = replace(predictions(2), temperature=np.full(2, 1.5))
+    assert pooled([later, later]).temperature.tolist() == [1.5] * 4
+    for folds in ([read, later], [later, read]):
+        assert pooled(folds).temperature is None
+        assert len(pooled(folds).y_true) == 6
+
+
 def test_predictions_of_an_earlier_version_are_refused_in_one_line(tmp_path):
     earlier = {name: values for name, values in predictions().arrays.items() if name != "subject"}
     np.savez(tmp_path / "predictions.npz", **earlier)
