@@ -225,13 +225,14 @@ def score_file(
         recording, scored = aligned(recording, path, request.hypnogram, request.stage_names, request.columns)
     start, n_sleep_epochs = parse_start(recording.start_time), len(recording.signal) // networks.inputs.n_samples
     in_bed, remarks = time_in_bed(start, n_sleep_epochs, request.lights_off_s, request.lights_on_s, path.name)
-    scoring = networks.score(recording.signal, path.name, *(in_bed or ()))
+    (first, end), empty = in_bed or (0, None), recording.without_signal()
+    scoring = networks.score(recording.signal, path.name, first, end, empty)
     hypnogram = scored.stages(n_sleep_epochs, scored.begin_s) if scored else None
     if (n := len(networks.members)) < n_networks:
         remarks.append(f"scored by {n} of {n_networks} networks, of the fold that tested it; --all_folds takes all")
     remarks = [*recording.remarks, *remarks, *(scored.remarks if scored else ())]
     overlap = networks.training_overlap
-    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, tuple(remarks), overlap)
+    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, tuple(remarks), overlap, empty)
     night = with_remarks(night, recording.signal, networks.inputs.n_samples)
     write_night(results, night, {"scoring": settings, "model": networks.description})
     from scoring.picture import write_picture  # imports matplotlib when the other files are there
@@ -279,7 +280,8 @@ def score_recording(
         one_channel = from_raw(recording, channel or networks.inputs.channel, reference)
     else:
         raise UserError(f"A {type(recording).__name__} is no recording: pass one of MNE's, or an array.")
-    return networks.score(resampled(one_channel, networks.inputs.fs).signal, "the recording")
+    one_channel = resampled(one_channel, networks.inputs.fs)
+    return networks.score(one_channel.signal, "the recording", empty=one_channel.without_signal())
 
 
 def _clock(text: str) -> int:

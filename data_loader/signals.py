@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.microvolts import signal_problem
+from utils.microvolts import signal_problem, without_signal
 from utils.recording import Outline, open_signal
 
 _MANY_FILES = 10_240
@@ -53,6 +53,12 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
     if problems := [problem for problem in opened if isinstance(problem, str)]:
         raise UserError("\n".join(problems))
     return [signal for signal in opened if not isinstance(signal, str)]
+
+
+def count_empty(signals: Sequence[np.ndarray]) -> list[int]:
+    """Count the sleep epochs without signal of each recording."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(lambda signal: np.count_nonzero(without_signal(signal)), signals))
 
 
 def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:

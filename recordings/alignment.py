@@ -55,5 +55,7 @@ def aligned(
     if start_time:
         start_time = (datetime.fromisoformat(start_time) + timedelta(seconds=scored.begin_s)).isoformat()
     remark = f"scored in sleep epochs that begin {scored.begin_s:g} s after its start; cut there"
-    signal = channel.signal[round(scored.begin_s * channel.fs) :]
-    return replace(channel, signal=signal, start_time=start_time, remarks=(*channel.remarks, remark)), scored
+    begin, remarks = round(scored.begin_s * channel.fs), (*channel.remarks, remark)
+    clipped = None if channel.clipped is None else channel.clipped[begin:]
+    signal = channel.signal[begin:]
+    return replace(channel, signal=signal, start_time=start_time, remarks=remarks, clipped=clipped), scored

@@ -18,7 +18,9 @@ from recordings.edf_header import SUFFIXES as EDF_SUFFIXES
 from recordings.pauses import find_pauses, lay_pauses, refuse_marks
 from utils.errors import UserError
 from utils.files import require_file
+from utils.microvolts import without_signal
 from utils.recording import open_signal, read_outline
+from utils.stages import SLEEP_EPOCH_S
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -43,6 +45,15 @@ class Channel:
     start_time: str  # ISO 8601, with an offset if that is known; empty if not known
     remarks: tuple[str, ...]  # what was assumed about the file or changed in the signal
     reference: str = ""  # label of the channel that was subtracted, if one was
+    step_uv: float = 0.0  # largest range of a signal that stays within one step of the converter; 0 if not known
+    clipped: np.ndarray | None = None  # (n,), bool: samples at the limits, where the signal no longer shows them
+
+    def without_signal(self) -> np.ndarray:
+        """Tell which whole sleep epochs are flat or clipped, (n_sleep_epochs,); see `microvolts.without_signal`."""
+        n_samples = round(SLEEP_EPOCH_S * self.fs)
+        n = len(self.signal) // n_samples * n_samples
+        clipped = None if self.clipped is None else self.clipped[:n].reshape(-1, n_samples)
+        return without_signal(self.signal[:n].reshape(-1, n_samples), self.step_uv, clipped)
 
 
 def read_channel(path: Path, name: str, reference: str | None = None, fs: float | None = None) -> Channel:
@@ -104,13 +115,15 @@ def from_raw(raw: "BaseRaw", name: str, reference: str | None = None, source: st
             raise UserError(f"{source}: {label!r} is no voltage (type {kind}, unit {unit}). Pass another channel.")
         signals.append((raw.get_data([label], verbose="ERROR")[0] * 1e6).astype(np.float32))
     signal, remarks = _difference(signals, labels, name, reference)
+    clipped = _clipped(signals)
     for annotation in raw.annotations:
         onset_s = annotation["onset"] - raw.first_time
         if annotation["description"] == "BAD_ACQ_SKIP":  # MNE's name for what was not recorded
             signal[max(round(onset_s * fs), 0) : max(round((onset_s + annotation["duration"]) * fs), 0)] = np.nan
     start = raw.info["meas_date"]
     start_time = (start.replace(tzinfo=None) + timedelta(seconds=raw.first_time)).isoformat() if start else ""
-    return Channel(signal, fs, derivation_name(name, reference), start_time, tuple(remarks), _subtracted(labels))
+    name = derivation_name(name, reference)
+    return Channel(signal, fs, name, start_time, tuple(remarks), _subtracted(labels), clipped=clipped)
 
 
 def resampled(channel: Channel, fs: float) -> Channel:
@@ -125,6 +138,7 @@ def resampled(channel: Channel, fs: float) -> Channel:
 
     ratio = (Fraction(fs) / Fraction(channel.fs).limit_denominator(1_000_000)).limit_denominator(_LARGEST_FACTOR)
     signal = channel.signal
+    clipped = _at_limits(signal) if channel.clipped is None else channel.clipped
     missing, position = np.isnan(signal), np.arange(len(signal))
     if missing.any() and not missing.all():
         signal = np.interp(position, position[~missing], signal[~missing]).astype(np.float32)
@@ -135,8 +149,9 @@ def resampled(channel: Channel, fs: float) -> Channel:
     before = np.arange(len(signal)) * ratio.denominator // ratio.numerator
     signal[missing[before.clip(max=len(missing) - 1)]] = np.nan
     signal[(np.flatnonzero(missing) * ratio.numerator // ratio.denominator).clip(max=len(signal) - 1)] = np.nan
-    remark = f"resampled from {channel.fs:g} to {fs:g} Hz"
-    return replace(channel, signal=signal, fs=fs, remarks=(*channel.remarks, remark))
+    clipped = clipped[before.clip(max=len(clipped) - 1)]
+    remarks, step_uv = (*channel.remarks, f"resampled from {channel.fs:g} to {fs:g} Hz"), 2 * channel.step_uv
+    return replace(channel, signal=signal, fs=fs, remarks=remarks, step_uv=step_uv, clipped=clipped)
 
 
 def derivation_name(name: str, reference: str | None) -> str:
@@ -167,8 +182,9 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
         remarks.append("its date is not known (1 January 1985 stands for it)")
     if not header.discontinuous:
         refuse_marks(_annotations(path), header.n_records * header.record_s, path.name)
-    name = derivation_name(name, reference)
-    return Channel(signal, rates[0], name, header.start_time, tuple(remarks), _subtracted(labels))
+    name, step_uv = derivation_name(name, reference), sum(edf.step_uv(header.signal(label)) for label in labels)
+    subtracted, clipped = _subtracted(labels), _clipped(signals)
+    return Channel(signal, rates[0], name, header.start_time, tuple(remarks), subtracted, step_uv, clipped)
 
 
 def _subtracted(labels: Sequence[str]) -> str:
@@ -225,13 +241,15 @@ def _from_mne(path: Path, name: str, reference: str | None) -> Channel:
     signal, remarks = lay_pauses(channel.signal, pauses, channel.fs), list(channel.remarks)
     if missing_s := np.count_nonzero(np.isnan(signal)) / channel.fs:
         remarks.append(f"{missing_s:.0f} s within it were not recorded")
-    start_time = channel.start_time
+    clipped, start_time = channel.clipped, channel.start_time
+    if clipped is not None:
+        clipped = lay_pauses(clipped.astype(np.float32), pauses, channel.fs) == 1
     if start_time and path.name.lower().endswith(_IN_UTC):
         start = _local(datetime.fromisoformat(start_time).replace(tzinfo=UTC), raw.info["utc_offset"])
         start_time = start.isoformat()
         if not start.utcoffset():
             remarks.append("its start is in UTC")
-    return replace(channel, signal=signal, start_time=start_time, remarks=tuple(remarks))
+    return replace(channel, signal=signal, start_time=start_time, remarks=tuple(remarks), clipped=clipped)
 
 
 def _local(start: datetime, utc_offset: str | None) -> datetime:
@@ -241,6 +259,19 @@ def _local(start: datetime, utc_offset: str | None) -> datetime:
         return start
     minutes = int(f"{offset[1]}{60 * int(offset[2]) + int(offset[3])}")
     return start.astimezone(timezone(timedelta(minutes=minutes)))
+
+
+def _at_limits(signal: np.ndarray) -> np.ndarray:
+    """Tell which samples, (n,), are the lowest or the highest of a recording: those that reach its limits, if any."""
+    known = signal[np.isfinite(signal)]
+    if len(known) == 0:
+        return np.zeros(len(signal), bool)
+    return (signal == known.min()) | (signal == known.max())
+
+
+def _clipped(signals: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Tell which samples of a difference, (n,), are clipped in either signal; None for one, which shows it itself."""
+    return _at_limits(signals[0]) | _at_limits(signals[1]) if len(signals) == 2 else None
 
 
 def _difference(

@@ -16,6 +16,7 @@ from recordings.clock_times import in_utc
 from recordings.stage_names import UNSCORED
 from utils.errors import UserError
 from utils.files import replacing, write_text
+from utils.microvolts import without_signal_remark
 from utils.nested import differences
 from utils.sleep_statistics import sleep_statistics
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
@@ -58,6 +59,7 @@ class Night:
     hypnogram: np.ndarray | None = None  # stages to compare with, (n_sleep_epochs,); -1 where there is none
     remarks: tuple[str, ...] = ()
     training_overlap: str = ""  # how many of its networks were trained on it, see `scoring.training_use`
+    empty: np.ndarray | None = None  # sleep epochs without signal, (n_sleep_epochs,), bool
 
     @property
     def scored(self) -> np.ndarray:
@@ -195,8 +197,8 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
         remarks.append(f"its last {rest_s:.1f} s do not fill a sleep epoch and are not scored")
     if n_missing := (~np.isfinite(sleep_epochs).all(axis=1)).sum():
         remarks.append(f"{n_missing} sleep epochs with a gap are not scored")
-    if n_flat := (np.ptp(sleep_epochs[night.scored], axis=1) == 0).sum():
-        remarks.append(f"{n_flat} of its scored sleep epochs have a flat signal")
+    if night.empty is not None and (n_empty := int(night.empty.sum())):
+        remarks.append(f"{without_signal_remark(n_empty, len(night.empty))} and not scored")
     if night.agreement:
         share, n = 100 * night.agreement["accuracy"], night.agreement["n"]
         remarks.append(
@@ -233,6 +235,7 @@ def description(night: Night) -> dict[str, Any]:
         "remarks": list(night.remarks),
         "n_sleep_epochs": len(stages),
         "n_scored": len(night.scored),
+        "n_without_signal": 0 if night.empty is None else int(night.empty.sum()),
         "sleep_epochs": dict(zip(STAGE_NAMES, night.counts, strict=True)),
         "time_in_bed_is": "from lights off to lights on" if night.in_bed else "the scored span",
         "sleep_statistics": sleep_statistics(night.scored, stages[night.scored], in_bed),
