@@ -58,7 +58,7 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
 def count_empty(signals: Sequence[np.ndarray]) -> list[int]:
     """Count the sleep epochs without signal of each recording."""
     with ThreadPoolExecutor() as threads:
-        return list(threads.map(lambda signal: np.count_nonzero(without_signal(signal)), signals))
+        return list(threads.map(lambda signal: int(without_signal(signal).sum()), signals))
 
 
 def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:

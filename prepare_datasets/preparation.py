@@ -159,7 +159,7 @@ def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outc
             recording = replace(recording, made_from=json.dumps(task.sources()))
         if problem := signal_problem(recording.source_file, recording.signal, _WRONG_UNIT):
             raise UserError(problem)
-        if n_empty := np.count_nonzero(without_signal(recording.signal)):
+        if n_empty := int(without_signal(recording.signal).sum()):
             remark = f"{without_signal_remark(n_empty, len(recording.signal))}; they are kept"
             recording = replace(recording, remarks=(*recording.remarks, remark))
         write_recording(path, recording)

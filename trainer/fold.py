@@ -115,10 +115,8 @@ def introduce(fold: Fold, config: ConfigParser, data: SleepEpochs) -> None:
         LOG.warning(f"The recordings are of different channels: {', '.join(parts)}.")
     if n_empty := sum(data.n_empty.values()):
         names = [name for name, n in data.n_empty.items() if n]
-        LOG.warning(
-            f"{without_signal_remark(n_empty, len(data.stages))} in {', '.join(names[:3])}{', ...' * (len(names) > 3)}; "
-            "they are used like all others."
-        )
+        where = f"{', '.join(names[:3])}{', ...' * (len(names) > 3)}"
+        LOG.warning(f"{without_signal_remark(n_empty, len(data.stages))}, and used like all others: in {where}.")
     for recordings, _, use in uses:
         counts = data.class_counts(recordings) if recordings else []
         missing = [stage for stage, n in zip(STAGE_NAMES, counts, strict=bool(counts)) if n == 0]
