@@ -25,7 +25,11 @@ CHANNEL = "EEG Fpz-Cz"
 def night(channel=CHANNEL):
     stages = np.array([0, 1, 2, 2, 4], np.int32)
     return Recording(
-        np.resize(np.float32([-40, 0, 0, 0, 0, 0, 0, 40]), (5, 300)), stages, 10.0, channel, np.arange(5, dtype=np.int32)
+        np.resize(np.float32([-40, 0, 0, 0, 0, 0, 0, 40]), (5, 300)),
+        stages,
+        10.0,
+        channel,
+        np.arange(5, dtype=np.int32),
     )
 
 
