@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from recordings.hypnograms import Hypnogram, load_hypnogram
-from recordings.reader import Channel
+from recordings.reader import Channel, Recorded
 from utils.errors import UserError
 from utils.stages import SLEEP_EPOCH_S
 
@@ -55,7 +55,7 @@ def aligned(
     if start_time:
         start_time = (datetime.fromisoformat(start_time) + timedelta(seconds=scored.begin_s)).isoformat()
     remark = f"scored in sleep epochs that begin {scored.begin_s:g} s after its start; cut there"
-    begin, remarks = round(scored.begin_s * channel.fs), (*channel.remarks, remark)
-    clipped = None if channel.clipped is None else channel.clipped[begin:]
-    signal = channel.signal[begin:]
-    return replace(channel, signal=signal, start_time=start_time, remarks=remarks, clipped=clipped), scored
+    signal, remarks = channel.signal[round(scored.begin_s * channel.fs) :], (*channel.remarks, remark)
+    recorded = channel.recorded or (Recorded(channel.signal, channel.fs),)
+    channel = replace(channel, recorded=recorded, begin_s=scored.begin_s)
+    return replace(channel, signal=signal, start_time=start_time, remarks=remarks), scored

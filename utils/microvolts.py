@@ -41,7 +41,7 @@ def signal_problem(name: str, signal: np.ndarray, hint: str = NOT_MICROVOLTS) ->
     return ""
 
 
-def without_signal(sleep_epochs: np.ndarray, step_uv: float = 0.0, clipped: np.ndarray | None = None) -> np.ndarray:
+def without_signal(sleep_epochs: np.ndarray, step_uv: float = 0.0) -> np.ndarray:
     """Tell which sleep epochs hold no signal: those that are flat, or clipped for most of their length.
 
     Flat: no two values differ by more than a step of the converter (up to `MAX_FLAT_UV`), or by more than `FLAT_UV`.
@@ -52,12 +52,9 @@ def without_signal(sleep_epochs: np.ndarray, step_uv: float = 0.0, clipped: np.n
     Parameters
     ----------
     sleep_epochs : ndarray of shape (n_sleep_epochs, n_samples)
-        Microvolts.
+        Microvolts, as they were recorded: resampling rounds the edges of what is flat or clipped.
     step_uv : float
         A step of the converter in microvolts; 0 if it is not known.
-    clipped : ndarray of shape (n_sleep_epochs, n_samples), bool, or None
-        Samples that are known to have been clipped, where the signal no longer shows it: it was resampled, or another
-        channel was subtracted.
 
     Returns
     -------
@@ -65,12 +62,10 @@ def without_signal(sleep_epochs: np.ndarray, step_uv: float = 0.0, clipped: np.n
     """
     flat_uv = min(max(FLAT_UV, 1.01 * step_uv), MAX_FLAT_UV)  # 1 % for the rounding of float32
     width, share = _range_and_share_at_extremes(np.ascontiguousarray(sleep_epochs[:, ::_EVERY]))
-    suspect = (width <= flat_uv) | (share > 0.25)  # of EEG nearly none: all samples of the rest need not be read
-    share_clipped = np.zeros(len(sleep_epochs)) if clipped is None else clipped.mean(axis=1)
-    rows = np.flatnonzero(suspect | (share_clipped > 0.5))
+    rows = np.flatnonzero((width <= flat_uv) | (share > 0.25))  # nearly none of EEG, so that most need not be read
     width, share = _range_and_share_at_extremes(sleep_epochs[rows])
     empty = np.zeros(len(sleep_epochs), bool)
-    empty[rows] = np.isfinite(width) & ((width <= flat_uv) | (share > 0.5) | (share_clipped[rows] > 0.5))
+    empty[rows] = np.isfinite(width) & ((width <= flat_uv) | (share > 0.5))
     return empty
 
 

@@ -57,9 +57,3 @@ def test_a_step_of_the_converter_counts_up_to_a_range_that_eeg_can_have():
     night = np.clip(noise(0.5), -1, 1) * np.linspace(0.9, 1, N, dtype=np.float32)  # 2 microvolts
     assert [without_signal(night, step).tolist() for step in (0, 1.9, 2, 4)] == [[False], [False], [True], [True]]
     assert without_signal(10 * night, 100).tolist() == [False]
-
-
-def test_samples_that_are_known_to_be_clipped_count():
-    clipped = np.zeros((2, N), bool)
-    clipped[0, :1501] = clipped[1, :1500] = True
-    assert without_signal(noise(n=2), clipped=clipped).tolist() == [True, False]
