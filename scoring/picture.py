@@ -39,7 +39,8 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
         )
         if night.training_overlap:
             title += "\n({})".format(night.training_overlap.replace("; ", ";\n"))
-        hypnograms = [("Stages of the hypnogram", night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
+        source = f"Majority of {len(night.scorers)} scorers" if night.scorers else "Stages of the hypnogram"
+        hypnograms = [(source, night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
     figure = Figure(figsize=(9, 5.2 + 1.3 * (len(hypnograms) - 1)))
     heights = [1.3, *[1] * len(hypnograms), 1]
     top, *middle, bottom = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)

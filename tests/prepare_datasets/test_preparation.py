@@ -99,6 +99,16 @@ def test_shards_prepare_each_recording_once(tmp_path, n_recordings, n_shards, ca
     assert len(list((tmp_path / "npz").iterdir())) == n_recordings
 
 
+def test_sleep_epochs_without_signal_are_prepared_like_all_others_and_told(tmp_path, capsys):
+    recording = night()
+    recording.signal[1] = 0
+    assert run([Task("a", lambda: recording)], arguments(tmp_path)) == 0
+    told = "a: 1 of 5 sleep epochs (20.0 %) are without signal (flat or clipped); they are kept"
+    assert told in capsys.readouterr().out
+    with np.load(tmp_path / "npz/a.npz") as npz:
+        np.testing.assert_array_equal(npz["x"][..., 0], recording.signal)
+
+
 def test_a_shard_of_which_nothing_can_be_prepared_is_no_problem(tmp_path):
     assert run([Task("a", partial(failing, LeftOut("it snowed.")))], arguments(tmp_path, "--shard", "1/3")) == 0
 
