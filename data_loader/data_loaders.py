@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loader.signals import count_empty, open_signals, reader_ahead
+from data_loader.signals import open_signals, reader_ahead
 from utils import ranks
 from utils.device import alone_on
 from utils.errors import UserError
@@ -164,8 +164,8 @@ class SleepEpochs:
         self.outlines = {outline.name: outline for outline in outlines}
         self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
-        self._signals = open_signals(outlines)
-        self.n_empty = dict(zip(self.outlines, count_empty(self._signals), strict=True))
+        self._signals, n_empty = open_signals(outlines)
+        self.n_empty = dict(zip(self.outlines, n_empty, strict=True))
         lengths = [len(outline.stages) for outline in outlines]
         begins = np.cumsum([0, *lengths])
         self._where = {name: range(*begins[k : k + 2]) for k, name in enumerate(self.outlines)}

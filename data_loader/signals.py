@@ -20,7 +20,7 @@ _OTHER_FILES = 64
 """Open files of this process besides recordings."""
 
 
-def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
+def open_signals(outlines: Sequence[Outline]) -> tuple[list[np.ndarray], list[int]]:
     """Open the signals of recordings, and read each once to check it.
 
     Parameters
@@ -30,8 +30,10 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
 
     Returns
     -------
-    list of ndarray of shape (n_sleep_epochs, n_samples), float32
+    signals : list of ndarray of shape (n_sleep_epochs, n_samples), float32
         Microvolts, see `utils.recording.open_signal`.
+    n_empty : list of int
+        Sleep epochs of each recording without signal, see `microvolts.without_signal`.
 
     Raises
     ------
@@ -40,25 +42,20 @@ def open_signals(outlines: Sequence[Outline]) -> list[np.ndarray]:
     """
     _allow_open_files(len(outlines))
 
-    def open_one(outline: Outline) -> np.ndarray | str:
-        """Return the signal, or what is wrong with it."""
+    def open_one(outline: Outline) -> tuple[np.ndarray, int] | str:
+        """Return the signal and its number of sleep epochs without signal, or what is wrong with it."""
         try:
             signal = open_signal(outline)
         except UserError as error:
             return str(error)
-        return signal_problem(outline.path.name, signal) or signal
+        return signal_problem(outline.path.name, signal) or (signal, int(without_signal(signal).sum()))
 
     with ThreadPoolExecutor() as threads:  # checksums and sums are computed without Python's lock
         opened = list(threads.map(open_one, outlines))
     if problems := [problem for problem in opened if isinstance(problem, str)]:
         raise UserError("\n".join(problems))
-    return [signal for signal in opened if not isinstance(signal, str)]
-
-
-def count_empty(signals: Sequence[np.ndarray]) -> list[int]:
-    """Count the sleep epochs without signal of each recording."""
-    with ThreadPoolExecutor() as threads:
-        return list(threads.map(lambda signal: int(without_signal(signal).sum()), signals))
+    signals, n_empty = zip(*(one for one in opened if not isinstance(one, str)), strict=True)
+    return list(signals), list(n_empty)
 
 
 def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:

@@ -16,7 +16,7 @@ The noise of an amplifier alone has more than the first; 10 microvolts are littl
 _ROUNDING = 1e-6
 """Standard deviation of a constant signal relative to its value, which is rounding alone."""
 
-_EVERY = 31
+_EVERY = 61
 """Of so many samples one is looked at first; no divisor of a sampling rate, so that no regular signal hides in it."""
 
 _PIECE = 32
