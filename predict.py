@@ -20,19 +20,22 @@ require_packages()
 
 import numpy as np
 
-from prepare_datasets.outcomes import Outcome, tell_end, tell_head
+from prepare_datasets.outcomes import Outcome, tell, tell_end, tell_head
 from prepare_datasets.pairing import is_hypnogram_alone
 from prepare_datasets.preparation import Task, attempted, exit_code, make_folder, run_each
 from recordings.alignment import aligned
 from recordings.clock_times import clock_s
 from recordings.hypnogram_columns import parse_columns
+from recordings.hypnograms import SLACK_S, Hypnogram
 from recordings.reader import Channel, derivation_name, from_raw, is_recording, read_channel, resampled
 from recordings.sources import fingerprint
 from recordings.stage_names import read_stage_names
+from scoring import scorers
 from scoring.fetching import source_of
 from scoring.night import (
     Night,
     Scoring,
+    description,
     earlier_night,
     parse_start,
     result_files,
@@ -60,7 +63,7 @@ class Request:
     reference: str | None = None
     lights_off_s: int | None = None
     lights_on_s: int | None = None
-    hypnogram: Path | None = None
+    hypnograms: tuple[Path, ...] = ()
     stage_names: Mapping[str, int | None] | None = None
     columns: Mapping[str, str] | None = None
     all_folds: bool = False
@@ -89,7 +92,7 @@ def main() -> int:
         arguments.reference,
         arguments.lights_off,
         arguments.lights_on,
-        arguments.hypnogram,
+        tuple(arguments.hypnogram),
         read_stage_names(arguments.stage_names) if arguments.stage_names else None,
         arguments.columns,
         arguments.all_folds,
@@ -105,6 +108,9 @@ def main() -> int:
     of_recordings = f"of {number_of(len(tasks), 'recording')} to {output_dir}"
     tell_head(f"{derivation_name(channel, arguments.reference)} {of_recordings}", width)
     outcomes = run_each(lambda task: attempted(task.name, task.read, output_dir / task.name), tasks, 1, width)
+    for outcome in outcomes:
+        if outcome.table:
+            tell(f"\n{outcome.table}")
     return tell_end(outcomes, str(output_dir), width, problems, networks.notes, done="scored")
 
 
@@ -119,7 +125,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--reference", metavar="CHANNEL", help="channel to subtract: --select_ch C4 --reference M1")
     add("--from", dest="lights_off", type=_clock, metavar="HH:MM", help="lights off: score from then on")
     add("--to", dest="lights_on", type=_clock, metavar="HH:MM", help="lights on: score up to then")
-    add("--hypnogram", type=Path, metavar="FILE", help="hypnogram of the one recording, to compare with")
+    scorers = "hypnogram of the one recording, to compare with; several scorers: once for each"
+    add("--hypnogram", action="append", type=Path, default=[], metavar="FILE", help=scorers)
     add("--stage_names", type=Path, metavar="FILE", help='its other names of stages, as JSON: {"Stage V": "REM"}')
     add("--columns", type=parse_columns, metavar="COLUMNS", help="its columns: onset=Zeitpunkt,stage=Stadium")
     add("--all_folds", action="store_true", help="all folds score a night, not only the one that tested it")
@@ -135,6 +142,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("name recordings or --export")
     if arguments.hypnogram and (len(arguments.recordings) != 1 or arguments.recordings[0].is_dir()):
         parser.error("--hypnogram is of one recording: name that alone")
+    if len(set(map(os.path.realpath, arguments.hypnogram))) < len(arguments.hypnogram):
+        parser.error("--hypnogram: the same file twice")
     if (arguments.stage_names or arguments.columns) and not arguments.hypnogram:
         parser.error("--stage_names and --columns are of a hypnogram: pass --hypnogram")
     if arguments.reference and not arguments.select_ch:
@@ -198,19 +207,21 @@ def score_file(
 ) -> Outcome:
     """Score a recording and write its files, unless they are there already."""
     begin = time.perf_counter()
-    files = {"recording": path} | ({"hypnogram": request.hypnogram} if request.hypnogram else {})
+    numbered = {f"hypnogram_{n}" if n > 1 else "hypnogram": file for n, file in enumerate(request.hypnograms, 1)}
+    files = {"recording": path} | numbered
     sources = {what: fingerprint(file) for what, file in files.items() if file.exists()}
     is_prepared = path.suffix.lower() == ".npz" and path.is_file()
     checksum = read_outline(path).checksum if is_prepared else f"of{sources.get('recording', {}).get('crc32', '')}"
     n_networks = len(networks.members)
     networks = networks.for_night(name, checksum, request.all_folds)
+    hypnograms = [os.path.realpath(file) for file in request.hypnograms]
     settings = {  # everything that decides how the recording is scored
         "recording": os.path.realpath(path),
         "channel": request.channel,
         "reference": request.reference,
         "from": _clock_text(request.lights_off_s),
         "to": _clock_text(request.lights_on_s),
-        "hypnogram": os.path.realpath(request.hypnogram) if request.hypnogram else None,
+        "hypnogram": hypnograms if len(hypnograms) > 1 else next(iter(hypnograms), None),
         "stage_names": request.stage_names,
         "columns": request.columns,
         "checkpoints": networks.checksums,
@@ -219,26 +230,49 @@ def score_file(
     results = result_files(output_dir, name)
     earlier = earlier_night(results, settings, overwrite)
     if earlier:
-        return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()))
+        return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()), table=scorers.table(earlier))
     recording = read_channel(path, request.channel, request.reference, networks.inputs.fs)
-    scored = None
-    if request.hypnogram:
-        recording, scored = aligned(recording, path, request.hypnogram, request.stage_names, request.columns)
+    recording, scored = read_hypnograms(recording, path, request)
     start, n_sleep_epochs = parse_start(recording.start_time), len(recording.signal) // networks.inputs.n_samples
     in_bed, remarks = time_in_bed(start, n_sleep_epochs, request.lights_off_s, request.lights_on_s, path.name)
-    scoring = networks.score(recording.signal, path.name, *(in_bed or ()))
-    hypnogram = scored.stages(n_sleep_epochs, scored.begin_s) if scored else None
+    (first, end), empty = in_bed or (0, None), recording.without_signal()
+    scoring = networks.score(recording.signal, path.name, first, end, empty)
+    by_scorer = np.array([hypnogram.stages(n_sleep_epochs, scored[0].begin_s) for hypnogram in scored])
+    hypnogram = scorers.majority(by_scorer) if scored else None
+    compared = scorers.compare(_names(request.hypnograms), by_scorer, scoring.stages) if len(scored) > 1 else []
     if (n := len(networks.members)) < n_networks:
         remarks.append(f"scored by {n} of {n_networks} networks, of the fold that tested it; --all_folds takes all")
-    remarks = [*recording.remarks, *remarks, *(scored.remarks if scored else ())]
+    said_of_hypnograms = dict.fromkeys(remark for of_scorer in scored for remark in of_scorer.remarks)  # each once
+    remarks = [*recording.remarks, *remarks, *said_of_hypnograms]
     overlap = networks.training_overlap
-    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, tuple(remarks), overlap)
+    night = Night(name, recording.name, start, scoring, in_bed, hypnogram, tuple(remarks), overlap, empty, compared)
     night = with_remarks(night, recording.signal, networks.inputs.n_samples)
     write_night(results, night, {"scoring": settings, "model": networks.description})
     from scoring.picture import write_picture  # imports matplotlib when the other files are there
 
     write_picture(results[".png"], night, recording.signal, recording.fs)
-    return Outcome(name, "scored", night.counts, time.perf_counter() - begin, remarks=night.remarks)
+    table, seconds = scorers.table(description(night)), time.perf_counter() - begin
+    return Outcome(name, "scored", night.counts, seconds, remarks=night.remarks, table=table)
+
+
+def read_hypnograms(recording: Channel, path: Path, request: Request) -> tuple[Channel, list[Hypnogram]]:
+    """Read the hypnograms of all scorers, and cut the recording as they are scored; see `recordings.aligned`."""
+    both = [aligned(recording, path, file, request.stage_names, request.columns) for file in request.hypnograms]
+    hypnograms = [hypnogram for _, hypnogram in both]
+    begins_s = [hypnogram.begin_s for hypnogram in hypnograms]
+    if both and max(begins_s) - min(begins_s) > SLACK_S:
+        where = ", ".join(f"{hypnogram.source} {hypnogram.begin_s:g} s" for hypnogram in hypnograms)
+        raise UserError(
+            f"{path.name}: the sleep epochs of its scorers begin at different times after its start ({where}), so "
+            "they cannot be compared. Compare with each by itself."
+        )
+    return both[0][0] if both else recording, hypnograms
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Name files by their last part, or wholly where these are not all different."""
+    names = [file.name for file in files]
+    return names if len(set(names)) == len(names) else [str(file) for file in files]
 
 
 def score_recording(
@@ -279,7 +313,8 @@ def score_recording(
         one_channel = from_raw(recording, channel or networks.inputs.channel, reference)
     else:
         raise UserError(f"A {type(recording).__name__} is no recording: pass one of MNE's, or an array.")
-    return networks.score(resampled(one_channel, networks.inputs.fs).signal, "the recording")
+    one_channel = resampled(one_channel, networks.inputs.fs)
+    return networks.score(one_channel.signal, "the recording", empty=one_channel.without_signal())
 
 
 def _clock(text: str) -> int:

@@ -140,6 +140,8 @@ class SleepEpochs:
     outlines : dict of str to Outline
         By name.
     device : torch.device
+    n_empty : dict of str to int
+        Sleep epochs without signal (flat or clipped) of each recording.
     stages : Tensor of shape (n_sleep_epochs,), int64
         On the CPU.
     index_device : torch.device
@@ -164,8 +166,9 @@ class SleepEpochs:
         self.outlines = {outline.name: outline for outline in outlines}
         self.device = device
         self.stages = torch.from_numpy(np.concatenate([outline.stages for outline in outlines]))
-        self._signals, std_uv = open_signals(outlines)
+        self._signals, std_uv, n_empty = open_signals(outlines)
         self.std_uv = dict(zip(self.outlines, std_uv, strict=True))
+        self.n_empty = dict(zip(self.outlines, n_empty, strict=True))
         lengths = [len(outline.stages) for outline in outlines]
         begins = np.cumsum([0, *lengths])
         self._where = {name: range(*begins[k : k + 2]) for k, name in enumerate(self.outlines)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.microvolts import mean_and_std, problem_of
+from utils.microvolts import mean_and_std, problem_of, without_signal
 from utils.recording import Outline, open_signal
 
 _MANY_FILES = 10_240
@@ -20,7 +20,7 @@ _OTHER_FILES = 64
 """Open files of this process besides recordings."""
 
 
-def open_signals(outlines: Sequence[Outline]) -> tuple[list[np.ndarray], list[float]]:
+def open_signals(outlines: Sequence[Outline]) -> tuple[list[np.ndarray], list[float], list[int]]:
     """Open the signals of recordings, and read each once to check it.
 
     Parameters
@@ -34,6 +34,8 @@ def open_signals(outlines: Sequence[Outline]) -> tuple[list[np.ndarray], list[fl
         Microvolts, see `utils.recording.open_signal`.
     std_uv : list of float
         Their standard deviations in microvolts.
+    n_empty : list of int
+        Sleep epochs of each recording without signal, see `microvolts.without_signal`.
 
     Raises
     ------
@@ -42,21 +44,21 @@ def open_signals(outlines: Sequence[Outline]) -> tuple[list[np.ndarray], list[fl
     """
     _allow_open_files(len(outlines))
 
-    def open_one(outline: Outline) -> tuple[np.ndarray, float] | str:
-        """Return the signal and its standard deviation, or what is wrong with it."""
+    def open_one(outline: Outline) -> tuple[np.ndarray, float, int] | str:
+        """Return the signal, its standard deviation and number of empty sleep epochs, or what is wrong with it."""
         try:
             signal = open_signal(outline)
         except UserError as error:
             return str(error)
         mean, std = mean_and_std(signal)
-        return problem_of(outline.path.name, mean, std) or (signal, std)
+        return problem_of(outline.path.name, mean, std) or (signal, std, int(without_signal(signal).sum()))
 
     with ThreadPoolExecutor() as threads:  # checksums and sums are computed without Python's lock
         opened = list(threads.map(open_one, outlines))
     if problems := [problem for problem in opened if isinstance(problem, str)]:
         raise UserError("\n".join(problems))
-    good = [each for each in opened if not isinstance(each, str)]
-    return [signal for signal, _ in good], [std for _, std in good]
+    signals, std_uv, n_empty = zip(*(each for each in opened if not isinstance(each, str)), strict=True)
+    return list(signals), list(std_uv), list(n_empty)
 
 
 def reader_ahead(signal: np.ndarray) -> Callable[[int], None]:

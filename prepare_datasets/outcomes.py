@@ -25,6 +25,7 @@ class Outcome:
     counts: tuple[int, ...] = ()  # sleep epochs of each stage, if it was prepared or kept
     seconds: float = 0.0
     text: str = ""  # the problem, or the rule that leaves it out
+    table: str = ""  # figures to print at the end
     remarks: tuple[str, ...] = ()  # what the user should know of how it was prepared
 
 

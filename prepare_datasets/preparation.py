@@ -24,7 +24,7 @@ from utils.cores import n_cores
 from utils.errors import UserError
 from utils.files import name_problem
 from utils.logs import never_fail_to_print
-from utils.microvolts import signal_problem
+from utils.microvolts import signal_problem, without_signal, without_signal_remark
 from utils.nested import differences
 from utils.plural import number_of
 from utils.processes import results
@@ -165,6 +165,9 @@ def prepare(task: Task, output_dir: Path, channel: str, overwrite: bool) -> Outc
             recording = replace(recording, made_from=json.dumps(task.sources()))
         if problem := signal_problem(recording.source_file, recording.signal, _WRONG_UNIT):
             raise UserError(problem)
+        if n_empty := int(without_signal(recording.signal).sum()):
+            remark = f"{without_signal_remark(n_empty, len(recording.signal))}; they are kept"
+            recording = replace(recording, remarks=(*recording.remarks, remark))
         write_recording(path, recording)
         seconds = time.perf_counter() - begin
         return Outcome(task.name, "prepared", _counts(recording.stages), seconds, remarks=recording.remarks)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from recordings.hypnograms import Hypnogram, load_hypnogram
-from recordings.reader import Channel
+from recordings.reader import Channel, Recorded
 from utils.errors import UserError
 from utils.stages import SLEEP_EPOCH_S
 
@@ -55,5 +55,7 @@ def aligned(
     if start_time:
         start_time = (datetime.fromisoformat(start_time) + timedelta(seconds=scored.begin_s)).isoformat()
     remark = f"scored in sleep epochs that begin {scored.begin_s:g} s after its start; cut there"
-    signal = channel.signal[round(scored.begin_s * channel.fs) :]
-    return replace(channel, signal=signal, start_time=start_time, remarks=(*channel.remarks, remark)), scored
+    signal, remarks = channel.signal[round(scored.begin_s * channel.fs) :], (*channel.remarks, remark)
+    recorded = channel.recorded or (Recorded(channel.signal, channel.fs),)
+    channel = replace(channel, recorded=recorded, begin_s=scored.begin_s)
+    return replace(channel, signal=signal, start_time=start_time, remarks=remarks), scored

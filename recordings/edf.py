@@ -57,6 +57,12 @@ def read_channel(header: Header, label: str, keep_gaps: bool = False) -> np.ndar
     return _with_gaps(header, microvolts, signal.n_per_record) if header.discontinuous and keep_gaps else microvolts
 
 
+def step_uv(signal: Signal) -> float:
+    """Return the distance of two neighbouring digital values in microvolts."""
+    (physical_min, physical_max), (digital_min, digital_max) = signal.physical_range, signal.digital_range
+    return abs(physical_max - physical_min) / (digital_max - digital_min) * _VOLTS[signal.dimension] * 1e6
+
+
 def read_annotations(path: Path) -> list[tuple[float, float, str]]:
     """Read the annotations of an EDF+ or BDF+ file.
 

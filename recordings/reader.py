@@ -18,7 +18,9 @@ from recordings.edf_header import SUFFIXES as EDF_SUFFIXES
 from recordings.pauses import find_pauses, lay_pauses, refuse_marks
 from utils.errors import UserError
 from utils.files import require_file
+from utils.microvolts import without_signal
 from utils.recording import open_signal, read_outline
+from utils.stages import SLEEP_EPOCH_S
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -34,6 +36,22 @@ _LARGEST_FACTOR = 100_000  # of resampling, up or down: the filter grows with it
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """A signal as it was recorded: microvolts of shape (n,), `fs` in Hz, and a step of the converter (0: not known)."""
+
+    signal: np.ndarray
+    fs: float
+    step_uv: float = 0.0
+
+    def without_signal(self, n_sleep_epochs: int, begin_s: float) -> np.ndarray:
+        """Tell which of the sleep epochs from `begin_s` on are flat or clipped, (n_sleep_epochs,), bool."""
+        n_samples = min(round(SLEEP_EPOCH_S * self.fs), len(self.signal))
+        begins = np.round((begin_s + SLEEP_EPOCH_S * np.arange(n_sleep_epochs)) * self.fs).astype(int)
+        windows = np.lib.stride_tricks.sliding_window_view(self.signal, n_samples)
+        return without_signal(windows[begins.clip(max=len(windows) - 1)], self.step_uv)
+
+
+@dataclass(frozen=True)
 class Channel:
     """One channel of a recording."""
 
@@ -43,6 +61,21 @@ class Channel:
     start_time: str  # ISO 8601, with an offset if that is known; empty if not known
     remarks: tuple[str, ...]  # what was assumed about the file or changed in the signal
     reference: str = ""  # label of the channel that was subtracted, if one was
+    recorded: tuple[Recorded, ...] = ()  # what the signal was made of, where it is not that itself
+    begin_s: float = 0.0  # where the signal begins in what was recorded
+
+    def without_signal(self) -> np.ndarray:
+        """Tell which whole sleep epochs are flat or clipped as recorded, (n_sleep_epochs,), bool.
+
+        See `microvolts.without_signal`. A signal that was resampled, or another subtracted, may not show it any more.
+        """
+        n_samples = round(SLEEP_EPOCH_S * self.fs)
+        n = len(self.signal) // n_samples
+        whole = np.isfinite(self.signal[: n * n_samples].reshape(n, n_samples)).all(axis=1)
+        recorded = self.recorded or (Recorded(self.signal, self.fs),)
+        own, *of_reference = (one.without_signal(n, self.begin_s) for one in recorded)
+        # Some recorders store the electrode that they refer to as zeros throughout.
+        return whole & np.any([own, *(flat for flat in of_reference if not flat[whole].all())], axis=0)
 
 
 def read_channel(path: Path, name: str, reference: str | None = None, fs: float | None = None) -> Channel:
@@ -95,13 +128,15 @@ def from_raw(raw: "BaseRaw", name: str, reference: str | None = None, source: st
             raise UserError(f"{source}: {label!r} is no voltage (type {kind}, unit {unit}). Pass another channel.")
         signals.append((raw.get_data([label], verbose="ERROR")[0] * 1e6).astype(np.float32))
     signal, remarks = _difference(signals, labels, name, reference)
+    recorded = tuple(Recorded(one, fs) for one in signals)
     for annotation in raw.annotations:
         onset_s = annotation["onset"] - raw.first_time
         if annotation["description"] == "BAD_ACQ_SKIP":  # MNE's name for what was not recorded
             signal[max(round(onset_s * fs), 0) : max(round((onset_s + annotation["duration"]) * fs), 0)] = np.nan
     start = raw.info["meas_date"]
     start_time = (start.replace(tzinfo=None) + timedelta(seconds=raw.first_time)).isoformat() if start else ""
-    return Channel(signal, fs, derivation_name(name, reference), start_time, tuple(remarks), _subtracted(labels))
+    name = derivation_name(name, reference)
+    return Channel(signal, fs, name, start_time, tuple(remarks), _subtracted(labels), recorded)
 
 
 def at_rate(channel: Channel, fs: float | None, source: str) -> Channel:
@@ -139,8 +174,9 @@ def resampled(channel: Channel, fs: float) -> Channel:
     before = np.arange(len(signal)) * ratio.denominator // ratio.numerator
     signal[missing[before.clip(max=len(missing) - 1)]] = np.nan
     signal[(np.flatnonzero(missing) * ratio.numerator // ratio.denominator).clip(max=len(signal) - 1)] = np.nan
-    remark = f"resampled from {channel.fs:g} to {fs:g} Hz"
-    return replace(channel, signal=signal, fs=fs, remarks=(*channel.remarks, remark))
+    remarks = (*channel.remarks, f"resampled from {channel.fs:g} to {fs:g} Hz")
+    recorded = channel.recorded or (Recorded(channel.signal, channel.fs),)
+    return replace(channel, signal=signal, fs=fs, remarks=remarks, recorded=recorded)
 
 
 def derivation_name(name: str, reference: str | None) -> str:
@@ -171,8 +207,12 @@ def _from_edf(path: Path, name: str, reference: str | None) -> Channel:
         remarks.append("its date is not known (1 January 1985 stands for it)")
     if not header.discontinuous:
         refuse_marks(_annotations(path), header.n_records * header.record_s, path.name)
+    recorded = tuple(
+        Recorded(signal, rate, edf.step_uv(header.signal(label)))
+        for signal, rate, label in zip(signals, rates, labels, strict=True)
+    )
     name = derivation_name(name, reference)
-    return Channel(signal, rates[0], name, header.start_time, tuple(remarks), _subtracted(labels))
+    return Channel(signal, rates[0], name, header.start_time, tuple(remarks), _subtracted(labels), recorded)
 
 
 def _subtracted(labels: Sequence[str]) -> str:
@@ -230,12 +270,13 @@ def _from_mne(path: Path, name: str, reference: str | None) -> Channel:
     if missing_s := np.count_nonzero(np.isnan(signal)) / channel.fs:
         remarks.append(f"{missing_s:.0f} s within it were not recorded")
     start_time = channel.start_time
+    recorded = tuple(replace(one, signal=lay_pauses(one.signal, pauses, one.fs)) for one in channel.recorded)
     if start_time and path.name.lower().endswith(_IN_UTC):
         start = _local(datetime.fromisoformat(start_time).replace(tzinfo=UTC), raw.info["utc_offset"])
         start_time = start.isoformat()
         if not start.utcoffset():
             remarks.append("its start is in UTC")
-    return replace(channel, signal=signal, start_time=start_time, remarks=tuple(remarks))
+    return replace(channel, signal=signal, start_time=start_time, remarks=tuple(remarks), recorded=recorded)
 
 
 def _local(start: datetime, utc_offset: str | None) -> datetime:

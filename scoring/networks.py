@@ -29,13 +29,14 @@ from utils.checkpoint import BEST, load_checkpoint, load_weights, temperature_of
 from utils.config_fields import FIELDS
 from utils.errors import UserError
 from utils.experiment import CONTEXT, PREDICTIONS, is_finished
-from utils.microvolts import signal_problem
+from utils.microvolts import signal_problem, without_signal
 from utils.nested import differences
 from utils.shared_networks import is_shared, read_shared
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 from utils.training_use import TrainingSets, Use, data_setting, read_training_sets, training_overlap
 
 _BATCH_SIZE = 32  # sleep epochs; this many fit into the cache of a processor
+_NOTHING = "no sleep epoch has a signal: all are flat or clipped. Was the channel recorded? Leave the recording out."
 _MAX_FS = 100_000  # Hz; no EEG is sampled faster
 
 
@@ -192,7 +193,14 @@ class Networks:
         chosen = (m for m in members if all_folds or m.tested or m.experiment not in tested_in)
         return replace(self, members=tuple(chosen))
 
-    def score(self, signal: np.ndarray, source: str, begin: int = 0, end: int | None = None) -> Scoring:
+    def score(
+        self,
+        signal: np.ndarray,
+        source: str,
+        begin: int = 0,
+        end: int | None = None,
+        empty: np.ndarray | None = None,
+    ) -> Scoring:
         """Score a night, or sleep epochs `begin` up to `end` of it; refuse what cannot be EEG in microvolts.
 
         Parameters
@@ -201,15 +209,23 @@ class Networks:
             Microvolts at `fs` Hz. A sleep epoch with a NaN is not scored, and neither is a rest of less than 30 s.
         source : str
             Name of the recording, for messages.
+        empty : ndarray of shape (n_sleep_epochs,), bool, or None
+            Sleep epochs without signal, which are treated as gaps. None: by `microvolts.without_signal`.
         """
         n_samples = self.inputs.n_samples
         n_sleep_epochs = len(signal) // n_samples
         sleep_epochs = signal[: n_sleep_epochs * n_samples].reshape(n_sleep_epochs, n_samples)
-        recorded = np.flatnonzero(np.isfinite(sleep_epochs).all(axis=1))
+        empty = without_signal(sleep_epochs) if empty is None else empty
+        finite = np.isfinite(sleep_epochs).all(axis=1)
+        recorded = np.flatnonzero(finite & ~empty)
+        if len(recorded) == 0 and finite.any():
+            raise UserError(signal_problem(source, sleep_epochs[finite]) or f"{source}: {_NOTHING}")
         end = n_sleep_epochs if end is None else end
         wanted = (recorded >= begin) & (recorded < end)
         if not wanted.any():
-            reason = f"sleep epochs {begin} to {end - 1} all have a gap" if end else "it is shorter than 30 s"
+            reason = (
+                f"sleep epochs {begin} to {end - 1} all have a gap or no signal" if end else "it is shorter than 30 s"
+            )
             raise UserError(f"{source}: nothing to score: {reason}.")
         sleep_epochs = sleep_epochs[recorded]
         if problem := signal_problem(source, sleep_epochs):

@@ -1,7 +1,7 @@
 """A scored night: the time in bed, the agreement with a hypnogram, and the files that hold the result."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from model import metric
 from recordings.clock_times import in_utc
 from recordings.stage_names import UNSCORED
+from scoring.scorers import agreement
 from utils.errors import UserError
 from utils.files import replacing, write_text
+from utils.microvolts import without_signal_remark
 from utils.nested import differences
 from utils.sleep_statistics import sleep_statistics
 from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
@@ -58,6 +59,8 @@ class Night:
     hypnogram: np.ndarray | None = None  # stages to compare with, (n_sleep_epochs,); -1 where there is none
     remarks: tuple[str, ...] = ()
     training_overlap: str = ""  # how many of its networks were trained on it, see `utils.training_use`
+    empty: np.ndarray | None = None  # sleep epochs without signal, (n_sleep_epochs,), bool
+    scorers: Sequence[Mapping[str, Any]] = ()  # of several, whose majority is the hypnogram; see `scorers.compare`
 
     @property
     def scored(self) -> np.ndarray:
@@ -72,23 +75,7 @@ class Night:
     @cached_property
     def agreement(self) -> dict[str, Any] | None:
         """Figures over the sleep epochs that have a stage here and in the hypnogram; None without any of these."""
-        if self.hypnogram is None:
-            return None
-        both = self.scored[self.hypnogram[self.scored] != UNSCORED]
-        if len(both) == 0:
-            return None
-        y_true, y_pred = self.hypnogram[both], self.scoring.stages[both]
-        counts = metric.confusion_matrix(y_true, y_pred)
-        f1 = np.where(metric.occurs(counts), metric.per_class(counts)["f1"], np.array(None))
-        return {
-            "n": len(both),
-            "accuracy": metric.accuracy(y_true, y_pred),
-            "macro_f1": metric.macro_f1(y_true, y_pred),
-            "kappa": metric.kappa(y_true, y_pred),
-            "mgm": metric.mgm(y_true, y_pred),
-            "f1": dict(zip(STAGE_NAMES, f1.tolist(), strict=True)),
-            "confusion_matrix": counts.tolist(),
-        }
+        return None if self.hypnogram is None else agreement(self.hypnogram, self.scoring.stages)
 
 
 def result_files(directory: Path, name: str) -> dict[str, Path]:
@@ -195,12 +182,13 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
         remarks.append(f"its last {rest_s:.1f} s do not fill a sleep epoch and are not scored")
     if n_missing := (~np.isfinite(sleep_epochs).all(axis=1)).sum():
         remarks.append(f"{n_missing} sleep epochs with a gap are not scored")
-    if n_flat := (np.ptp(sleep_epochs[night.scored], axis=1) == 0).sum():
-        remarks.append(f"{n_flat} of its scored sleep epochs have a flat signal")
+    if night.empty is not None and (n_empty := int(night.empty.sum())):
+        remarks.append(f"{without_signal_remark(n_empty, len(night.empty))} and not scored")
+    source = f"majority of {len(night.scorers)} scorers" if night.scorers else "hypnogram"
     if night.agreement:
         share, n = 100 * night.agreement["accuracy"], night.agreement["n"]
         remarks.append(
-            f"agrees with the hypnogram in {share:.1f} % of {n:,} sleep epochs, "
+            f"agrees with the {source} in {share:.1f} % of {n:,} sleep epochs, "
             f"kappa {night.agreement['kappa']:.2f}, macro F1 {100 * night.agreement['macro_f1']:.1f} %"
             + (f"; but {night.training_overlap}" if night.training_overlap else "")
         )
@@ -233,12 +221,14 @@ def description(night: Night) -> dict[str, Any]:
         "remarks": list(night.remarks),
         "n_sleep_epochs": len(stages),
         "n_scored": len(night.scored),
+        "n_without_signal": 0 if night.empty is None else int(night.empty.sum()),
         "sleep_epochs": dict(zip(STAGE_NAMES, night.counts, strict=True)),
         "time_in_bed_is": "from lights off to lights on" if night.in_bed else "the scored span",
         "sleep_statistics": sleep_statistics(night.scored, stages[night.scored], in_bed),
         "mean_confidence": round(float(confidence.mean(dtype=np.float64)), 6),
         "share_below_half": float((confidence < 0.5).mean()),
         "agreement": night.agreement,
+        **({"scorers": list(night.scorers)} if night.scorers else {}),
         "training_overlap": night.training_overlap or None,
         "versions": {package: version(package) for package in _PACKAGES},
     }

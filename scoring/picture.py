@@ -1,5 +1,6 @@
 """The picture of a scored night: spectrogram, hypnograms and hypnodensity on one time axis."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 
 from recordings.stage_names import UNSCORED
 from scoring.night import Night
-from utils.drawing import BLUE, INK, draw_hypnodensity, draw_hypnogram, label_time, styled
+from utils.drawing import BLUE, GREY, INK, draw_hypnodensity, draw_hypnogram, label_time, styled
 from utils.files import replacing
 from utils.stages import SLEEP_EPOCH_S
 
@@ -38,7 +39,8 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
         )
         if night.training_overlap:
             title += "\n({})".format(night.training_overlap.replace("; ", ";\n"))
-        hypnograms = [("Stages of the hypnogram", night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
+        source = f"Majority of {len(night.scorers)} scorers" if night.scorers else "Stages of the hypnogram"
+        hypnograms = [(source, night.hypnogram, INK), (title, night.scoring.stages, BLUE)]
     figure = Figure(figsize=(9, 5.2 + 1.3 * (len(hypnograms) - 1)))
     heights = [1.3, *[1] * len(hypnograms), 1]
     top, *middle, bottom = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
@@ -50,7 +52,23 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
     draw_hypnodensity(bottom, night.scored, night.scoring.probabilities[night.scored])
     bottom.set_title("Probability of each stage")
     label_time(bottom, night.start)
+    _shade_empty([top, *middle, bottom], night)
     return figure
+
+
+def _shade_empty(all_axes: Sequence[Axes], night: Night) -> None:
+    """Shade the sleep epochs without signal between the first and the last scored one, and label them at the top."""
+    begin, end = night.scored[0], night.scored[-1] + 1
+    position = np.flatnonzero(night.empty) if night.empty is not None else np.array([], int)
+    position = position[(position >= begin) & (position < end)]
+    runs = [run for run in np.split(position, np.flatnonzero(np.diff(position) != 1) + 1) if len(run)]
+    for run in runs:
+        for axes in all_axes:
+            axes.axvspan(run[0] * _HOURS, (run[-1] + 1) * _HOURS, color=GREY, alpha=0.35, lw=0)
+    if runs:
+        longest = max(runs, key=len)
+        middle = (longest[0] + longest[-1] + 1) / 2 * _HOURS
+        all_axes[0].text(middle, _MAX_HZ / 2, "no signal", rotation=90, ha="center", va="center", color=INK)
 
 
 def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -> None:
@@ -60,6 +78,9 @@ def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -
     begin, end = night.scored[0], night.scored[-1] + 1
     n_samples = round(SLEEP_EPOCH_S * fs)
     span = signal[begin * n_samples : end * n_samples]
+    if night.empty is not None:
+        span = span.copy()
+        span.reshape(-1, n_samples)[night.empty[begin:end]] = np.nan
     frequency, _, power = spectrogram(span, fs, nperseg=round(_WINDOW_S * fs), noverlap=0)
     shown = (frequency > 0) & (frequency <= _MAX_HZ)
     n_together = -(-power.shape[1] // _MAX_COLUMNS)

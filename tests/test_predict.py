@@ -227,6 +227,72 @@ def test_agreement_with_a_hypnogram_is_told_and_written(place, tmp_path, predict
     assert figures["f1"].keys() == set(names)
 
 
+def test_several_scorers_are_compared_with_the_network_and_with_each_other(place, tmp_path, predict):
+    folder, _ = place
+    stages, _ = table(folder / "the results/SC4001E0.csv")
+    names = ["W", "N1", "N2", "N3", "REM"]
+    for scorer, wrong in enumerate(([0], [0, 1, 2], [3])):
+        said = "\n".join(names[(stage + (k in wrong)) % 5] for k, stage in enumerate(stages))
+        (tmp_path / f"scorer {scorer}.txt").write_text(said)
+    options = [word for scorer in range(3) for word in ("--hypnogram", f"scorer {scorer}.txt")]
+    arguments = [folder / "nights of one/SC4001E0-PSG.edf", "--checkpoint", folder / "saved/Exp 1", *options]
+    code, out, err = predict(*arguments, "--output_dir", "out")
+    assert (code, err) == (0, "")
+    assert "SC4001E0: agrees with the majority of 3 scorers in 91.7 % of 12 sleep epochs" in " ".join(out.split())
+    summary = json.loads((tmp_path / "out/SC4001E0.json").read_text())
+    assert summary["agreement"]["accuracy"] == 11 / 12
+    assert [scorer["name"] for scorer in summary["scorers"]] == ["scorer 0.txt", "scorer 1.txt", "scorer 2.txt"]
+    assert [scorer["network"]["accuracy"] for scorer in summary["scorers"]] == [11 / 12, 9 / 12, 11 / 12]
+    assert [scorer["others"]["n"] for scorer in summary["scorers"]] == [12, 12, 12]
+    assert summary["scoring"]["made_from"].keys() == {"recording", "hypnogram", "hypnogram_2", "hypnogram_3"}
+    rows = out[out.index("\nAgreement ") :].split("\n\n")[0].strip().splitlines()
+    assert len(rows) == 8
+    code, again, _ = predict(*arguments, "--output_dir", "out")
+    assert (code, "\n".join(rows) in again, "1 kept" in again) == (0, True, True)
+    code, _, err = predict(*arguments[:-2], "--output_dir", "out")
+    assert (code, "scored with other settings or files (hypnogram" in err) == (1, True)
+    late = "\n".join(["onset,duration,stage", *(f"{12 + 30 * k},30,N2" for k in range(5))])
+    (tmp_path / "late.csv").write_text(late)
+    code, _, err = predict(*arguments, "--hypnogram", "late.csv", "--output_dir", "other")
+    assert code == 1
+    assert "begin at different times after its start (scorer 0.txt 0 s, " in err
+    assert "late.csv 12 s), so they cannot be compared" in err
+
+
+def test_scorers_whose_files_have_the_same_name_go_by_their_folders(place, tmp_path, predict):
+    options = []
+    for scorer in ("A", "B"):
+        (tmp_path / scorer).mkdir()
+        (tmp_path / scorer / "night.txt").write_text("\n".join(["N2"] * N))
+        options += ["--hypnogram", f"{scorer}/night.txt"]
+    recording, experiment = place[0] / "nights of one/SC4001E0-PSG.edf", place[0] / "saved/Exp 1"
+    assert predict(recording, "--checkpoint", experiment, *options, "--output_dir", "out")[0] == 0
+    scorers = json.loads((tmp_path / "out/SC4001E0.json").read_text())["scorers"]
+    assert [scorer["name"] for scorer in scorers] == ["A/night.txt", "B/night.txt"]
+
+
+def test_sleep_epochs_without_signal_are_not_scored_and_their_share_is_told(place, tmp_path, predict):
+    signal = eeg().reshape(N, -1)
+    signal[2:4] = 37.5
+    signal[4] = np.where(np.arange(3000) % 200 < 100, 1000, -1000)
+    signal[5] = np.where(np.arange(3000) % 3, 20, 20 + 2000 / 65535)
+    write_edf(tmp_path / "a.edf", {"EEG Fpz-Cz": signal.ravel(), "M1": eeg(seed=1)})
+    code, out, err = predict("a.edf", "--checkpoint", place[0] / "saved/Exp 1", "--output_dir", "out")
+    assert (code, err) == (0, "")
+    assert "a: 4 of 12 sleep epochs (33.3 %) are without signal (flat or clipped) and not scored" in out
+    stages, probabilities = table(tmp_path / "out/a.csv")
+    assert np.flatnonzero(stages == -1).tolist() == [2, 3, 4, 5]
+    assert np.isnan(probabilities[2:6]).all()
+    summary = json.loads((tmp_path / "out/a.json").read_text())
+    assert (summary["n_scored"], summary["n_without_signal"]) == (8, 4)
+    annotations = mne.read_annotations(tmp_path / "out/a-Hypnogram.edf")
+    assert (60, 120, "Sleep stage ?") in zip(
+        annotations.onset, annotations.duration, annotations.description, strict=True
+    )
+    scoring = score_recording(signal.ravel(), place[0] / "saved/Exp 1", fs=100)
+    assert np.flatnonzero(scoring.stages == -1).tolist() == [2, 3, 4, 5]
+
+
 def test_prepared_recordings_and_gaps_keep_their_places(place, tmp_path, make_recording, predict):
     folder, _ = place
     recording = make_recording(6, sleep_epoch=np.array([2, 3, 4, 8, 9, 10]), start_time="2020-01-01T22:00:00")
@@ -354,6 +420,7 @@ def test_help_and_a_wrong_command_line_do_not_wait_for_torch(tmp_path):
         ("a.edf b.edf --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
         ("--checkpoint a.pth --hypnogram b.edf --export a.onnx", "--hypnogram is of one recording: name that alone"),
         (". --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
+        ("a.edf --checkpoint a.pth --hypnogram b.edf --hypnogram ./b.edf", "--hypnogram: the same file twice"),
         ("a.edf --checkpoint a.pth --reference M1", "--reference is subtracted from a channel: name that with --sel"),
         ("a.edf --checkpoint a.pth --from 24:00", "argument --from: '24:00' is no time of day such as 22:30"),
         ("a.edf --checkpoint a.pth --to soon", "argument --to: 'soon' is no time of day such as 22:30"),

@@ -19,6 +19,7 @@ from utils.errors import UserError
 from utils.experiment import LOG_FILE, Predictions, fold_directory, is_finished
 from utils.lock import held
 from utils.logs import LOG, SUMMARY, log_to_file
+from utils.microvolts import without_signal_remark
 from utils.plural import number_of
 from utils.recording import Outline
 from utils.stages import STAGE_NAMES
@@ -113,6 +114,10 @@ def introduce(fold: Fold, config: ConfigParser, data: SleepEpochs) -> None:
             f"{channel!r} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})" for channel, names in channels.items()
         )
         LOG.warning(f"The recordings are of different channels: {', '.join(parts)}.")
+    if n_empty := sum(data.n_empty.values()):
+        names = [name for name, n in data.n_empty.items() if n]
+        where = f"{', '.join(names[:3])}{', ...' * (len(names) > 3)}"
+        LOG.warning(f"{without_signal_remark(n_empty, len(data.stages))}, and used like all others: in {where}.")
     for recordings, _, use in uses:
         counts = data.class_counts(recordings) if recordings else []
         missing = [stage for stage, n in zip(STAGE_NAMES, counts, strict=bool(counts)) if n == 0]

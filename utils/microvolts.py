@@ -1,4 +1,4 @@
-"""Tell whether a signal can be EEG in microvolts, and how large it is."""
+"""Tell whether a signal can be EEG in microvolts, how large it is, and which sleep epochs are without any signal."""
 
 from collections.abc import Iterable
 
@@ -9,8 +9,17 @@ MIN_STD_UV, MAX_STD_UV = 2.0, 1000.0
 
 NOT_MICROVOLTS = "Are the values z-scored, in volts or raw digits? They must be microvolts."
 
+FLAT_UV, MAX_FLAT_UV = 0.5, 5.0
+"""Ranges of a sleep epoch, peak to peak in microvolts: up to the first it is flat, above the second it never is.
+
+The noise of an amplifier alone has more than the first; 10 microvolts are little for EEG.
+"""
+
 _ROUNDING = 1e-6
 """Standard deviation of a constant signal relative to its value, which is rounding alone."""
+
+_EVERY = 61
+"""Of so many samples one is looked at first; no divisor of a sampling rate, so that no regular signal hides in it."""
 
 _PIECE = 32
 """Sleep epochs that are summed together: they fit a processor's cache."""
@@ -36,6 +45,48 @@ def problem_of(name: str, mean: float, std: float, hint: str = NOT_MICROVOLTS) -
             f"{MAX_STD_UV:g}. {hint}"
         )
     return ""
+
+
+def without_signal(sleep_epochs: np.ndarray, step_uv: float = 0.0) -> np.ndarray:
+    """Tell which sleep epochs hold no signal: those that are flat, or clipped for most of their length.
+
+    Flat: no two values differ by more than a step of the converter (up to `MAX_FLAT_UV`), or by more than `FLAT_UV`.
+    Clipped: more than half of the values are the lowest or the highest one of the sleep epoch. This needs no limits of
+    the recorder, so it holds for any array, and also where an amplifier reached its limits before the file did. EEG is
+    at its own extremes for a few samples in 30 s. A sleep epoch with a gap (NaN) is neither.
+
+    Parameters
+    ----------
+    sleep_epochs : ndarray of shape (n_sleep_epochs, n_samples)
+        Microvolts, as they were recorded: resampling rounds the edges of what is flat or clipped.
+    step_uv : float
+        A step of the converter in microvolts; 0 if it is not known.
+
+    Returns
+    -------
+    ndarray of shape (n_sleep_epochs,), bool
+    """
+    flat_uv = min(max(FLAT_UV, 1.01 * step_uv), MAX_FLAT_UV)  # 1 % for the rounding of float32
+    width, share = _range_and_share_at_extremes(np.ascontiguousarray(sleep_epochs[:, ::_EVERY]))
+    rows = np.flatnonzero((width <= flat_uv) | (share > 0.25))  # nearly none of EEG, so that most need not be read
+    width, share = _range_and_share_at_extremes(sleep_epochs[rows])
+    empty = np.zeros(len(sleep_epochs), bool)
+    empty[rows] = np.isfinite(width) & ((width <= flat_uv) | (share > 0.5))
+    return empty
+
+
+def _range_and_share_at_extremes(sleep_epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute of each sleep epoch the range, and the share of samples that are its lowest or highest value."""
+    low, high = sleep_epochs.min(axis=1), sleep_epochs.max(axis=1)
+    at_extremes = (sleep_epochs == low[:, None]) | (sleep_epochs == high[:, None])
+    with np.errstate(invalid="ignore"):  # infinite values are gaps
+        return high - low, at_extremes.mean(axis=1)
+
+
+def without_signal_remark(n: int, n_sleep_epochs: int) -> str:
+    """Say how many of the sleep epochs of a recording are without signal."""
+    share = 100 * n / n_sleep_epochs
+    return f"{n:,} of {n_sleep_epochs:,} sleep epochs ({share:.1f} %) are without signal (flat or clipped)"
 
 
 def amplitude(std_uv: Iterable[float]) -> dict[str, float]:

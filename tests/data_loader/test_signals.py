@@ -86,6 +86,6 @@ def test_signals_that_are_in_memory_need_no_reading_ahead():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mapped files are read from /proc")
 def test_a_mapped_recording_is_read_when_it_is_used(folder):
-    opened, _ = open_signals(find_recordings(folder))
+    opened, *_ = open_signals(find_recordings(folder))
     assert re.search(rf"{re.escape(str(folder))}/b.npz$", Path("/proc/self/maps").read_text(), re.MULTILINE)
     assert not opened[1].flags.writeable

@@ -24,7 +24,13 @@ CHANNEL = "EEG Fpz-Cz"
 
 def night(channel=CHANNEL):
     stages = np.array([0, 1, 2, 2, 4], np.int32)
-    return Recording(np.resize(np.float32([-20, 20]), (5, 300)), stages, 10.0, channel, np.arange(5, dtype=np.int32))
+    return Recording(
+        np.resize(np.float32([-40, 0, 0, 0, 0, 0, 0, 40]), (5, 300)),
+        stages,
+        10.0,
+        channel,
+        np.arange(5, dtype=np.int32),
+    )
 
 
 def remarked(*remarks):
@@ -91,6 +97,16 @@ def test_shards_prepare_each_recording_once(tmp_path, n_recordings, n_shards, ca
         assert run(tasks, arguments(tmp_path, "--shard", f"{number}/{n_shards}")) == 0
         assert f"{len(tasks[number - 1 :: n_shards])} prepared, 0 kept" in capsys.readouterr().out
     assert len(list((tmp_path / "npz").iterdir())) == n_recordings
+
+
+def test_sleep_epochs_without_signal_are_prepared_like_all_others_and_told(tmp_path, capsys):
+    recording = night()
+    recording.signal[1] = 0
+    assert run([Task("a", lambda: recording)], arguments(tmp_path)) == 0
+    told = "a: 1 of 5 sleep epochs (20.0 %) are without signal (flat or clipped); they are kept"
+    assert told in capsys.readouterr().out
+    with np.load(tmp_path / "npz/a.npz") as npz:
+        np.testing.assert_array_equal(npz["x"][..., 0], recording.signal)
 
 
 def test_a_shard_of_which_nothing_can_be_prepared_is_no_problem(tmp_path):

@@ -19,6 +19,7 @@ from edf_writer import (
 )
 from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
 
+from recordings.alignment import aligned
 from recordings.reader import Channel, from_raw, is_recording, read_channel, resampled
 from utils.errors import UserError
 from utils.recording import Recording, write_recording
@@ -354,3 +355,57 @@ def test_what_mne_cannot_do_under_oo_is_not_taken_for_a_bad_file(tmp_path, monke
     monkeypatch.setattr("recordings.reader.sys", SimpleNamespace(flags=SimpleNamespace(optimize=2)))
     with pytest.raises(UserError, match=r"a.fif: MNE reads it, which does not run under PYTHONOPTIMIZE=2 \(-OO\)"):
         read_channel(tmp_path / "a.fif", "C4")
+
+
+DEAD = {
+    "flat": lambda x: x * 0 + 7,
+    "flickering": lambda x: np.where(x > 0, 7, 8),
+    "clipped": lambda x: np.where(np.arange(x.shape[1]) % 100 < 50, 192, -192),
+}
+
+
+def write_dead(path, kind, fs, **others):
+    """Eight sleep epochs of noise, of which 2 to 4 are dead in C4, and others as they are passed."""
+    rng = np.random.default_rng(0)
+    nights = {name: rng.normal(0, 20, (8, 30 * fs)) for name in ("C4", "M1")}
+    nights["C4"][2:5] = DEAD[kind](nights["C4"][2:5])
+    signals = [
+        EdfSignal(
+            np.clip(night.ravel(), -192, 192), fs, label=name, physical_dimension="uV", physical_range=(-192.0, 192.0),
+            digital_range=(-192, 191),
+        )
+        for name, night in (nights | others).items()
+    ]  # fmt: skip
+    Edf(signals, data_record_duration=1).write(path)
+    return path
+
+
+@pytest.mark.parametrize("fs", [100, 256])
+@pytest.mark.parametrize("reference", [None, "M1"])
+@pytest.mark.parametrize("kind", DEAD)
+def test_flat_and_clipped_sleep_epochs_are_those_of_the_recorded_signal(tmp_path, kind, reference, fs):
+    channel = read_channel(write_dead(tmp_path / "a.edf", kind, fs), "C4", reference, 100)
+    assert np.flatnonzero(channel.without_signal()).tolist() == [2, 3, 4]
+    scoring = tmp_path / "a.csv"
+    scoring.write_text("\n".join(["onset,duration,stage", *(f"{20 + 30 * k},30,N2" for k in range(6))]))
+    cut, _ = aligned(channel, tmp_path / "a.edf", scoring)
+    whole, most_of_it = [2, 3], [1]
+    assert np.flatnonzero(cut.without_signal()).tolist() == [*(most_of_it if kind == "clipped" else []), *whole]
+
+
+def test_a_reference_that_is_zero_throughout_is_no_lack_of_signal_and_one_that_fails_is(tmp_path):
+    zeros, failing = np.zeros((8, 3000)), np.random.default_rng(1).normal(0, 20, (8, 3000))
+    failing[6] = 0
+    path = write_dead(tmp_path / "a.edf", "flat", 100, Cz=zeros, A1=failing)
+    assert np.flatnonzero(read_channel(path, "C4", "Cz").without_signal()).tolist() == [2, 3, 4]
+    assert np.flatnonzero(read_channel(path, "C4", "A1").without_signal()).tolist() == [2, 3, 4, 6]
+    assert read_channel(path, "Cz", "A1").without_signal().all()
+
+
+def test_a_gap_is_no_sleep_epoch_without_signal():
+    signal = np.zeros(9000)
+    signal[3005] = np.nan
+    channel = channel_of(signal)
+    assert channel.without_signal().tolist() == [True, False, True]
+    assert resampled(channel, 64).without_signal().tolist() == [True, False, True]
+    assert resampled(channel_of(np.zeros(10), 1.0), 100).without_signal().tolist() == []

@@ -176,6 +176,21 @@ def test_a_night_context_never_reads_across_a_gap(fold, signal):
     np.testing.assert_allclose(limited[[1, 2, 4, 5]], expected, atol=1e-4)
 
 
+def test_neither_night_context_nor_neighbours_read_across_a_sleep_epoch_without_signal(fold, signal, tmp_path):
+    folder, net, night = fold
+    signal[3 * 3000 : 4 * 3000] = 12
+    rows = [0, 1, 2, 4, 5, 6]
+    scoring = load_networks([folder]).score(signal, "a")
+    assert scoring.stages[3] == -1
+    assert np.isnan(scoring.probabilities[3]).all()
+    expected = of_night(net, night, signal, slice(0, 3), slice(4, N))
+    np.testing.assert_allclose(scoring.probabilities[rows], expected, atol=1e-4)
+    net = write_checkpoint(tmp_path / "a.pth", context=(1, 1))
+    scoring = load_networks([tmp_path / "a.pth"]).score(signal, "a")
+    expected = probabilities(net, signal, rows, (1, 1))
+    np.testing.assert_allclose(scoring.probabilities[rows], expected, atol=2e-5)
+
+
 def test_a_checkpoint_by_itself_scores_without_the_night_context_and_says_so(fold, signal):
     folder, net, _ = fold
     networks = load_networks([folder / BEST])
@@ -301,6 +316,7 @@ def test_checkpoints_from_before_there_was_a_context_have_none(tmp_path):
         (lambda x: x / x.std(), r"a: the signal's standard deviation is 1\.0\d; .* Are the values z-scored"),
         (lambda x: x * 1e6, "a: the signal's standard deviation is"),
         (lambda x: x * 0 + 3, "a: the signal is constant"),
+        (lambda x: 200 * np.sign(x), "a: no sleep epoch has a signal: all are flat or clipped. Was the channel"),
     ],
 )
 def test_what_cannot_be_eeg_is_refused_with_what_was_found(tmp_path, signal, change, message):

@@ -125,12 +125,13 @@ def test_agreement_is_over_what_both_have_scored():
 def test_remarks_tell_of_the_rest_of_gaps_of_flat_parts_and_of_agreement():
     signal = np.random.default_rng(0).normal(0, 20, 11 * 100 + 41).astype(np.float32)
     signal[620], signal[100:300] = np.nan, 7
-    night = with_remarks(made_night(remarks=("first",), hypnogram=np.array(STAGES)), signal, 100)
+    empty = np.arange(11) < 2
+    night = with_remarks(made_night(remarks=("first",), hypnogram=np.array(STAGES), empty=empty), signal, 100)
     assert night.remarks == (
         "first",
         "its last 12.3 s do not fill a sleep epoch and are not scored",
         "1 sleep epochs with a gap are not scored",
-        "2 of its scored sleep epochs have a flat signal",
+        "2 of 11 sleep epochs (18.2 %) are without signal (flat or clipped) and not scored",
         "agrees with the hypnogram in 100.0 % of 10 sleep epochs, kappa 1.00, macro F1 100.0 %",
     )
     alone = with_remarks(made_night(hypnogram=np.full(11, -1)), signal[300:600].repeat(4)[:1100], 100)

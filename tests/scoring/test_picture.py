@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -135,3 +136,23 @@ def test_the_picture_is_written_in_the_same_bytes_whatever_the_users_settings_ar
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_sleep_epochs_without_signal_are_blank_shaded_and_labelled():
+    night, signal = made(gap=slice(40, 60))
+    empty = np.zeros(120, bool)
+    empty[[3, *range(40, 60)]] = True
+    signal.reshape(120, -1)[40:60] = np.where(np.arange(3000) % 200 < 100, 192, -192)
+    night = replace(night, empty=empty)
+    with styled():
+        figure = draw_night(night, signal, FS)
+        figure.draw_without_rendering()
+    top, middle, bottom = figure.axes[:3]
+    blank = np.isnan(np.asarray(top.images[0].get_array().filled(np.nan))).all(axis=0)
+    assert np.flatnonzero(blank)[-1] / len(blank) == pytest.approx(60 / 120, abs=0.02)
+    for axes in (top, middle):
+        shaded = [(patch.get_x() * 120, (patch.get_x() + patch.get_width()) * 120) for patch in axes.patches]
+        np.testing.assert_allclose(shaded, [(3, 4), (40, 60)])
+    assert len(bottom.patches) == 5 + 2
+    assert [(text.get_text(), text.get_position()[0] * 120) for text in top.texts] == [("no signal", 50)]
+    assert not figure_of().axes[0].patches

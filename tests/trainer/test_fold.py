@@ -10,7 +10,7 @@ from data_loader.data_loaders import SleepEpochs, find_recordings
 from data_loader.folds import Fold, data_of, make_folds
 from train_Kfold_CV import make_trainer, train_fold
 from trainer.configuration import read_config
-from trainer.fold import folds_of, plan, predict_test_set
+from trainer.fold import folds_of, introduce, plan, predict_test_set
 from trainer.temperature import fit_temperature
 from utils.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from utils.errors import UserError
@@ -110,6 +110,20 @@ def test_checkpoints_know_what_they_were_made_with(configure, data):
     assert about["amplitude_uv"] == pytest.approx(
         {"median": np.median(std_uv), "low": min(std_uv), "high": max(std_uv)}, abs=0.02
     )
+
+
+def test_sleep_epochs_without_signal_are_counted_and_told(configure, folder, make_recording, log):
+    recording = make_recording([0, 2, 3, 4], seed=9)
+    recording.signal[1:3] = 4
+    write_recording(folder / "c.npz", recording)
+    data = SleepEpochs(find_recordings(folder), CPU)
+    assert data.n_empty == {"a": 0, "b": 0, "c": 2}
+    introduce(FOLD, configure(), data)
+    n = len(data.stages)
+    told = (
+        f"2 of {n} sleep epochs ({200 / n:.1f} %) are without signal (flat or clipped), and used like all others: in c."
+    )
+    assert told in log.messages
 
 
 def test_recordings_of_several_channels_are_told_and_the_checkpoint_names_none(configure, folder, make_recording, log):
