@@ -175,6 +175,7 @@ def make_trainer(
         begin_with(network, initial, config)
     criterion = config.init_obj("loss", class_counts=data.class_counts(counted(fold))).to(data.device)
     optimizer = make_optimizer(config, network, initial)
+    patterns_before = list(initial.training_sets.patterns) if initial and initial.training_sets else []
     lr_scheduler = config.init_obj("lr_scheduler", optimizer=optimizer)
 
     # Trainer
@@ -211,6 +212,7 @@ def make_trainer(
             "amplitude_uv": amplitude(data.std_uv[name] for name in fold.train),
             "computed_with": computed_with(data.device),
             **({"initial": initial.source} if initial else {}),
+            **({"initial_patterns": patterns_before} if patterns_before else {}),
         },
     )
 

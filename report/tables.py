@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from openpyxl.styles import Alignment
 
-from report.results import folds_note, main_protocol
+from report.results import OTHER_NIGHTS, folds_note, main_protocol
 from report.statistics import LEVEL
 from report.wording import (
     CLASS_FIGURES,
@@ -136,6 +136,8 @@ def _calibration_line(protocol: str, figures: Mapping[str, Any]) -> str:
     """Say the expected calibration error before and after the temperatures."""
     line = f"Calibration ({protocol}): expected calibration error {100 * figures['calibration']['ece']:.1f} %"
     calibrated = figures["calibrated"]
+    if protocol == OTHER_NIGHTS:
+        return f"{line}, of the probabilities with which the networks score: with the temperatures that they have."
     if calibrated is None:
         return f"{line}; no temperature, because an earlier version trained the folds."
     return f"{line}, {100 * calibrated['ece']:.1f} % with {temperatures_in_words(calibrated)}."

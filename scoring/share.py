@@ -31,6 +31,7 @@ LICENCE = "MIT"
 """Licence of the code, and so of the networks that it defines."""
 
 _PACKAGES = ("torch", "numpy", "scipy", "safetensors")
+_SETS = {"initial": "before, its initial weights learned from"}
 _FIGURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "kappa": "Cohen's kappa"}
 
 
@@ -237,11 +238,12 @@ def _with_interval(value: float | None, interval: Any) -> str:
 
 
 def _recording_lines(folds: list[dict[str, Any]]) -> list[str]:
-    """List what each fold trained, selected and tested on; the checksums are in the file."""
+    """List what each fold and its initial weights trained, selected and tested on; the checksums are in the file."""
     lines = []
     for fold in folds:
         data = fold.get("data") or {}
-        sets = (f"{which} {', '.join(data[which])}" for which in ("train", "valid", "test") if data.get(which))
+        known = ("train", "valid", "test", "initial")
+        sets = (f"{_SETS.get(which, which)} {', '.join(data[which])}" for which in known if data.get(which))
         night = ", with night context" if fold["night_context"] else ""
         lines.append(
             f"- Fold {fold['fold']}, training epoch {fold['train_epoch']}{night}: " + ("; ".join(sets) or "not known")

@@ -50,18 +50,28 @@ class TrainingSets:
         Checksums of the recordings by name, for `train`, `valid` and `test`, and for `initial` where that is there.
     subject_pattern : str or None
         See `utils.subjects.subject_of`.
+    initial_patterns : tuple of str
+        Patterns under which the initial weights were trained.
     """
 
     sets: dict[str, dict[str, str]]
     subject_pattern: str | None = None
+    initial_patterns: tuple[str, ...] = ()
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All patterns that find subjects of these recordings."""
+        own = () if self.subject_pattern is None else (self.subject_pattern,)
+        return tuple(dict.fromkeys((*own, *self.initial_patterns)))
 
     def use_of(self, name: str, checksum: str = "") -> Use:
         """Tell how training used a recording of this name, with this checksum (of an npz; of a file, `of` before it).
 
         A file is known by its checksum if training knows those of its recordings, and by its name otherwise. An npz is
-        known by its name, its signal, or the recording that it was prepared from.
+        known by its name, its signal, or the recording that it was prepared from; its subject by the pattern of these
+        sets, by those of the initial weights, and by the names of Sleep-EDF.
         """
-        name, subject, made_from = _plain(name), self._subject(name), _sources(checksum)
+        subjects, name, made_from = self._subjects(name), _plain(name), _sources(checksum)
         for which, recordings in self.sets.items():
             for other, known in recordings.items():
                 sources = _sources(known)
@@ -70,15 +80,24 @@ class TrainingSets:
                 if same_name or made_from & sources or _signal(checksum) == _signal(known):
                     return Use(self._purposes(which))
         for which, recordings in self.sets.items():
-            if subject is not None and subject in map(self._subject, recordings):
+            if any(subjects & self._subjects(other) for other in recordings):
                 return Use(self._purposes(which), OTHERS)
         return Use()
 
     @property
     def learned(self) -> dict[str, str]:
-        """Recordings that the weights were trained or selected on, with their checksums."""
-        used = (recordings for which, recordings in self.sets.items() if self._purposes(which) != ("tested",))
-        return {name: checksum for recordings in used for name, checksum in recordings.items()}
+        """Recordings that the weights were trained or selected on, with their checksums.
+
+        Of two recordings of one name, one of the initial weights and one of the fold, both are kept.
+        """
+        learned: dict[str, str] = {}
+        for which, recordings in self.sets.items():
+            if self._purposes(which) != ("tested",):
+                for name, checksum in recordings.items():
+                    while learned.get(name, checksum) != checksum:
+                        name += "'"
+                    learned[name] = checksum
+        return learned
 
     def learned_from(self, recordings: Mapping[str, str], subject_pattern: str | None) -> list[str]:
         """Name those of some prepared recordings that the weights were trained or selected on.
@@ -92,7 +111,7 @@ class TrainingSets:
             Checksums by name.
         subject_pattern : str or None
         """
-        patterns = {self.subject_pattern, subject_pattern, None}
+        patterns = {*self.patterns, subject_pattern, None}
         learned = {mark for each in self.learned.items() for mark in _marks(*each, patterns)}
         return [name for name, checksum in recordings.items() if learned & _marks(name, checksum, patterns)]
 
@@ -101,9 +120,10 @@ class TrainingSets:
         selected_on_test = which == "test" and not self.sets["valid"]
         return _PURPOSES[which] + (("selected",) if selected_on_test else ())
 
-    def _subject(self, name: str) -> str | None:
-        """Name the subject of a recording; None if the pattern does not find one."""
-        return _subject(name, self.subject_pattern)
+    def _subjects(self, name: str) -> set[tuple[str | None, str]]:
+        """Name the subject of a recording by each pattern that finds one."""
+        named = {pattern: _subject(name, pattern) for pattern in (*self.patterns, None)}
+        return {(pattern, subject) for pattern, subject in named.items() if subject is not None}
 
 
 def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> TrainingSets | None:
@@ -127,7 +147,9 @@ def read_training_sets(checkpoint: Path, about: Mapping[str, Any] | None) -> Tra
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # anything may stand there
         return None
     pattern = data_setting(about, "subject_pattern")
-    return TrainingSets(sets, pattern if is_pattern(pattern) else None)
+    before = about.get("initial_patterns") if about else None
+    initial_patterns = tuple(filter(is_pattern, before)) if isinstance(before, list | tuple) else ()
+    return TrainingSets(sets, pattern if is_pattern(pattern) else None, initial_patterns)
 
 
 def data_setting(about: Mapping[str, Any] | None, key: str) -> Any:

@@ -52,6 +52,7 @@ def test_the_whole_report_is_written_without_folds_and_with_what_to_know_first(p
     left_out = "1 night left out (trained on this recording): SC4001E0."
     assert left_out in report["remarks"]
     assert left_out in err
+    assert "earlier version" not in err
     page = (folder / "report.html").read_text()
     assert f'<p class="partial">{left_out}</p>' in page
     assert "<h1>net_on_nights</h1>" in page
@@ -61,7 +62,7 @@ def test_the_whole_report_is_written_without_folds_and_with_what_to_know_first(p
     assert "per fold" not in workbook.sheetnames
     assert [cell.value for cell in workbook["remarks"]["B"]][1:] == report["remarks"]
     assert {path.stem for path in (folder / "figures").iterdir()} == {
-        *("confusion_matrix", "f1", "hypnogram", "bland_altman", "reliability")
+        *("confusion_matrix", "f1", "hypnogram", "bland_altman", "reliability", "review")
     }
 
 

@@ -34,6 +34,26 @@ def test_a_pattern_finds_the_subjects():
     assert sets.use_of("anna") == Use()
 
 
+def test_subjects_of_initial_weights_are_known_under_another_pattern_than_that_of_training():
+    initial = {"SC4001E0": "5-5", "anna_1": "6-6"}
+    sets = TrainingSets({"train": {"lab01": "1"}, "valid": {}, "test": {"lab02": "2"}, "initial": initial}, r"(lab\d+)")
+    assert str(sets.use_of("SC4002E0")) == "trained on other recordings of its subject"
+    assert sets.use_of("anna_2") == Use()
+    about = {
+        "data": sets.sets,
+        "config": {"data_loader": {"args": {"subject_pattern": r"(lab\d+)"}}},
+        "initial_patterns": ["(.*)_"],
+    }
+    known = read_training_sets(None, about)
+    assert str(known.use_of("anna_2")) == "trained on other recordings of its subject"
+    assert known.learned_from({"anna_2": "9-9", "bert_1": "8-8"}, None) == ["anna_2"]
+
+
+def test_a_recording_of_the_fold_is_learned_even_if_one_of_the_initial_weights_has_its_name():
+    sets = TrainingSets({"train": {"night1": "1-1"}, "valid": {}, "test": {}, "initial": {"night1": "2-2"}})
+    assert sets.learned_from({"a": "1-5", "b": "2-5", "c": "3-5"}, None) == ["a", "b"]
+
+
 def test_overlap_is_counted_over_the_networks():
     trained, selected, tested = Use(("trained",)), Use(("tested", "selected")), Use(("tested",))
     assert training_overlap([tested, Use()]) == ""
