@@ -75,6 +75,12 @@ class Night:
         """Figures over the sleep epochs that have a stage here and in the hypnogram; None without any of these."""
         return None if self.hypnogram is None else agreement(self.hypnogram, self.scoring.stages)
 
+    @cached_property
+    def sleep_statistics(self) -> dict[str, Any]:
+        """Statistics from lights off to lights on, or over the scored span if these are not known."""
+        in_bed = self.in_bed or (int(self.scored[0]), int(self.scored[-1]) + 1)
+        return sleep_statistics(self.scored, self.scoring.stages[self.scored], in_bed)
+
 
 def result_files(directory: Path, name: str, formats: Iterable[str] = ()) -> dict[str, Path]:
     """Paths of a night's files, by the endings of their names; `formats` are names of `scoring.formats.FORMATS`."""
@@ -223,17 +229,15 @@ def write_night(files: Mapping[str, Path], night: Night, about: Mapping[str, Any
 def description(night: Night) -> dict[str, Any]:
     """Sleep statistics, confidence, agreement and versions of packages, in plain values."""
     confidence = night.scoring.probabilities[night.scored].max(axis=1)
-    stages = night.scoring.stages
-    in_bed = night.in_bed or (int(night.scored[0]), int(night.scored[-1]) + 1)
     return {
         "start_time": night.start.isoformat() if night.start else None,
         "remarks": list(night.remarks),
-        "n_sleep_epochs": len(stages),
+        "n_sleep_epochs": len(night.scoring.stages),
         "n_scored": len(night.scored),
         "n_without_signal": 0 if night.empty is None else int(night.empty.sum()),
         "sleep_epochs": dict(zip(STAGE_NAMES, night.counts, strict=True)),
         "time_in_bed_is": "from lights off to lights on" if night.in_bed else "the scored span",
-        "sleep_statistics": sleep_statistics(night.scored, stages[night.scored], in_bed),
+        "sleep_statistics": night.sleep_statistics,
         "mean_confidence": round(float(confidence.mean(dtype=np.float64)), 6),
         "share_below_half": float((confidence < 0.5).mean()),
         "agreement": night.agreement,
