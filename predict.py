@@ -211,9 +211,8 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
             names = ", ".join(map(str, same.values()))
             problems.append(f"{names}: all would be written as {name}. Score them into different folders.")
     for name in [name for name in by_name if name.casefold() == Path(SUMMARY).stem]:
-        problems.append(
-            f"{next(iter(by_name.pop(name)))}: its table would be {SUMMARY}, that of all nights. Rename it."
-        )
+        for file in by_name.pop(name).values():
+            problems.append(f"{file}: its table would be {SUMMARY}, which is that of all nights. Rename it.")
     return {name: next(iter(same.values())) for name, same in by_name.items() if len(same) == 1}, problems
 
 
