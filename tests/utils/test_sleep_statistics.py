@@ -149,6 +149,12 @@ def test_all_figures_are_those_of_yasa_and_of_luna(source, names):
     assert seen == names.keys()
 
 
+def test_every_statistic_is_defined_once_in_the_table_of_the_docs():
+    page = (Path(__file__).parents[2] / "docs/statistics.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted([*names, "sleep_efficiency"]) == sorted(night([N2, W]))
+
+
 def test_transitions_are_counted_inside_recordings_and_between_neighbours_alone():
     recording = np.array(["a"] * 5 + ["b"] * 3)
     sleep_epoch = np.array([0, 1, 2, 5, 6, 7, 8, 9])
