@@ -32,6 +32,7 @@ from recordings.sources import fingerprint
 from recordings.stage_names import read_stage_names
 from scoring import scorers
 from scoring.fetching import source_of
+from scoring.formats import FORMATS
 from scoring.night import (
     Night,
     Scoring,
@@ -43,6 +44,7 @@ from scoring.night import (
     with_remarks,
     write_night,
 )
+from scoring.summary import HEADS, SUMMARY, UNITS, main_figures, write_summary
 from utils.cores import share_cores
 from utils.errors import UserError
 from utils.files import name_problem
@@ -67,6 +69,7 @@ class Request:
     stage_names: Mapping[str, int | None] | None = None
     columns: Mapping[str, str] | None = None
     all_folds: bool = False
+    formats: tuple[str, ...] = ()
 
 
 def main() -> int:
@@ -96,6 +99,7 @@ def main() -> int:
         read_stage_names(arguments.stage_names) if arguments.stage_names else None,
         arguments.columns,
         arguments.all_folds,
+        tuple(arguments.formats),
     )
     output_dir = arguments.output_dir
     recordings, problems = find_recordings(arguments.recordings)
@@ -106,11 +110,13 @@ def main() -> int:
     ]
     width = max(map(len, recordings), default=0)
     of_recordings = f"of {number_of(len(tasks), 'recording')} to {output_dir}"
-    tell_head(f"{derivation_name(channel, arguments.reference)} {of_recordings}", width)
+    tell_head(f"{derivation_name(channel, arguments.reference)} {of_recordings}\n{UNITS}", width, HEADS)
     outcomes = run_each(lambda task: attempted(task.name, task.read, output_dir / task.name), tasks, 1, width)
     for outcome in outcomes:
         if outcome.table:
             tell(f"\n{outcome.table}")
+    summary = attempted(SUMMARY, lambda: summarised(output_dir), output_dir / SUMMARY)
+    problems += filter(None, [summary.text])
     return tell_end(outcomes, str(output_dir), width, problems, networks.notes, done="scored")
 
 
@@ -131,13 +137,17 @@ def parse_arguments() -> argparse.Namespace:
     add("--columns", type=parse_columns, metavar="COLUMNS", help="its columns: onset=Zeitpunkt,stage=Stadium")
     add("--all_folds", action="store_true", help="all folds score a night, not only the one that tested it")
     add("--output_dir", type=Path, default=Path("scored"), metavar="DIR", help="folder of the results (%(default)s)")
+    further = f"further files of each night: {', '.join(FORMATS)} (docs/scoring.md)"
+    add("--formats", nargs="+", default=[], metavar="FORMAT", help=further)
     add("--overwrite", action="store_true", help="score again what is scored already")
     add("--export", type=Path, metavar="FILE.onnx", help="write the network as ONNX instead of scoring")
     arguments = parser.parse_args()
-    for option, is_one in (("checkpoint", _holds_recordings), ("select_ch", _is_there)):
+    for option, is_one in (("checkpoint", _holds_recordings), ("select_ch", _is_there), ("formats", _is_there)):
         own, recordings = _split(getattr(arguments, option), is_one)
         setattr(arguments, option, own)
         arguments.recordings += recordings
+    if unknown := [name for name in arguments.formats if name not in FORMATS]:
+        parser.error(f"--formats: no format {unknown[0]!r}. Choose from {', '.join(FORMATS)}")
     if bool(arguments.recordings) == bool(arguments.export):
         parser.error("name recordings or --export")
     if arguments.hypnogram and (len(arguments.recordings) != 1 or arguments.recordings[0].is_dir()):
@@ -178,7 +188,8 @@ def _is_night(path: Path) -> bool:
 def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
     """Find the recordings among files and in folders, by name: that of the file without its ending and `-PSG`.
 
-    Returns the problems besides: folders without a recording, and files whose results would have the same name.
+    Returns the problems besides: folders without a recording, and files whose results would have the same name as those
+    of another, or as the summary.
     """
     files, problems = [], []
     for path in paths:
@@ -199,6 +210,9 @@ def find_recordings(paths: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
         if len(same) > 1:
             names = ", ".join(map(str, same.values()))
             problems.append(f"{names}: all would be written as {name}. Score them into different folders.")
+    for name in [name for name in by_name if name.casefold() == Path(SUMMARY).stem]:
+        for file in by_name.pop(name).values():
+            problems.append(f"{file}: its table would be {SUMMARY}, which is that of all nights. Rename it.")
     return {name: next(iter(same.values())) for name, same in by_name.items() if len(same) == 1}, problems
 
 
@@ -227,10 +241,11 @@ def score_file(
         "checkpoints": networks.checksums,
         "made_from": sources,
     }
-    results = result_files(output_dir, name)
+    results = result_files(output_dir, name, request.formats)
     earlier = earlier_night(results, settings, overwrite)
     if earlier:
-        return Outcome(name, "kept", tuple(earlier["sleep_epochs"].values()), table=scorers.table(earlier))
+        counts, cells = tuple(earlier["sleep_epochs"].values()), main_figures(earlier["sleep_statistics"])
+        return Outcome(name, "kept", counts, cells=cells, table=scorers.table(earlier))
     recording = read_channel(path, request.channel, request.reference, networks.inputs.fs)
     recording, scored = read_hypnograms(recording, path, request)
     start, n_sleep_epochs = parse_start(recording.start_time), len(recording.signal) // networks.inputs.n_samples
@@ -252,7 +267,14 @@ def score_file(
 
     write_picture(results[".png"], night, recording.signal, recording.fs)
     table, seconds = scorers.table(description(night)), time.perf_counter() - begin
-    return Outcome(name, "scored", night.counts, seconds, remarks=night.remarks, table=table)
+    cells = main_figures(night.sleep_statistics)
+    return Outcome(name, "scored", night.counts, seconds, remarks=night.remarks, cells=cells, table=table)
+
+
+def summarised(output_dir: Path) -> Outcome:
+    """Write the summary of all nights in the folder."""
+    write_summary(output_dir)
+    return Outcome(SUMMARY, "scored")
 
 
 def read_hypnograms(recording: Channel, path: Path, request: Request) -> tuple[Channel, list[Hypnogram]]:

@@ -10,6 +10,9 @@ from tqdm import tqdm
 
 from utils.stages import SLEEP_EPOCH_S, STAGE_NAMES
 
+COUNTS = (*STAGE_NAMES, "all", "hours")
+"""Heads of the sleep epochs of each stage and of all, and their hours."""
+
 N_SHOWN = 3  # recordings that are named where a line is about many
 
 
@@ -25,6 +28,7 @@ class Outcome:
     counts: tuple[int, ...] = ()  # sleep epochs of each stage, if it was prepared or kept
     seconds: float = 0.0
     text: str = ""  # the problem, or the rule that leaves it out
+    cells: tuple[str, ...] = ()  # what its row shows instead of the counts
     table: str = ""  # figures to print at the end
     remarks: tuple[str, ...] = ()  # what the user should know of how it was prepared
 
@@ -40,16 +44,16 @@ def some_names(names: Sequence[str]) -> str:
     return ", ".join(names[:N_SHOWN]) + (f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else "")
 
 
-def tell_head(title: str, width: int) -> None:
+def tell_head(title: str, width: int, heads: Sequence[str] = COUNTS) -> None:
     """Print the title and the head of the table. `width` is the width of the names."""
-    tell(f"{title}\n\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
+    tell(f"{title}\n\n{_row('', heads, width)}")
 
 
 def tell_outcome(outcome: Outcome, width: int) -> None:
     """Print the row of one recording."""
     if outcome.counts:
         remark = "kept" if outcome.state == "kept" else f"{outcome.seconds:.1f} s"
-        tell(f"{_row(outcome.name, _count_cells(outcome.counts), width)}{remark:>9}")
+        tell(f"{_row(outcome.name, outcome.cells or _count_cells(outcome.counts), width)}{remark:>9}")
     else:
         tell(f"{outcome.name:<{width}}   {outcome.state}: {outcome.text}")
 
@@ -73,7 +77,7 @@ def tell_end(
     problems = [*problems, *(outcome.text for outcome in by_state["problem"])]
     totals = [sum(counts) for counts in zip(*(o.counts for o in outcomes if o.counts), strict=True)]
     if totals:
-        tell(f"\n{_row('', [*STAGE_NAMES, 'all', 'hours'], width)}")
+        tell(f"\n{_row('', COUNTS, width)}")
         tell(_row("total", _count_cells(totals), width))
         tell(_row("", [f"{100 * total / sum(totals):.1f}%" for total in totals], width))
     for note in [*_remarks(outcomes), *notes]:

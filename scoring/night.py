@@ -1,7 +1,7 @@
 """A scored night: the time in bed, the agreement with a hypnogram, and the files that hold the result."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -13,9 +13,10 @@ import numpy as np
 
 from recordings.clock_times import in_utc
 from recordings.stage_names import UNSCORED
+from scoring.formats import FORMATS, write_csv, write_edf, write_format
 from scoring.scorers import agreement
 from utils.errors import UserError
-from utils.files import replacing, write_text
+from utils.files import write_text
 from utils.microvolts import without_signal_remark
 from utils.nested import differences
 from utils.sleep_statistics import sleep_statistics
@@ -24,9 +25,6 @@ from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 SUFFIXES = (".json", ".csv", "-Hypnogram.edf", ".png")
 """Endings of a night's files. The JSON file says what the others are, and is written first."""
 
-_ANNOTATIONS = {stage: f"Sleep stage {'R' if name == 'REM' else name}" for stage, name in enumerate(STAGE_NAMES)} | {
-    UNSCORED: "Sleep stage ?"
-}
 _PACKAGES = ("torch", "numpy", "scipy", "mne", "edfio")
 _DAY_S = 24 * 3600
 
@@ -77,10 +75,17 @@ class Night:
         """Figures over the sleep epochs that have a stage here and in the hypnogram; None without any of these."""
         return None if self.hypnogram is None else agreement(self.hypnogram, self.scoring.stages)
 
+    @cached_property
+    def sleep_statistics(self) -> dict[str, Any]:
+        """Statistics from lights off to lights on, or over the scored span if these are not known."""
+        in_bed = self.in_bed or (int(self.scored[0]), int(self.scored[-1]) + 1)
+        return sleep_statistics(self.scored, self.scoring.stages[self.scored], in_bed)
 
-def result_files(directory: Path, name: str) -> dict[str, Path]:
-    """Paths of a night's files, by the endings of their names."""
-    return {suffix: directory / f"{name}{suffix}" for suffix in SUFFIXES}
+
+def result_files(directory: Path, name: str, formats: Iterable[str] = ()) -> dict[str, Path]:
+    """Paths of a night's files, by the endings of their names; `formats` are names of `scoring.formats.FORMATS`."""
+    suffixes = (*SUFFIXES, *(FORMATS[format_name] for format_name in formats))
+    return {suffix: directory / f"{name}{suffix}" for suffix in suffixes}
 
 
 def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
@@ -90,16 +95,15 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
     else are refused, and so is a night that was scored with other `settings`: everything that decides the result. An
     older version did not write down `made_from`, which is not compared then.
     """
-    existing = [path for path in files.values() if path.exists()]
-    if not existing:
-        return None
-    earlier = _read_json(files[".json"])
-    if earlier is None:
+    existing = {suffix: path for suffix, path in files.items() if path.exists()}
+    earlier = read_json(files[".json"])
+    ours = [] if earlier is None else [*SUFFIXES, *_suffixes(earlier)]
+    if others := [path for suffix, path in existing.items() if suffix not in ours]:
         raise UserError(
-            f"{', '.join(path.name for path in existing)}: there already in {existing[0].parent}, and not from a "
+            f"{', '.join(path.name for path in others)}: there already in {others[0].parent}, and not from a "
             "scored night. Pass another --output_dir."
         )
-    if overwrite:
+    if earlier is None or overwrite:
         return None
     before = earlier["scoring"]
     known = {key: value for key, value in settings.items() if key in before or key != "made_from"}
@@ -111,7 +115,13 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
     return earlier if len(existing) == len(files) else None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _suffixes(earlier: Mapping[str, Any]) -> list[str]:
+    """List the endings of the files in further formats that the JSON file of a night names."""
+    formats = earlier.get("formats")
+    return [FORMATS[name] for name in formats if name in FORMATS] if isinstance(formats, list) else []
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
     """Read the JSON file of a scored night; None if it is something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -204,27 +214,30 @@ def write_night(files: Mapping[str, Path], night: Night, about: Mapping[str, Any
 
     `about` is what the JSON file says besides, of settings and networks.
     """
-    write_text(files[".json"], json.dumps(dict(about) | description(night), indent=2) + "\n")
-    for suffix in SUFFIXES[1:]:  # the JSON file no longer describes what is in these
-        files[suffix].unlink(missing_ok=True)
-    write_text(files[".csv"], "\n".join(_csv_lines(night)) + "\n")
-    _write_hypnogram(files["-Hypnogram.edf"], night)
+    formats = [name for name, suffix in FORMATS.items() if suffix in files]
+    earlier = _suffixes(read_json(files[".json"]) or {})
+    write_text(files[".json"], json.dumps(dict(about) | description(night) | {"formats": formats}, indent=2) + "\n")
+    for suffix in (*SUFFIXES[1:], *earlier):  # the JSON file no longer describes what is in these
+        files[".json"].with_name(f"{night.name}{suffix}").unlink(missing_ok=True)
+    stages = night.scoring.stages
+    write_csv(files[".csv"], stages, night.scoring.probabilities, night.start)
+    write_edf(files["-Hypnogram.edf"], stages, night.start)
+    for name in formats:
+        write_format(files[FORMATS[name]], name, stages)
 
 
 def description(night: Night) -> dict[str, Any]:
     """Sleep statistics, confidence, agreement and versions of packages, in plain values."""
     confidence = night.scoring.probabilities[night.scored].max(axis=1)
-    stages = night.scoring.stages
-    in_bed = night.in_bed or (int(night.scored[0]), int(night.scored[-1]) + 1)
     return {
         "start_time": night.start.isoformat() if night.start else None,
         "remarks": list(night.remarks),
-        "n_sleep_epochs": len(stages),
+        "n_sleep_epochs": len(night.scoring.stages),
         "n_scored": len(night.scored),
         "n_without_signal": 0 if night.empty is None else int(night.empty.sum()),
         "sleep_epochs": dict(zip(STAGE_NAMES, night.counts, strict=True)),
         "time_in_bed_is": "from lights off to lights on" if night.in_bed else "the scored span",
-        "sleep_statistics": sleep_statistics(night.scored, stages[night.scored], in_bed),
+        "sleep_statistics": night.sleep_statistics,
         "mean_confidence": round(float(confidence.mean(dtype=np.float64)), 6),
         "share_below_half": float((confidence < 0.5).mean()),
         "agreement": night.agreement,
@@ -232,33 +245,3 @@ def description(night: Night) -> dict[str, Any]:
         "training_overlap": night.training_overlap or None,
         "versions": {package: version(package) for package in _PACKAGES},
     }
-
-
-def _csv_lines(night: Night) -> Iterator[str]:
-    """Yield the lines of the table: one for each sleep epoch, without probabilities where it is not scored."""
-    yield ",".join(["onset", "duration", "stage", *(f"p_{name}" for name in STAGE_NAMES), "confidence"])
-    rows = zip(night.scoring.stages.tolist(), night.scoring.probabilities.tolist(), strict=True)
-    for position, (stage, probabilities) in enumerate(rows):
-        name, values = "?", [""] * (N_STAGES + 1)
-        if stage != UNSCORED:
-            name, values = STAGE_NAMES[stage], [f"{value:.6f}" for value in [*probabilities, max(probabilities)]]
-        yield ",".join([f"{SLEEP_EPOCH_S * position},{SLEEP_EPOCH_S},{name}", *values])
-
-
-def _write_hypnogram(path: Path, night: Night) -> None:
-    """Write the stages as an EDF+ file of annotations, one for each run of a stage."""
-    from edfio import Edf, EdfAnnotation, Recording
-
-    stages = night.scoring.stages
-    begins = np.flatnonzero(np.diff(stages, prepend=N_STAGES))
-    ends = np.append(begins[1:], len(stages))
-    annotations = [
-        EdfAnnotation(SLEEP_EPOCH_S * begin, SLEEP_EPOCH_S * (end - begin), _ANNOTATIONS[stage])
-        for begin, end, stage in zip(begins.tolist(), ends.tolist(), stages[begins].tolist(), strict=True)
-    ]
-    # EDF has no year before 1985 or after 2084
-    date = night.start.date() if night.start and 1985 <= night.start.year <= 2084 else None
-    recording = Recording(startdate=date, equipment_code="AttnSleep")
-    time = night.start.time() if night.start else None
-    with replacing(path) as temporary:
-        Edf([], recording=recording, starttime=time, annotations=annotations).write(temporary)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from recordings.stage_names import UNSCORED
 from scoring.night import Night
+from scoring.summary import headline
 from utils.drawing import BLUE, GREY, INK, draw_hypnodensity, draw_hypnogram, label_time, styled
 from utils.files import replacing
 from utils.stages import SLEEP_EPOCH_S
@@ -19,6 +20,7 @@ _MAX_COLUMNS = 900  # of the spectrogram, about as many as the printed figure ha
 _NO_POWER = 1e-9  # microvolts squared per Hz; lower power comes from rounding, where the signal is flat
 _COLOUR_RANGE = (2, 99)  # percentiles of the decibels that have the first and the last colour
 _ANONYMOUS_YEAR = 1985  # in EDF files whose date was removed
+_SMALL = 7.5  # points, of the line of figures
 _HOURS = SLEEP_EPOCH_S / 3600  # in one sleep epoch
 
 
@@ -52,6 +54,8 @@ def draw_night(night: Night, signal: np.ndarray, fs: float) -> Figure:
     draw_hypnodensity(bottom, night.scored, night.scoring.probabilities[night.scored])
     bottom.set_title("Probability of each stage")
     label_time(bottom, night.start)
+    span = "" if night.in_bed else " (TIB: the scored span)"
+    figure.supxlabel(headline(night.sleep_statistics) + span, x=0.01, ha="left", size=_SMALL, color=INK)
     _shade_empty([top, *middle, bottom], night)
     return figure
 

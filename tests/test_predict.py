@@ -1,6 +1,7 @@
 import csv
 import datetime as dt
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_every_recording_is_scored_and_what_cannot_be_is_told(place):
     folder, (code, out, err) = place
     assert code == 1
     assert sorted(path.name for path in (folder / "the results").iterdir()) == sorted(
-        f"{name}{suffix}" for name in ("SC4001E0", "night 2") for suffix in SUFFIXES
+        ["summary.csv", *(f"{name}{suffix}" for name in ("SC4001E0", "night 2") for suffix in SUFFIXES)]
     )
     assert err.splitlines() == [
         "",
@@ -173,19 +174,25 @@ def test_the_summary_says_what_was_scored_with_what(place):
     assert said["sleep_statistics"]["time_in_bed_min"] == N / 2
 
 
+def of_nights(folder):
+    """Contents of all files but the summary, which every run writes."""
+    return {name: content for name, content in contents(folder).items() if name != "summary.csv"}
+
+
 def test_run_again_what_is_there_is_kept_and_overwrite_does_it_again(place, tmp_path, predict):
     folder, _ = place
     command = [folder / "night 2.edf", "--checkpoint", folder / "saved/Exp 1/fold_1", "--output_dir", tmp_path]
     assert predict(*command)[0] == 0
-    before = contents(tmp_path)
+    before, summary = of_nights(tmp_path), (tmp_path / "summary.csv").read_text()
     code, out, err = predict(*command)
     assert (code, err) == (0, "")
     assert "0 scored, 1 kept, 0 with problems" in out
-    assert contents(tmp_path) == before
+    assert (tmp_path / "summary.csv").read_text() == summary
+    assert of_nights(tmp_path) == before
     code, out, err = predict(*command, "--to", "23:55")
     assert code == 1
     assert 'night 2.json: there already, scored with other settings or files (to: null -> "23:55:00"). Pass --' in err
-    assert contents(tmp_path) == before
+    assert of_nights(tmp_path) == before
     changed = tmp_path / "changed/night 2.edf"
     changed.parent.mkdir()
     shutil.copy(folder / "night 2.edf", changed)
@@ -271,6 +278,72 @@ def test_scorers_whose_files_have_the_same_name_go_by_their_folders(place, tmp_p
     assert [scorer["name"] for scorer in scorers] == ["A/night.txt", "B/night.txt"]
 
 
+def test_the_rows_of_a_run_are_those_of_a_sleep_laboratorys_report(place):
+    folder, (_, out, _) = place
+    statistics = json.loads((folder / "the results/SC4001E0.json").read_text())["sleep_statistics"]
+    head = next(line for line in out.splitlines() if "TIB" in line)
+    assert re.split(r"  +", head.strip()) == [
+        "TIB", "TST", "SE %", "SOL REM lat", "WASO", "N1 %", "N2 %", "N3 %", "REM %"
+    ]  # fmt: skip
+    row = next(line for line in out.splitlines() if line.startswith("SC4001E0 "))
+    names = ["time_in_bed_min", "total_sleep_time_min", "sleep_efficiency_percent", "sleep_latency_min",
+             "rem_latency_min", "waso_min", *(f"percent_{stage}" for stage in ("N1", "N2", "N3", "REM"))]  # fmt: skip
+    shown = ["-" if statistics[name] is None else f"{statistics[name]:.1f}" for name in names]
+    assert row.split()[1:-2] == shown
+    assert len(row) <= 100
+
+
+def test_the_summary_has_a_row_for_each_night_that_is_there_and_none_for_one_that_failed(place, tmp_path, predict):
+    folder, _ = place
+    with (folder / "the results/summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["SC4001E0", "night 2"]
+    arguments = ["--checkpoint", folder / "saved/Exp 1", "--output_dir", "out"]
+    assert predict(*arguments, folder / "nights of one/SC4001E0-PSG.edf")[0] == 0
+    options = ["--select_ch", "Fpz", "--from", "23:51", "--to", "23:56"]
+    assert predict(*arguments, *options, folder / "night 2.edf", folder / "nothing.edf")[0] == 1
+    with (tmp_path / "out/summary.csv").open(newline="") as file:
+        kept, other = csv.DictReader(file)
+    assert kept == rows[0]
+    assert (other["name"], other["channel"], other["n_unscored"]) == ("night 2", "Fpz", "2")
+    assert other["time_in_bed_is"] == "from lights off to lights on"
+
+
+def test_a_summary_of_the_users_own_and_a_night_of_that_name_are_refused(place, tmp_path, predict):
+    recording = place[0] / "nights of one/SC4001E0-PSG.edf"
+    shutil.copy(recording, tmp_path / "Summary.edf")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/summary.csv").write_text("name,age\nA,30\n")
+    arguments = ["--checkpoint", place[0] / "saved/Exp 1", "--output_dir", "out"]
+    code, out, err = predict(*arguments, recording, "Summary.edf")
+    assert code == 1
+    assert err.splitlines()[2:] == [
+        "  Summary.edf: its table would be summary.csv, which is that of all nights. Rename it.",
+        "  out/summary.csv: there already, and not from scored nights. Pass another --output_dir.",
+    ]
+    assert "1 scored, 0 kept, 2 with problems" in out
+    assert (tmp_path / "out/summary.csv").read_text() == "name,age\nA,30\n"
+
+
+def test_further_formats_are_written_beside_the_others(place, tmp_path, predict):
+    recording = place[0] / "nights of one/SC4001E0-PSG.edf"
+    arguments = ["--checkpoint", place[0] / "saved/Exp 1", "--output_dir", "out"]
+    assert predict(*arguments, "--formats", "lines", "luna", recording)[0] == 0
+    stages, _ = table(tmp_path / "out/SC4001E0.csv")
+    assert [int(line) for line in (tmp_path / "out/SC4001E0.txt").read_text().split()] == stages.tolist()
+    assert (tmp_path / "out/SC4001E0.annot").exists()
+    code, out, _ = predict(*arguments, recording)
+    assert "1 kept" in out
+    code, out, _ = predict(*arguments, "--formats", "bids", recording)
+    assert "1 scored" in out
+    assert sorted(path.name.removeprefix("SC4001E0") for path in (tmp_path / "out").iterdir()) == sorted(
+        [*SUFFIXES, "_events.tsv", "summary.csv"]
+    )
+    code, _, err = predict(*arguments, recording, "--hypnogram", "out/SC4001E0.csv", "--overwrite")
+    assert (code, err) == (0, "")
+    assert json.loads((tmp_path / "out/SC4001E0.json").read_text())["agreement"]["accuracy"] == 1
+
+
 def test_sleep_epochs_without_signal_are_not_scored_and_their_share_is_told(place, tmp_path, predict):
     signal = eeg().reshape(N, -1)
     signal[2:4] = 37.5
@@ -345,7 +418,9 @@ def test_a_released_model_is_told_its_channel(place, tmp_path, predict):
         1, "The checkpoint does not say which channel it was trained on. Pass one with --select_ch.\n"
     )  # fmt: skip
     assert predict(*command, "--select_ch", "C4")[0] == 0
-    assert len(list((tmp_path / "scored").iterdir())) == 4
+    assert {path.name for path in (tmp_path / "scored").iterdir()} == {
+        "summary.csv", *(f"other{suffix}" for suffix in SUFFIXES)
+    }  # fmt: skip
 
 
 def test_a_hypnogram_is_read_as_in_preparation_with_a_late_start_other_names_and_columns(place, tmp_path, predict):
@@ -422,6 +497,7 @@ def test_help_and_a_wrong_command_line_do_not_wait_for_torch(tmp_path):
         (". --checkpoint a.pth --hypnogram b.edf", "--hypnogram is of one recording: name that alone"),
         ("a.edf --checkpoint a.pth --hypnogram b.edf --hypnogram ./b.edf", "--hypnogram: the same file twice"),
         ("a.edf --checkpoint a.pth --reference M1", "--reference is subtracted from a channel: name that with --sel"),
+        ("a.edf --checkpoint a.pth --formats hyp bids", "--formats: no format 'hyp'. Choose from lines, bids, luna"),
         ("a.edf --checkpoint a.pth --from 24:00", "argument --from: '24:00' is no time of day such as 22:30"),
         ("a.edf --checkpoint a.pth --to soon", "argument --to: 'soon' is no time of day such as 22:30"),
     ],
@@ -441,6 +517,7 @@ def test_a_command_line_that_makes_no_sense_is_refused(monkeypatch, capsys, argu
         ("--checkpoint saved --select_ch EEG Fpz-Cz night.edf", ["saved"], ["EEG", "Fpz-Cz"], ["night.edf"]),
         ("--checkpoint saved --select_ch C4 nights a.npz", ["saved"], ["C4"], ["nights", "a.npz"]),
         ("x.edf --checkpoint fold y.edf --select_ch C4 z.edf", ["fold"], ["C4"], ["x.edf", "y.edf", "z.edf"]),
+        ("--checkpoint fold --formats lines luna nights a.npz", ["fold"], [], ["nights", "a.npz"]),
     ],
 )
 def test_recordings_are_recognised_wherever_they_stand(

@@ -117,7 +117,7 @@ def test_a_scored_night_that_does_not_fit_is_told_and_what_is_there_is_whole(tmp
 
     assert run(command(tmp_path / "undisturbed"), tmp_path)[0] == 0
     whole = {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").iterdir()}
-    assert set(whole) == {"night.json", "night.csv", "night-Hypnogram.edf", "night.png"}
+    assert set(whole) == {"night.json", "night.csv", "night-Hypnogram.edf", "night.png", "summary.csv"}
     for name in ("night.json", "night.csv", "night.png"):
         code, _, err = limited(len(whole[name]) - 1, command(tmp_path / "scored"), tmp_path)
         assert code == 1

@@ -54,7 +54,8 @@ def test_scoring_recordings_of_odd_names_stays_in_its_folder(tmp_path):
     code, _, err = run([*command, "--output_dir", folder / "scored", folder], tmp_path / "place")
     check_problems(code, err)
     names = {path.name for path in (folder / "scored").iterdir()}
-    assert names == {f"{name}{end}" for name in LEGAL for end in (".json", ".csv", ".png", "-Hypnogram.edf")}
+    files = {f"{name}{end}" for name in LEGAL for end in (".json", ".csv", ".png", "-Hypnogram.edf")}
+    assert names == files | {"summary.csv"}
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
     with (folder / "scored/=1+1.csv").open() as file:
         assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "+", "-", "@"))]

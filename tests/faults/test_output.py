@@ -60,7 +60,7 @@ def test_recordings_are_prepared_and_scored_whatever_becomes_of_the_output(place
     command = [*PREDICT, "--checkpoint", place / "saved/Exp1", "--output_dir", tmp_path / "scored"]
     recordings = sorted(place.glob("*PSG.edf"))
     assert shell([*command, *recordings], way, tmp_path) == (0, "")
-    assert len(list((tmp_path / "scored").iterdir())) == 12
+    assert len(list((tmp_path / "scored").iterdir())) == 13
 
 
 def test_folds_are_trained_and_reported_whatever_becomes_of_the_output(place, tmp_path):
@@ -88,4 +88,4 @@ def test_a_user_without_a_home_and_a_read_only_folder_are_no_obstacle(place, tmp
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     data.chmod(0o755)
-    assert len(list((tmp_path / "scored").iterdir())) == 4
+    assert len(list((tmp_path / "scored").iterdir())) == 5

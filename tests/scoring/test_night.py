@@ -43,13 +43,14 @@ def written(folder, night, about=None):
 def test_the_table_has_a_line_for_each_sleep_epoch(tmp_path):
     with written(tmp_path, made_night())[".csv"].open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["onset", "duration", "stage", "p_W", "p_N1", "p_N2", "p_N3", "p_REM", "confidence"]
+    assert list(rows[0]) == ["onset", "duration", "stage", "p_W", "p_N1", "p_N2", "p_N3", "p_REM", "confidence",
+                             "clock_time"]  # fmt: skip
     assert [int(row["onset"]) for row in rows] == list(range(0, 330, 30))
     assert {row["duration"] for row in rows} == {"30"}
     assert [row["stage"] for row in rows] == ["W", "W", "N1", "N2", "N3", "N3", "?", "N2", "REM", "REM", "W"]
     assert rows[2] | {"onset": 0} == {
         "onset": 0, "duration": "30", "stage": "N1", "p_W": "0.200000", "p_N1": "0.400000", "p_N2": "0.200000",
-        "p_N3": "0.100000", "p_REM": "0.100000", "confidence": "0.400000",
+        "p_N3": "0.100000", "p_REM": "0.100000", "confidence": "0.400000", "clock_time": "22:14:07",
     }  # fmt: skip
     assert {rows[6][column] for column in rows[0] if column.startswith("p_")} | {rows[6]["confidence"]} == {""}
 
@@ -216,6 +217,31 @@ def test_a_night_that_was_interrupted_is_scored_again(tmp_path, lost):
     files = written(tmp_path, made_night())
     files[lost].unlink()
     assert earlier_night(files, SETTINGS, overwrite=False) is None
+
+
+def test_further_formats_are_the_nights_own_files_and_go_when_it_is_written_without_them(tmp_path):
+    night = made_night()
+    files = result_files(tmp_path, night.name, ["lines", "bids"])
+    (tmp_path / "night 1.txt").write_text("of a scorer")
+    with pytest.raises(
+        UserError, match=r"^night 1.txt: there already in .*, and not from a scored night. Pass another"
+    ):
+        earlier_night(files, SETTINGS, overwrite=True)
+    (tmp_path / "night 1.txt").unlink()
+    write_night(files, night, {"scoring": SETTINGS})
+    files[".png"].touch()
+    assert (tmp_path / "night 1.txt").read_text().splitlines() == [str(stage) for stage in STAGES]
+    assert earlier_night(files, SETTINGS, overwrite=False)["formats"] == ["lines", "bids"]
+    assert earlier_night(result_files(tmp_path, night.name), SETTINGS, overwrite=False)
+    more = result_files(tmp_path, night.name, ["lines", "luna"])
+    assert earlier_night(more, SETTINGS, overwrite=False) is None
+    (tmp_path / "night 1.annot").write_text("of a scorer")
+    with pytest.raises(UserError, match=r"^night 1.annot: there already"):
+        earlier_night(more, SETTINGS, overwrite=False)
+    write_night(result_files(tmp_path, night.name), night, {"scoring": SETTINGS})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "night 1-Hypnogram.edf", "night 1.annot", "night 1.csv", "night 1.json"
+    ]  # fmt: skip
 
 
 def test_writing_again_leaves_nothing_that_the_summary_does_not_tell_of(tmp_path):

@@ -13,10 +13,11 @@ FS = 100
 START = dt.datetime(2020, 1, 2, 22, 40)
 
 
-def made(n=120, start=START, gap=None, hypnogram=None, name="night 1", overlap=""):
+def made(n=120, start=START, gap=None, hypnogram=None, name="night 1", overlap="", stages=None):
     """Night whose signal is a sine of 5 Hz up to the middle and of 20 Hz from there."""
     rng = np.random.default_rng(0)
-    stages = rng.integers(0, 5, n)
+    n = n if stages is None else len(stages)
+    stages = rng.integers(0, 5, n) if stages is None else np.array(stages)
     probabilities = rng.dirichlet(np.ones(5), n).astype(np.float32)
     t = np.arange(n * 30 * FS) / FS
     signal = (30 * np.sin(2 * np.pi * np.where(t < t[-1] / 2, 5, 20) * t) + rng.normal(0, 1, len(t))).astype(np.float32)
@@ -44,6 +45,21 @@ def test_spectrogram_hypnogram_and_probabilities_share_one_axis_of_clock_times()
     assert bottom.get_xlabel() == "Clock time"
     assert [label.get_text() for label in middle.get_yticklabels()] == ["W", "REM", "N1", "N2", "N3"]
     assert top.get_title("left") == "night 1: EEG Fpz-Cz, 2 January 2020"
+
+
+def test_the_main_figures_stand_below_the_picture():
+    night, signal = made(stages=[0] * 4 + [2] * 12 + [4] * 4)
+    with styled():
+        known = draw_night(replace(night, in_bed=(0, 20)), signal, FS).get_supxlabel()
+    assert known == (
+        "TIB 10.0 min, TST 8.0 min, SE 80.0 %, SOL 2.0 min, REM lat 6.0 min, WASO 0.0 min, "
+        "N1 0.0 %, N2 75.0 %, N3 0.0 %, REM 25.0 %"
+    )
+    without_rem, signal = made(stages=[0, 0, 2])
+    with styled():
+        line = draw_night(without_rem, signal, FS).get_supxlabel()
+    assert "REM lat -, " in line
+    assert line.endswith("(TIB: the scored span)")
 
 
 def test_a_night_across_midnight_has_clock_times_of_both_days():

@@ -1,8 +1,15 @@
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from compare_statistics import OF_LUNA, OF_YASA, STAGES, differences, our_figures
 
 from utils.sleep_statistics import sleep_statistics, transitions
+from utils.stages import STAGE_NAMES
 
+GOLDEN = json.loads(Path(__file__).with_name("golden_statistics.json").read_text())
 W, N1, N2, N3, REM = range(5)
 
 
@@ -20,11 +27,27 @@ def test_a_night_with_a_gap_is_as_worked_out_by_hand():
             "time_in_bed_min": 5.5,
             "total_sleep_time_min": 2.5,
             "sleep_efficiency": 2.5 / 5.5,
+            "sleep_efficiency_percent": 100 * 2.5 / 5.5,
             "sleep_latency_min": 1.0,
+            "persistent_sleep_latency_min": None,
+            "five_minute_sleep_latency_min": None,
+            "n1_latency_from_lights_off_min": 1.0,
+            "n2_latency_from_lights_off_min": 1.5,
+            "n3_latency_from_lights_off_min": 3.0,
+            "rem_latency_from_lights_off_min": 4.0,
+            "sleep_fragmentation_per_h": 2 / (2.5 / 60),
             "waso_min": 1.0,
-            "wake_within_sleep_min": 0.5,
-            "rem_latency_min": 3.0,  # from 102 to 108
             "minutes_W": 2.0,
+            "minutes_unscored": 1.0,
+            "sleep_period_time_min": 4.0,  # from 102 to 109
+            "sleep_maintenance_efficiency_percent": 100 * 2.5 / 4,
+            "wake_within_sleep_min": 0.5,
+            "n_awakenings": 1,
+            "n_stage_shifts": 3,  # N1 to N2, and N3 to W to REM
+            "n1_latency_min": 0.0,
+            "n2_latency_min": 0.5,
+            "n3_latency_min": 2.0,
+            "rem_latency_min": 3.0,  # from 102 to 108
             "minutes_N1": 0.5,
             "minutes_N2": 0.5,
             "minutes_N3": 0.5,
@@ -50,8 +73,12 @@ def test_without_lights_off_and_on_nothing_depends_on_where_the_night_is_cut():
     statistics = [sleep_statistics(np.arange(len(stages)), np.array(stages)) for stages in (whole, cut)]
     assert statistics[0] == statistics[1]
     assert statistics[0]["wake_within_sleep_min"] == 0.5
-    of_lights = {"time_in_bed_min", "sleep_efficiency", "sleep_latency_min", "waso_min", "minutes_W"}
-    assert night(cut).keys() - statistics[0].keys() == of_lights
+    assert (statistics[0]["n_awakenings"], statistics[0]["n_stage_shifts"]) == (1, 3)
+    assert night(cut).keys() - statistics[0].keys() == {
+        "time_in_bed_min", "sleep_efficiency", "sleep_efficiency_percent", "sleep_latency_min", "waso_min", "minutes_W",
+        "minutes_unscored", "persistent_sleep_latency_min", "five_minute_sleep_latency_min",
+        "sleep_fragmentation_per_h", *(f"{stage}_latency_from_lights_off_min" for stage in ("n1", "n2", "n3", "rem")),
+    }  # fmt: skip
 
 
 def test_wake_after_the_last_sleep_counts_and_wake_before_the_first_does_not():
@@ -88,8 +115,44 @@ def test_a_night_without_sleep_has_no_latency_and_no_shares():
         0,
     )
     absent = {name for name, value in statistics.items() if value is None}
-    shares = {f"percent_{stage}" for stage in ("N1", "N2", "N3", "REM")}
-    assert absent == {"sleep_latency_min", "waso_min", "wake_within_sleep_min", "rem_latency_min", *shares}
+    assert absent == {
+        "waso_min", "wake_within_sleep_min", "sleep_maintenance_efficiency_percent", "sleep_fragmentation_per_h",
+        *(name for name in statistics if "latency" in name), *(f"percent_{stage}" for stage in STAGES),
+    }  # fmt: skip
+    assert len([name for name in absent if "latency" in name]) == 11
+
+
+def test_persistent_sleep_is_ten_minutes_that_neither_wake_nor_a_gap_interrupts():
+    stages = np.array([W, *[N2] * 19, W, *[N1] * 30])
+    assert night(stages)["persistent_sleep_latency_min"] == 10.5
+    assert night(stages)["five_minute_sleep_latency_min"] == 0.5
+    cut = np.delete(stages, 35)
+    assert night(cut, np.delete(np.arange(51), 35))["persistent_sleep_latency_min"] is None
+    assert night(stages[:41])["persistent_sleep_latency_min"] == 10.5
+    assert night(stages[:40])["persistent_sleep_latency_min"] is None
+
+
+def test_waking_up_for_good_is_no_awakening_but_ends_sleep():
+    statistics = night([W, N2, N3, W, W, N1, REM, W, W])
+    assert (statistics["n_awakenings"], statistics["sleep_fragmentation_per_h"]) == (1, 2 / (2 / 60))
+
+
+@pytest.mark.parametrize(("source", "names"), [("yasa", OF_YASA), ("luna", OF_LUNA)])
+def test_all_figures_are_those_of_yasa_and_of_luna(source, names):
+    """Golden figures of YASA 0.8.1 and Luna 1.7.0; `compare_statistics.py` writes them, and compares 300 nights."""
+    seen = set()
+    for text, theirs in GOLDEN[source]:
+        runs = [re.fullmatch(r"(\d+)(.+)", run).groups() for run in text.split()]
+        stages = np.concatenate([np.full(int(n), (*STAGE_NAMES, "?").index(name)) for n, name in runs])
+        assert differences(theirs, our_figures(np.where(stages == 5, -1, stages)), names) == [], text
+        seen |= theirs.keys()
+    assert seen == names.keys()
+
+
+def test_every_statistic_is_defined_once_in_the_table_of_the_docs():
+    page = (Path(__file__).parents[2] / "docs/statistics.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted([*names, "sleep_efficiency"]) == sorted(night([N2, W]))
 
 
 def test_transitions_are_counted_inside_recordings_and_between_neighbours_alone():
