@@ -47,9 +47,8 @@ def headline(statistics: Mapping[str, Any]) -> str:
     """Write the main figures of a night in one line."""
     parts = []
     for head, figure in zip(HEADS, main_figures(statistics), strict=True):
-        name, _, percent = head.partition(" %")
-        unit = "" if figure == "-" else " %" if head.endswith("%") else " min"
-        parts.append(f"{name}{percent} {figure}{unit}")
+        unit = "" if figure == "-" else " %" if head.endswith(" %") else " min"
+        parts.append(f"{head.removesuffix(' %')} {figure}{unit}")
     return ", ".join(parts)
 
 
