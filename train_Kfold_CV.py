@@ -156,7 +156,7 @@ def make_trainer(
     """Make batches, network, loss, optimizer and trainer of a fold."""
     from data_loader.data_loaders import Batches, channels_of
     from trainer.fold import counted
-    from trainer.initial import begin_with, data_with_initial, head_of, make_optimizer
+    from trainer.initial import about_initial, begin_with, data_with_initial, head_of, make_optimizer
     from trainer.trainer import Trainer
     from utils.device import computed_with
     from utils.microvolts import amplitude
@@ -175,7 +175,6 @@ def make_trainer(
         begin_with(network, initial, config)
     criterion = config.init_obj("loss", class_counts=data.class_counts(counted(fold))).to(data.device)
     optimizer = make_optimizer(config, network, initial)
-    patterns_before = list(initial.training_sets.patterns) if initial and initial.training_sets else []
     lr_scheduler = config.init_obj("lr_scheduler", optimizer=optimizer)
 
     # Trainer
@@ -211,8 +210,7 @@ def make_trainer(
             "data": data_with_initial(fold, data.outlines.values(), initial),
             "amplitude_uv": amplitude(data.std_uv[name] for name in fold.train),
             "computed_with": computed_with(data.device),
-            **({"initial": initial.source} if initial else {}),
-            **({"initial_patterns": patterns_before} if patterns_before else {}),
+            **about_initial(initial),
         },
     )
 

@@ -22,13 +22,15 @@ _LETTERS = ("W", "N1", "N2", "N3", "R", "?")
 _BIDS = (*STAGE_NAMES, "n/a")
 
 
-def write_format(path: Path, name: str, stages: np.ndarray) -> None:
-    """Write stages, (n_sleep_epochs,), -1 where not scored, in one of FORMATS."""
+def write_format(path: Path, name: str, stages: np.ndarray, begin_s: float = 0.0) -> None:
+    """Write stages, (n_sleep_epochs,), -1 where not scored, in one of FORMATS; `begin_s` as for `write_csv`."""
     lines = {"lines": _code_lines, "bids": _bids_lines, "luna": _luna_lines}[name]
-    write_text(path, "\n".join(lines(stages.tolist())) + "\n")
+    write_text(path, "\n".join(lines(stages.tolist(), begin_s)) + "\n")
 
 
-def write_csv(path: Path, stages: np.ndarray, probabilities: np.ndarray, start: datetime | None) -> None:
+def write_csv(
+    path: Path, stages: np.ndarray, probabilities: np.ndarray, start: datetime | None, begin_s: float = 0.0
+) -> None:
     """Write a line for each sleep epoch, without probabilities where it is not scored.
 
     Parameters
@@ -37,19 +39,21 @@ def write_csv(path: Path, stages: np.ndarray, probabilities: np.ndarray, start: 
         0 to 4, or -1 where not scored.
     probabilities : ndarray of shape (n_sleep_epochs, 5)
     start : datetime or None
-        Of the recording; without it the column of clock times is empty. That of a start in UTC says so.
+        Of the first sleep epoch; without it the column of clock times is empty. That of a start in UTC says so.
+    begin_s : float
+        Where the first sleep epoch begins in the recording, in s.
     """
-    write_text(path, "\n".join(_csv_lines(stages, probabilities, start)) + "\n")
+    write_text(path, "\n".join(_csv_lines(stages, probabilities, start, begin_s)) + "\n")
 
 
-def _csv_lines(stages: np.ndarray, probabilities: np.ndarray, start: datetime | None) -> Iterator[str]:
+def _csv_lines(stages: np.ndarray, probabilities: np.ndarray, start: datetime | None, begin_s: float) -> Iterator[str]:
     """Yield the lines of the table."""
     yield ",".join(COLUMNS)
     for position, (stage, values) in enumerate(zip(stages.tolist(), probabilities.tolist(), strict=True)):
-        onset_s = SLEEP_EPOCH_S * position
+        from_first_s = SLEEP_EPOCH_S * position
         cells = [""] * (N_STAGES + 1) if stage == UNSCORED else [f"{value:.6f}" for value in [*values, max(values)]]
-        clock = (start + timedelta(seconds=onset_s)).timetz().isoformat() if start else ""
-        yield ",".join([f"{onset_s},{SLEEP_EPOCH_S},{_NAMES[stage]}", *cells, clock])
+        clock = (start + timedelta(seconds=from_first_s)).timetz().isoformat() if start else ""
+        yield ",".join([f"{begin_s + from_first_s:.12g},{SLEEP_EPOCH_S},{_NAMES[stage]}", *cells, clock])
 
 
 def write_edf(path: Path, stages: np.ndarray, start: datetime | None) -> None:
@@ -70,20 +74,21 @@ def write_edf(path: Path, stages: np.ndarray, start: datetime | None) -> None:
         Edf([], recording=recording, starttime=time, annotations=annotations).write(temporary)
 
 
-def _code_lines(stages: Sequence[int]) -> Iterator[str]:
+def _code_lines(stages: Sequence[int], _: float) -> Iterator[str]:
     """Yield codes alone, which YASA and sleep-utils both read: the latter knows no N3, and neither knows `?`."""
     return map(str, stages)
 
 
-def _bids_lines(stages: Sequence[int]) -> Iterator[str]:
+def _bids_lines(stages: Sequence[int], begin_s: float) -> Iterator[str]:
     """Yield the events of a BIDS data set, one for each sleep epoch."""
     yield "onset\tduration\ttrial_type"
     for position, stage in enumerate(stages):
-        yield f"{SLEEP_EPOCH_S * position}\t{SLEEP_EPOCH_S}\t{_BIDS[stage]}"
+        yield f"{begin_s + SLEEP_EPOCH_S * position:.12g}\t{SLEEP_EPOCH_S}\t{_BIDS[stage]}"
 
 
-def _luna_lines(stages: Sequence[int]) -> Iterator[str]:
+def _luna_lines(stages: Sequence[int], begin_s: float) -> Iterator[str]:
     """Yield Luna's annotations, one for each sleep epoch, in seconds from the start of the recording."""
     yield "class\tinstance\tchannel\tstart\tstop\tmeta"
     for position, stage in enumerate(stages):
-        yield f"{_LETTERS[stage]}\t.\t.\t{SLEEP_EPOCH_S * position}\t{SLEEP_EPOCH_S * (position + 1)}\t."
+        start_s = begin_s + SLEEP_EPOCH_S * position
+        yield f"{_LETTERS[stage]}\t.\t.\t{start_s:.12g}\t{start_s + SLEEP_EPOCH_S:.12g}\t."

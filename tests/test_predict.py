@@ -439,6 +439,13 @@ def test_a_hypnogram_is_read_as_in_preparation_with_a_late_start_other_names_and
     summary = json.loads((tmp_path / "beside/late.json").read_text())
     assert summary["agreement"]["n"] == N
     assert summary["start_time"].endswith("23:50:40")
+    formats = ["--formats", "bids", "luna", "--output_dir", "in_its_place", "--hypnogram", "scoring.csv", *options]
+    assert predict("--checkpoint", place[0] / "saved/Exp 1", night, *formats)[0] == 0
+    for file in ("late.csv", "late_events.tsv", "late.annot"):  # whoever reads them back gets the same sleep epochs
+        again = ["--checkpoint", place[0] / "saved/Exp 1", "--output_dir", f"again_{file}", night]
+        assert predict(*again, "--hypnogram", f"in_its_place/{file}")[0] == 0, file
+        agreement = json.loads((tmp_path / f"again_{file}/late.json").read_text())["agreement"]
+        assert (agreement["n"], agreement["accuracy"]) == (N, 1), file
 
 
 def test_the_hypnograms_in_a_folder_are_not_taken_for_recordings(place, tmp_path):

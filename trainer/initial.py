@@ -52,6 +52,14 @@ def head_of(network: nn.Module) -> nn.Module | None:
     return head if isinstance(head, nn.Module) and any(True for _ in head.parameters()) else None
 
 
+def about_initial(initial: InitialWeights | None) -> dict[str, Any]:
+    """Say in plain values what a checkpoint keeps of the initial weights; empty without any."""
+    if initial is None:
+        return {}
+    patterns = list(initial.training_sets.patterns) if initial.training_sets else []
+    return {"initial": initial.source} | ({"initial_patterns": patterns} if patterns else {})
+
+
 def choose_initial(
     config: ConfigParser, folds: Sequence[Fold], outlines: Sequence[Outline]
 ) -> dict[int, InitialWeights]:
