@@ -61,10 +61,11 @@ const xOf = (position) => plot.left + ((position - view[0]) / (view[1] - view[0]
 const positionAt = (x) => Math.floor(view[0] + ((x - plot.left) / plot.width) * (view[1] - view[0]));
 const dot = (x) => Math.round(x * (window.devicePixelRatio || 1)) / (window.devicePixelRatio || 1);
 const shown = () => [Math.max(Math.floor(view[0]), 0), Math.min(Math.ceil(view[1]), n)];
-const bar = (context, begin, end, y, height) => {
+const bar = (context, begin, end, y, height, least = 1 / (window.devicePixelRatio || 1)) => {
   const left = dot(xOf(begin));
-  context.fillRect(left, y, Math.max(dot(xOf(end)) - left, 1 / (window.devicePixelRatio || 1)), height);
+  context.fillRect(left, y, Math.max(dot(xOf(end)) - left, least), height);
 };
+const MARK = 2; // of a mark, however long the night is
 
 const spectrogram = new Image();
 spectrogram.src = night.spectrogram;
@@ -94,7 +95,7 @@ const drawHypnogram = (context, { top, height }, hypnogram, colour, changed) => 
   if (!changed) return;
   context.fillStyle = VERMILION;
   for (let at = first; at < last; at += 1) {
-    if (isChanged(at) && hypnogram[at] !== UNSCORED) bar(context, at, at + 1, y(hypnogram[at]) - 2.5, 5);
+    if (isChanged(at) && hypnogram[at] !== UNSCORED) bar(context, at, at + 1, y(hypnogram[at]) - 3, 6, MARK);
   }
 };
 
@@ -180,15 +181,23 @@ const drawAxis = (context, y) => {
 // Sleep epochs that the network could not score, over all tracks.
 const drawUnscored = (context) => {
   const [first, last] = shown();
-  context.fillStyle = "rgba(107, 118, 128, 0.3)";
   for (let begin = first, end; begin < last; begin = end) {
     for (end = begin + 1; end < last && scored[end] === scored[begin]; ) end += 1;
     if (scored[begin] !== UNSCORED) continue;
+    context.fillStyle = "rgba(107, 118, 128, 0.3)";
     for (const { top, height } of TRACKS) bar(context, begin, end, top, height);
     if (xOf(end) - xOf(begin) > 60) {
       text(context, "not scored", xOf((begin + end) / 2), TRACKS[0].top + TRACKS[0].height / 2, INK, "center");
     }
   }
+};
+
+const drawMarks = (context, { top, height }, isMarked, colour, isFirst = true) => {
+  context.fillStyle = WASH;
+  if (isFirst) context.fillRect(plot.left, top, plot.width, height);
+  const [first, last] = shown();
+  context.fillStyle = colour;
+  for (let at = first; at < last; at += 1) if (isMarked(at)) bar(context, at, at + 1, top, height, MARK);
 };
 
 const still = document.createElement("canvas");
@@ -211,38 +220,41 @@ const drawNight = () => {
   context.resetTransform();
   context.drawImage(still, 0, 0);
   context.restore();
-  const [first, last] = shown();
   for (const track of TRACKS) {
     if (track.name === "scorer") drawHypnogram(context, track, night.scorer, INK, false);
     if (track.name === "hypnogram") drawHypnogram(context, track, stages, BLUE, true);
-    const isMarked = { differences: differs, work: (at) => looked[at] }[track.name];
-    if (isMarked === undefined) continue;
-    context.fillStyle = WASH;
-    context.fillRect(plot.left, track.top, plot.width, track.height);
-    for (let at = first; at < last; at += 1) {
-      context.fillStyle = track.name === "differences" || isChanged(at) ? VERMILION : "#5596ba";
-      if (isMarked(at)) bar(context, at, at + 1, track.top, track.height);
+    if (track.name === "differences") drawMarks(context, track, differs, VERMILION);
+    if (track.name === "work") {
+      drawMarks(context, track, (at) => looked[at] && !isChanged(at), "#5596ba");
+      drawMarks(context, track, isChanged, VERMILION, false);
+      text(context, "Seen", plot.left - 7, track.top + track.height / 2, INK, "right");
     }
-    if (track.name === "work") text(context, "Done", plot.left - 7, track.top + track.height / 2, INK, "right");
   }
   drawUnscored(context);
   drawPlace();
 };
 
-// A frame around the chosen sleep epoch, seen on dark and on light ground.
+// A frame around the chosen sleep epoch in each track, seen on dark and on light ground.
 const drawPlace = () => {
   const [context] = prepare(byId("place"), nightHeight);
-  const left = xOf(chosen), width = Math.max(xOf(chosen + 1) - left, 3), top = TRACKS[0].top - 2;
-  if (left < plot.left - 1 || left > plot.right) return;
-  for (const [colour, thickness] of [["#fff", 4], [VERMILION, 1.8]]) {
-    context.strokeStyle = colour;
-    context.lineWidth = thickness;
-    context.strokeRect(left, top, width, nightHeight - AXIS - top + 2);
+  const left = xOf(chosen), width = Math.max(xOf(chosen + 1) - left, 3);
+  if (chosen < view[0] || chosen >= view[1]) return;
+  for (const { name, top, height } of TRACKS) {
+    const isDark = name === "spectrogram" || name === "density";
+    for (const [colour, thickness] of [...(isDark ? [["#fff", 4]] : []), [VERMILION, 1.8]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = thickness;
+      context.strokeRect(left, top - 1, width, height + 2);
+    }
   }
+  context.fillStyle = VERMILION;
+  context.beginPath();
+  for (const [dx, dy] of [[-6, -11], [6, -11], [0, -2]]) context.lineTo(left + width / 2 + dx, TRACKS[0].top + dy);
+  context.fill();
 };
 
 const drawSignal = (scaleUv, filtered) => {
-  const height = window.innerWidth < 600 ? 220 : 270, top = 24, bottom = height - 22;
+  const height = window.innerWidth < 600 ? 220 : 270, top = 22, bottom = height - 22;
   const [context, width] = prepare(byId("signal"), height);
   const left = 46, right = width - 10, length = SLEEP_EPOCH_S + 2 * ENDS_S;
   const x = (seconds) => left + ((seconds + ENDS_S) / length) * (right - left); // from the begin of the sleep epoch

@@ -60,7 +60,7 @@ const figure = (value, digits = 1) => (value === null || value === undefined ? "
 const showStatistics = () => {
   const hypnograms = { network: scored, corrected: stages, ...(night.scorer === null ? {} : { scorer: night.scorer }) };
   for (const [which, hypnogram] of Object.entries(hypnograms)) {
-    const values = sleepStatistics(hypnogram);
+    const values = sleepStatistics(hypnogram, spanOf(which === "scorer" ? scored : hypnogram));
     for (const cell of document.querySelectorAll(`[data-of=${which}]`)) {
       const { statistic, stageRow: stage } = cell.dataset;
       if (stage === undefined) cell.textContent = figure(values?.[statistic]);
@@ -251,9 +251,10 @@ const listen = () => {
 };
 
 const begin = () => {
-  chosen = Math.max(scored.findIndex((stage) => stage !== UNSCORED), 0);
+  const isScored = (stage) => stage !== UNSCORED;
+  chosen = Math.max(scored.findIndex(isScored), 0);
+  view = [chosen, scored.findLastIndex(isScored) + 1 || n];
   const isRestored = restore();
-  if (!kept) keep();
   const other = isRestored ? null : otherEntry();
   if (other !== null) {
     const nOther = Object.keys(other.changes).length;
@@ -268,7 +269,7 @@ const begin = () => {
     ]);
   }
   listen();
-  showView(n);
+  showView(view[1] - view[0]);
   showAll();
 };
 

@@ -3,12 +3,17 @@
 const MINUTES = SLEEP_EPOCH_S / 60;
 const WAKE = night.names.indexOf("W"), REM = night.names.indexOf("REM");
 
-// Percent of total sleep time, and of time in bed for sleep efficiency; null where there is no such value.
-const sleepStatistics = (hypnogram) => {
-  let positions = [...hypnogram.keys()].filter((at) => hypnogram[at] !== UNSCORED);
-  if (night.inBed !== null) positions = positions.filter((at) => at >= night.inBed[0] && at < night.inBed[1]);
+const positionsOf = (hypnogram) => [...hypnogram.keys()].filter((at) => hypnogram[at] !== UNSCORED);
+const spanOf = (hypnogram) => {
+  const positions = positionsOf(hypnogram);
+  return night.inBed ?? [positions[0], positions.at(-1) + 1];
+};
+
+// Within a span, in minutes; also in percent of total sleep time, and of time in bed for sleep efficiency. Null where
+// there is no such value.
+const sleepStatistics = (hypnogram, [begin, end]) => {
+  const positions = positionsOf(hypnogram).filter((at) => at >= begin && at < end);
   if (positions.length === 0) return null;
-  const [begin, end] = night.inBed ?? [positions[0], positions.at(-1) + 1];
   const asleep = positions.filter((at) => hypnogram[at] !== WAKE);
   const onset = asleep.length > 0 ? asleep[0] : null;
   const firstRem = positions.find((at) => hypnogram[at] === REM) ?? null;
