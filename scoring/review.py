@@ -68,7 +68,7 @@ def write_review(files: Mapping[str, Path], night: Night, signal: np.ndarray, fs
     header = files["-Hypnogram.edf"].read_bytes()[:_EDF_HEADER_BYTES]
     n = len(night.scoring.stages)
     signal = signal[: n * round(SLEEP_EPOCH_S * fs)]
-    samples, step_uv = _packed(signal)
+    samples, step_uv = packed(signal)
     data = {
         "name": night.name,
         "checksum": hashlib.sha256(table.encode()).hexdigest()[:16],
@@ -131,6 +131,30 @@ def _is_own_index(path: Path) -> bool:
     return _INDEX_MARK in path.read_text(encoding="utf-8", errors="replace")
 
 
+def packed(signal: np.ndarray) -> tuple[str, float]:
+    """Pack a signal into text.
+
+    Parameters
+    ----------
+    signal : ndarray of shape (n,)
+        In microvolts, NaN where nothing was recorded.
+
+    Returns
+    -------
+    text : str
+        In base64, deflated: the low bytes of the differences between samples, modulo 2**16, and then their high bytes.
+        Deflate makes them smallest in this order. The samples are whole steps; -32768 stands for NaN.
+    step_uv : float
+        A step in microvolts.
+    """
+    largest = float(np.nanmax(np.abs(signal), initial=0.0))
+    step_uv = max(_STEP_UV, largest / _LARGEST)
+    values = np.rint(signal / step_uv)
+    values = np.where(np.isfinite(values), values.clip(-_LARGEST, _LARGEST), _GAP).astype("<i2")
+    planes = np.diff(values, prepend=values.dtype.type(0)).view(np.uint8).reshape(-1, 2).T
+    return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode(), step_uv
+
+
 def _nights(directory: Path) -> Iterator[dict[str, Any]]:
     """Yield what the list says of each night."""
     for path in sorted(directory.glob("*.json")):
@@ -191,20 +215,6 @@ def _lead(night: Night) -> str:
         date = f"{night.start.day} {night.start:%B %Y}, " if has_date(night.start) else ""
         parts.insert(1, f"{date}{night.start:%H:%M:%S}{' UTC' if in_utc(night.start) else ''}")
     return " · ".join(parts)
-
-
-def _packed(signal: np.ndarray) -> tuple[str, float]:
-    """Pack a signal into text; return the step in microvolts besides.
-
-    The values are whole steps in 16 bits. The differences between samples are modulo 2**16, their low bytes before
-    their high ones, which deflate makes smallest; then base64.
-    """
-    largest = float(np.nanmax(np.abs(signal), initial=0.0))
-    step_uv = max(_STEP_UV, largest / _LARGEST)
-    values = np.rint(signal / step_uv)
-    values = np.where(np.isfinite(values), values.clip(-_LARGEST, _LARGEST), _GAP).astype("<i2")
-    planes = np.diff(values, prepend=values.dtype.type(0)).view(np.uint8).reshape(-1, 2).T
-    return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode(), step_uv
 
 
 def _spectrogram(signal: np.ndarray, n: int, fs: float, empty: np.ndarray | None) -> str:

@@ -276,5 +276,6 @@ const begin = () => {
 begin();
 document.addEventListener("DOMContentLoaded", async () => { // the signal is the last element of the page
   packed = await unpack(document.getElementById("samples").textContent);
+  byId("signal").removeAttribute("aria-busy");
   drawSignal(scaleUv, filtered);
 });
