@@ -303,7 +303,7 @@ def test_a_name_with_markup_stands_as_text(browser, place):
 def test_nothing_is_asked_of_the_network_and_nothing_else_runs(browser, place):
     asked = []
     page = ready(browser.open(place / "scored/night 1.html"))
-    page.on("request", asked.append)
+    page.on("request", lambda request: asked.append(request))
     page.evaluate("""() => {
         const image = new Image();
         image.src = "https://example.org/x.png";
