@@ -6,17 +6,17 @@ A page needs no other file and no network. What it does is written in `review_pa
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from recordings.clock_times import in_utc
-from scoring.night import INDEX, REVIEW, Night, read_json
+from scoring.night import INDEX, REVIEW, Night
 from scoring.picture import MAX_HZ, has_date, in_decibels, power_spectra
+from scoring.summary import nights_of
 from utils.drawing import BLUE, GREY, HYPNOGRAM_ORDER, INK, STAGE_COLOURS, VERMILION, colours_as_png, time_label
 from utils.errors import UserError
 from utils.files import write_text
@@ -122,7 +122,12 @@ def require_own_index(directory: Path) -> None:
 
 def write_index(directory: Path) -> None:
     """Write `index.html`, which lists the nights of a folder that have a page."""
-    text = _template("index").render(nights=list(_nights(directory)), css=_read("review.css"))
+    nights = [
+        night | {"name": name}
+        for name, night in nights_of(directory)
+        if night.get("review") and (directory / f"{name}{REVIEW}").exists()
+    ]
+    text = _template("index").render(nights=nights, css=_read("review.css"))
     write_text(directory / INDEX, text)
 
 
@@ -153,14 +158,6 @@ def packed(signal: np.ndarray) -> tuple[str, float]:
     values = np.where(np.isfinite(values), values.clip(-_LARGEST, _LARGEST), _GAP).astype("<i2")
     planes = np.diff(values, prepend=values.dtype.type(0)).view(np.uint8).reshape(-1, 2).T
     return base64.b64encode(zlib.compress(planes.tobytes(), 6)).decode(), step_uv
-
-
-def _nights(directory: Path) -> Iterator[dict[str, Any]]:
-    """Yield what the list says of each night."""
-    for path in sorted(directory.glob("*.json")):
-        night = read_json(path)
-        if night and night.get("review") and path.with_name(f"{path.stem}{REVIEW}").exists():
-            yield night | {"name": path.stem}
 
 
 def _template(name: str) -> Template:

@@ -28,7 +28,7 @@ const showChosen = () => {
   write("time", time);
   write("stage", name);
   chip.style.background = stages[chosen] === UNSCORED ? "" : night.colours[stages[chosen]];
-  chip.style.color = ["N1", "N2", "N3"].includes(name) ? "#fff" : "";
+  chip.style.color = ["N2", "N3"].includes(name) ? "#fff" : "";
   chip.classList.toggle("changed", isChanged(chosen));
   write("about", rest);
   const slider = byId("place");
@@ -99,6 +99,7 @@ const choose = (at) => {
   if (at === null || at < 0 || at >= n) return;
   chosen = at;
   looked[at] = 1;
+  write("hint", "");
   showView(view[1] - view[0]);
   keep();
   showChosen();
@@ -139,7 +140,7 @@ const notify = (words, buttons = []) => {
   }));
 };
 
-const jump = (at, nothing) => (at === null ? notify(nothing, [["Close", () => byId("place").focus()]]) : choose(at));
+const jump = (at, nothing) => (at === null ? write("hint", nothing) : choose(at));
 
 const reset = () => {
   const nChanged = count(isChanged);
@@ -179,7 +180,7 @@ const ACTIONS = {
   "far-back": () => choose(Math.max(chosen - 10, 0)),
   "far-on": () => choose(Math.min(chosen + 10, n - 1)),
   uncertain: () => jump(leastCertain(), "Every scored sleep epoch was looked at."),
-  difference: () => jump(nextDifference(), "There is no difference from the scorer."),
+  difference: () => jump(nextDifference(), `No difference from the ${night.scorerName.toLowerCase()} is left.`),
   undo: () => goBack(undo),
   redo: () => goBack(redo),
   larger: () => scale(-1),
@@ -275,7 +276,11 @@ const begin = () => {
 
 begin();
 document.addEventListener("DOMContentLoaded", async () => { // the signal is the last element of the page
-  packed = await unpack(document.getElementById("samples").textContent);
+  try {
+    packed = await unpack(document.getElementById("samples").textContent);
+  } catch {
+    write("hint", "This browser cannot read the signal: open the page with one of 2023 or later.");
+  }
   byId("signal").removeAttribute("aria-busy");
   drawSignal(scaleUv, filtered);
 });

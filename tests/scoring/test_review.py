@@ -187,7 +187,7 @@ def test_u_goes_to_the_least_certain_that_was_not_looked_at(page, place):
         keys(page, "u")
         assert f"sleep epoch {at + 1} of {N}" in written(page, "about")
     keys(page, "u")
-    assert "Every scored sleep epoch was looked at." in written(page, "notice")
+    assert "Every scored sleep epoch was looked at." == written(page, "hint")
     assert written(page, "n-looked") == f"{N - 3} of {N}"
 
 
