@@ -38,19 +38,19 @@ const line = (context, x1, y1, x2, y2, colour, width = 1) => {
 };
 
 // The tracks of the night, from top to bottom.
-const TITLE = 20, AXIS = 26;
+const TITLE = 19, AXIS = 24;
 const TRACKS = [
-  { name: "spectrogram", title: "Spectrogram (Hz)", height: 84 },
-  ...(night.scorer === null ? [] : [{ name: "scorer", title: night.scorerName, height: 84 }]),
-  { name: "hypnogram", title: night.scorer === null ? "Stages" : "Stages, differences below", height: 84 },
+  { name: "spectrogram", title: "Spectrogram (Hz)", height: 72 },
+  ...(night.scorer === null ? [] : [{ name: "scorer", title: night.scorerName, height: 72 }]),
+  { name: "hypnogram", title: night.scorer === null ? "Stages" : "Stages, differences below", height: 72 },
   ...(night.scorer === null ? [] : [{ name: "differences", title: "", height: 10 }]),
-  { name: "density", title: "Probability of each stage", height: 60 },
-  { name: "confidence", title: "Confidence (%)", height: 44 },
-  { name: "work", title: "", height: 14 },
+  { name: "density", title: "Probability of each stage", height: 50 },
+  { name: "confidence", title: "Confidence (%)", height: 36 },
+  { name: "work", title: "", height: 12 },
 ];
-let nightHeight = 0;
+let nightHeight = 6; // below the buttons
 for (const track of TRACKS) {
-  track.top = nightHeight + (track.title === "" ? 4 : TITLE);
+  track.top = nightHeight + (track.title === "" ? 3 : TITLE);
   nightHeight = track.top + track.height;
 }
 nightHeight += AXIS;
@@ -143,7 +143,7 @@ const drawStill = (context) => {
   drawDensity(context, track.density);
   drawScale(context, track.density, [0, 50, 100], 100);
   drawConfidence(context, track.confidence);
-  drawScale(context, track.confidence, [0, 50, 100], 100);
+  drawScale(context, track.confidence, [0, 100], 100);
   for (const { title, top: y } of TRACKS) {
     context.font = `600 ${FONT}`;
     text(context, title, plot.left, y - 10);
@@ -205,6 +205,7 @@ let stillView = null; // what `still` shows
 
 const drawNight = () => {
   const [context, width] = prepare(byId("tracks"), nightHeight);
+  if (width === 0) return; // the page is not laid out yet
   plot.right = width - 10;
   plot.width = plot.right - plot.left;
   const canvas = context.canvas, is = [canvas.width, canvas.height, ...view, spectrogram.complete].join();
@@ -254,7 +255,7 @@ const drawPlace = () => {
 };
 
 const drawSignal = (scaleUv, filtered) => {
-  const height = window.innerWidth < 600 ? 220 : 270, top = 22, bottom = height - 22;
+  const height = window.innerWidth < 600 ? 220 : 250, top = 22, bottom = height - 22;
   const [context, width] = prepare(byId("signal"), height);
   const left = 46, right = width - 10, length = SLEEP_EPOCH_S + 2 * ENDS_S;
   const x = (seconds) => left + ((seconds + ENDS_S) / length) * (right - left); // from the begin of the sleep epoch

@@ -66,7 +66,7 @@ const showStatistics = () => {
       if (stage === undefined) cell.textContent = figure(values?.[statistic]);
       else {
         const share = values?.percent[stage] ?? null;
-        cell.textContent = `${figure(values?.minutes[stage])}${share === null ? "" : ` (${figure(share)} %)`}`;
+        cell.textContent = `${figure(values?.minutes[stage])}${share === null ? "" : ` (${figure(share)}\u00a0%)`}`;
       }
       if (which === "corrected") cell.classList.toggle("changed", cell.textContent !== cell.previousElementSibling.textContent);
     }

@@ -173,7 +173,7 @@ def test_figures_are_those_of_the_json_file(page, place):
         shown = page.inner_text(f"[data-of={of}][data-statistic=efficiency]")
         assert shown == f"{100 * figures['sleep_efficiency']:.1f}"
         for stage, name in enumerate(NAMES[:5]):
-            share = "" if name == "W" else f" ({figures[f'percent_{name}']:.1f} %)"
+            share = "" if name == "W" else f" ({figures[f'percent_{name}']:.1f}\u00a0%)"
             shown = page.inner_text(f"[data-of={of}][data-stage-row='{stage}']")
             assert shown == f"{figures[f'minutes_{name}']:.1f}{share}"
         shown = page.inner_text(f"[data-agreement={of}]")
