@@ -9,7 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -274,6 +274,7 @@ def score_file(
     remarks = [*recording.remarks, *remarks, *said_of_hypnograms]
     overlap = networks.training_overlap
     night = Night(name, recording.name, start, scoring, in_bed, hypnogram, tuple(remarks), overlap, empty, compared)
+    night = replace(night, begin_s=recording.begin_s)
     night = with_remarks(night, recording.signal, networks.inputs.n_samples)
     write_night(results, night, {"scoring": settings, "model": networks.description})
     from scoring.picture import write_picture  # imports matplotlib when the other files are there

@@ -28,7 +28,9 @@ def write_format(path: Path, name: str, stages: np.ndarray) -> None:
     write_text(path, "\n".join(lines(stages.tolist())) + "\n")
 
 
-def write_csv(path: Path, stages: np.ndarray, probabilities: np.ndarray, start: datetime | None) -> None:
+def write_csv(
+    path: Path, stages: np.ndarray, probabilities: np.ndarray, start: datetime | None, begin_s: float = 0.0
+) -> None:
     """Write a line for each sleep epoch, without probabilities where it is not scored.
 
     Parameters
@@ -37,19 +39,21 @@ def write_csv(path: Path, stages: np.ndarray, probabilities: np.ndarray, start: 
         0 to 4, or -1 where not scored.
     probabilities : ndarray of shape (n_sleep_epochs, 5)
     start : datetime or None
-        Of the recording; without it the column of clock times is empty. That of a start in UTC says so.
+        Of the first sleep epoch; without it the column of clock times is empty. That of a start in UTC says so.
+    begin_s : float
+        Where the first sleep epoch begins in the recording.
     """
-    write_text(path, "\n".join(_csv_lines(stages, probabilities, start)) + "\n")
+    write_text(path, "\n".join(_csv_lines(stages, probabilities, start, begin_s)) + "\n")
 
 
-def _csv_lines(stages: np.ndarray, probabilities: np.ndarray, start: datetime | None) -> Iterator[str]:
+def _csv_lines(stages: np.ndarray, probabilities: np.ndarray, start: datetime | None, begin_s: float) -> Iterator[str]:
     """Yield the lines of the table."""
     yield ",".join(COLUMNS)
     for position, (stage, values) in enumerate(zip(stages.tolist(), probabilities.tolist(), strict=True)):
-        onset_s = SLEEP_EPOCH_S * position
+        from_first_s = SLEEP_EPOCH_S * position
         cells = [""] * (N_STAGES + 1) if stage == UNSCORED else [f"{value:.6f}" for value in [*values, max(values)]]
-        clock = (start + timedelta(seconds=onset_s)).timetz().isoformat() if start else ""
-        yield ",".join([f"{onset_s},{SLEEP_EPOCH_S},{_NAMES[stage]}", *cells, clock])
+        clock = (start + timedelta(seconds=from_first_s)).timetz().isoformat() if start else ""
+        yield ",".join([f"{begin_s + from_first_s:.12g},{SLEEP_EPOCH_S},{_NAMES[stage]}", *cells, clock])
 
 
 def write_edf(path: Path, stages: np.ndarray, start: datetime | None) -> None:

@@ -65,6 +65,7 @@ class Night:
     training_overlap: str = ""  # how many of its networks were trained on it, see `utils.training_use`
     empty: np.ndarray | None = None  # sleep epochs without signal, (n_sleep_epochs,), bool
     scorers: Sequence[Mapping[str, Any]] = ()  # of several, whose majority is the hypnogram; see `scorers.compare`
+    begin_s: float = 0.0  # of its first sleep epoch in the recording, which was cut there
 
     @property
     def scored(self) -> np.ndarray:
@@ -242,7 +243,7 @@ def write_night(files: Mapping[str, Path], night: Night, about: Mapping[str, Any
     for suffix in (*SUFFIXES[1:], *earlier):  # the JSON file no longer describes what is in these
         files[".json"].with_name(f"{night.name}{suffix}").unlink(missing_ok=True)
     stages = night.scoring.stages
-    write_csv(files[".csv"], stages, night.scoring.probabilities, night.start)
+    write_csv(files[".csv"], stages, night.scoring.probabilities, night.start, night.begin_s)
     write_edf(files["-Hypnogram.edf"], stages, night.start)
     for name in formats:
         write_format(files[FORMATS[name]], name, stages)
