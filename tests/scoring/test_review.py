@@ -19,7 +19,7 @@ from utils.errors import UserError
 
 START = dt.datetime(2020, 1, 2, 23, 50, 30)
 N, FS = 40, 100
-MARKUP = "<img src=x onerror=alert(1)>&'\"{{n}}"
+MARKUP = "<img src=x onerror=alert(1)>&'\"{{n}}#?%41"
 NAMES = ("W", "N1", "N2", "N3", "REM", "?")
 
 
@@ -168,8 +168,12 @@ def test_files_without_a_correction_are_those_of_predict(page, place, tmp_path):
     assert edf.read_bytes() == (place / "scored/night 1-Hypnogram.edf").read_bytes()
 
 
-def test_figures_are_those_of_the_json_file(page, place):
-    description = json.loads((place / "scored/night 1.json").read_text())
+@pytest.mark.parametrize("in_bed", [None, (0, 29)])
+def test_figures_are_those_of_the_json_file(browser, tmp_path, in_bed):
+    hypnogram = np.random.default_rng(3).integers(-1, 5, 30)
+    stages = np.r_[[-1, -1, 0, 0, 0, 1], np.arange(20) % 5, 0, -1, -1, -1]
+    page = ready(browser.open(write_made(tmp_path, stages=stages, in_bed=in_bed, hypnogram=hypnogram)))
+    description = json.loads((tmp_path / "made.json").read_text())
     figures, agreement = description["sleep_statistics"], description["agreement"]
     for of in ("network", "corrected"):
         for statistic, name in {
@@ -402,18 +406,15 @@ def test_the_signal_is_that_of_the_recording_filtered_as_scipy_does(browser, pla
     assert np.nanstd(filtered[:3000] - expected[begin : begin + 3000]) < 0.3
 
 
-def made_night(n, start=START, seed=0, hypnogram=None):
+def write_made(folder, n=30, signal=None, start=START, seed=0, stages=None, **changes):
+    """Write the page of a night that nobody recorded."""
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(5), n).astype(np.float32)
-    return Night("made", "EEG", start, Scoring(probabilities.argmax(axis=1), probabilities), hypnogram=hypnogram)
-
-
-def write_made(folder, n=30, signal=None, **changes):
-    """Write the page of a night that nobody recorded."""
-    night = made_night(n, **changes)
+    stages = probabilities.argmax(axis=1) if stages is None else stages
+    night = Night("made", "EEG", start, Scoring(stages, probabilities), **changes)
     files = result_files(folder, night.name) | {REVIEW: page_of(folder, night.name)}
     write_night(files, night, {"scoring": {}})
-    signal = np.random.default_rng(1).normal(0, 20, n * 30 * FS) if signal is None else signal
+    signal = rng.normal(0, 20, n * 30 * FS) if signal is None else signal
     write_review(files, night, signal.astype(np.float32), FS)
     return files[REVIEW]
 
