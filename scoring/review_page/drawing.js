@@ -174,7 +174,7 @@ const drawAxis = (context, y) => {
   for (let tick = Math.ceil(first / step) * step; tick <= first + length; tick += step) {
     const x = dot(xOf((tick - dayStartS) / SLEEP_EPOCH_S));
     line(context, x, y, x, y + 4, GREY);
-    text(context, clock(tick - dayStartS, false), x, y + 14, INK, "center");
+    text(context, clock(tick - dayStartS, false), Math.min(x, plot.right - 8), y + 14, INK, "center");
   }
 };
 
