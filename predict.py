@@ -34,10 +34,12 @@ from scoring import scorers
 from scoring.fetching import source_of
 from scoring.formats import FORMATS
 from scoring.night import (
+    REVIEW,
     Night,
     Scoring,
     description,
     earlier_night,
+    page_of,
     parse_start,
     result_files,
     time_in_bed,
@@ -70,6 +72,7 @@ class Request:
     columns: Mapping[str, str] | None = None
     all_folds: bool = False
     formats: tuple[str, ...] = ()
+    review: bool = False
 
 
 def main() -> int:
@@ -100,10 +103,15 @@ def main() -> int:
         arguments.columns,
         arguments.all_folds,
         tuple(arguments.formats),
+        arguments.review,
     )
     output_dir = arguments.output_dir
     recordings, problems = find_recordings(arguments.recordings)
     make_folder(output_dir)
+    if request.review:
+        from scoring.review import require_own_index, write_index  # imports matplotlib
+
+        require_own_index(output_dir)
     tasks = [
         Task(name, partial(score_file, path, name, networks, request, output_dir, arguments.overwrite))
         for name, path in recordings.items()
@@ -117,6 +125,8 @@ def main() -> int:
             tell(f"\n{outcome.table}")
     summary = attempted(SUMMARY, lambda: summarised(output_dir), output_dir / SUMMARY)
     problems += filter(None, [summary.text])
+    if request.review:
+        write_index(output_dir)
     return tell_end(outcomes, str(output_dir), width, problems, networks.notes, done="scored")
 
 
@@ -136,6 +146,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--stage_names", type=Path, metavar="FILE", help='its other names of stages, as JSON: {"Stage V": "REM"}')
     add("--columns", type=parse_columns, metavar="COLUMNS", help="its columns: onset=Zeitpunkt,stage=Stadium")
     add("--all_folds", action="store_true", help="all folds score a night, not only the one that tested it")
+    add("--review", action="store_true", help="write a page of each night on which to look at it and correct it")
     add("--output_dir", type=Path, default=Path("scored"), metavar="DIR", help="folder of the results (%(default)s)")
     further = f"further files of each night: {', '.join(FORMATS)} (docs/scoring.md)"
     add("--formats", nargs="+", default=[], metavar="FORMAT", help=further)
@@ -242,6 +253,8 @@ def score_file(
         "made_from": sources,
     }
     results = result_files(output_dir, name, request.formats)
+    if request.review:
+        results[REVIEW] = page_of(output_dir, name)
     earlier = earlier_night(results, settings, overwrite)
     if earlier:
         counts, cells = tuple(earlier["sleep_epochs"].values()), main_figures(earlier["sleep_statistics"])
@@ -267,6 +280,10 @@ def score_file(
     from scoring.picture import write_picture  # imports matplotlib when the other files are there
 
     write_picture(results[".png"], night, recording.signal, recording.fs)
+    if request.review:
+        from scoring.review import write_review
+
+        write_review(results, night, recording.signal, recording.fs)
     table, seconds = scorers.table(description(night)), time.perf_counter() - begin
     cells = main_figures(night.sleep_statistics)
     return Outcome(name, "scored", night.counts, seconds, remarks=night.remarks, cells=cells, table=table)

@@ -17,7 +17,7 @@ OTHER_SUFFIXES = (".annot", ".eannot", ".json", ".npy", ".fif")  # of hypnograms
 
 _HYPNOGRAM_WORD = re.compile(
     r"[-_ .]+(sleep)?(hypnogram|hypno|hyp|annotations?|annots?|events?|scorings?|scored|scores?|stages?|staging|"
-    r"labels?|profusion|nsrr|base|true|pred)$",
+    r"labels?|profusion|nsrr|base|true|pred|reviewed)$",
     re.IGNORECASE,
 )
 _RECORDING_WORD = re.compile(r"[-_ .]+(psg|eeg)$", re.IGNORECASE)

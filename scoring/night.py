@@ -25,6 +25,12 @@ from utils.stages import N_STAGES, SLEEP_EPOCH_S, STAGE_NAMES
 SUFFIXES = (".json", ".csv", "-Hypnogram.edf", ".png")
 """Endings of a night's files. The JSON file says what the others are, and is written first."""
 
+REVIEW = ".html"
+"""Ending of the page on which to look at a night and correct it; it is written only if it is asked for."""
+
+INDEX = "index.html"
+"""Name of the page that lists the nights of a folder which have a page."""
+
 _PACKAGES = ("torch", "numpy", "scipy", "mne", "edfio")
 _DAY_S = 24 * 3600
 
@@ -89,6 +95,20 @@ def result_files(directory: Path, name: str, formats: Iterable[str] = ()) -> dic
     return {suffix: directory / f"{name}{suffix}" for suffix in suffixes}
 
 
+def page_of(directory: Path, name: str) -> Path:
+    """Name the page of a night.
+
+    Raises
+    ------
+    UserError
+        It would have the name of the list.
+    """
+    page = directory / f"{name}{REVIEW}"
+    if page.name.casefold() == INDEX:
+        raise UserError(f"{name}: its page would be {INDEX}, which lists all nights. Rename the recording.")
+    return page
+
+
 def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """Read the JSON file of a night that was scored before; None if the night is to be scored now.
 
@@ -117,9 +137,10 @@ def earlier_night(files: Mapping[str, Path], settings: Mapping[str, Any], overwr
 
 
 def _suffixes(earlier: Mapping[str, Any]) -> list[str]:
-    """List the endings of the files in further formats that the JSON file of a night names."""
+    """List the endings of the further files that the JSON file of a night names."""
     formats = earlier.get("formats")
-    return [FORMATS[name] for name in formats if name in FORMATS] if isinstance(formats, list) else []
+    suffixes = [FORMATS[name] for name in formats if name in FORMATS] if isinstance(formats, list) else []
+    return suffixes + ([REVIEW] if earlier.get("review") else [])
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -211,13 +232,14 @@ def with_remarks(night: Night, signal: np.ndarray, n_samples: int) -> Night:
 
 
 def write_night(files: Mapping[str, Path], night: Night, about: Mapping[str, Any]) -> None:
-    """Write all files of a night but its picture; the files of an earlier scoring are removed.
+    """Write all files of a night but its picture and its page; the files of an earlier scoring are removed.
 
     `about` is what the JSON file says besides, of settings and networks.
     """
     formats = [name for name, suffix in FORMATS.items() if suffix in files]
     earlier = _suffixes(read_json(files[".json"]) or {})
-    write_text(files[".json"], json.dumps(dict(about) | description(night) | {"formats": formats}, indent=2) + "\n")
+    further = {"formats": formats, "review": REVIEW in files}
+    write_text(files[".json"], json.dumps(dict(about) | description(night) | further, indent=2) + "\n")
     for suffix in (*SUFFIXES[1:], *earlier):  # the JSON file no longer describes what is in these
         files[".json"].with_name(f"{night.name}{suffix}").unlink(missing_ok=True)
     stages = night.scoring.stages

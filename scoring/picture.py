@@ -1,6 +1,7 @@
 """The picture of a scored night: spectrogram, hypnograms and hypnodensity on one time axis."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from utils.drawing import BLUE, GREY, INK, draw_hypnodensity, draw_hypnogram, la
 from utils.files import replacing
 from utils.stages import SLEEP_EPOCH_S
 
-_MAX_HZ = 30
+MAX_HZ = 30
 _WINDOW_S = 4  # of one spectrum
 _MAX_COLUMNS = 900  # of the spectrogram, about as many as the printed figure has dots; each is a mean of spectra
 _NO_POWER = 1e-9  # microvolts squared per Hz; lower power comes from rounding, where the signal is flat
@@ -72,33 +73,65 @@ def _shade_empty(all_axes: Sequence[Axes], night: Night) -> None:
     if runs:
         longest = max(runs, key=len)
         middle = (longest[0] + longest[-1] + 1) / 2 * _HOURS
-        all_axes[0].text(middle, _MAX_HZ / 2, "no signal", rotation=90, ha="center", va="center", color=INK)
+        all_axes[0].text(middle, MAX_HZ / 2, "no signal", rotation=90, ha="center", va="center", color=INK)
 
 
 def _draw_spectrogram(axes: Axes, night: Night, signal: np.ndarray, fs: float) -> None:
     """Draw power in decibels by time and frequency over the scored span; flat and missing parts stay blank."""
-    from scipy.signal import spectrogram
-
     begin, end = night.scored[0], night.scored[-1] + 1
     n_samples = round(SLEEP_EPOCH_S * fs)
     span = signal[begin * n_samples : end * n_samples]
     if night.empty is not None:
         span = span.copy()
         span.reshape(-1, n_samples)[night.empty[begin:end]] = np.nan
-    frequency, _, power = spectrogram(span, fs, nperseg=round(_WINDOW_S * fs), noverlap=0)
-    shown = (frequency > 0) & (frequency <= _MAX_HZ)
+    frequency, power = power_spectra(span, fs)
     n_together = -(-power.shape[1] // _MAX_COLUMNS)
-    power = power[shown, : power.shape[1] // n_together * n_together]
-    columns = power.reshape(shown.sum(), -1, n_together).mean(axis=2)
-    decibels = 10 * np.log10(np.where(columns > _NO_POWER, columns, np.nan))
-    low, high = np.nanpercentile(decibels, _COLOUR_RANGE) if np.isfinite(decibels).any() else (0, 1)
+    power = power[:, : power.shape[1] // n_together * n_together]
+    columns = power.reshape(len(frequency), -1, n_together).mean(axis=2)
+    decibels, low, high = in_decibels(columns)
     last = begin + columns.shape[1] * n_together * _WINDOW_S / SLEEP_EPOCH_S
-    half_bin = frequency[1] / 2
-    extent = (begin * _HOURS, last * _HOURS, half_bin, frequency[shown][-1] + half_bin)
+    half_bin = frequency[0] / 2
+    extent = (begin * _HOURS, last * _HOURS, half_bin, frequency[-1] + half_bin)
     image = axes.imshow(decibels, "magma", aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high,
                         interpolation="nearest")  # fmt: skip
-    date = f", {night.start.day} {night.start:%B %Y}" if night.start and night.start.year > _ANONYMOUS_YEAR else ""
-    axes.set(ylabel="Frequency (Hz)", title=f"{night.name}: {night.channel}{date}", ylim=(0, _MAX_HZ))
+    date = f", {night.start.day} {night.start:%B %Y}" if night.start and has_date(night.start) else ""
+    axes.set(ylabel="Frequency (Hz)", title=f"{night.name}: {night.channel}{date}", ylim=(0, MAX_HZ))
     bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.015, 0, 0.012, 1)))
     bar.set_label("Power (dB, µV²/Hz)")
     bar.outline.set_visible(False)
+
+
+def has_date(start: datetime) -> bool:
+    """Tell whether the date of a start was not removed."""
+    return start.year > _ANONYMOUS_YEAR
+
+
+def power_spectra(signal: np.ndarray, fs: float) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the power in windows of 4 s, up to 30 Hz.
+
+    Parameters
+    ----------
+    signal : ndarray of shape (..., n_samples)
+        In microvolts; a window with NaN gives NaN.
+    fs : float
+        In Hz.
+
+    Returns
+    -------
+    frequency : ndarray of shape (n_frequencies,)
+        In Hz, without 0.
+    power : ndarray of shape (..., n_frequencies, n_windows)
+        In microvolts squared per Hz.
+    """
+    from scipy.signal import spectrogram
+
+    frequency, _, power = spectrogram(signal, fs, nperseg=round(_WINDOW_S * fs), noverlap=0)
+    shown = (frequency > 0) & (frequency <= MAX_HZ)
+    return frequency[shown], power[..., shown, :]
+
+
+def in_decibels(power: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Convert power to decibels, NaN where the signal is flat; return the first and the last to be coloured besides."""
+    decibels = 10 * np.log10(np.where(power > _NO_POWER, power, np.nan))
+    low, high = np.nanpercentile(decibels, _COLOUR_RANGE) if np.isfinite(decibels).any() else (0, 1)
+    return decibels, float(low), float(high)

@@ -64,7 +64,7 @@ def write_summary(directory: Path) -> None:
         The file is there already and is no summary of scored nights.
     """
     path = directory / SUMMARY
-    if not any(_nights(directory)):
+    if not any(nights_of(directory)):
         return
     columns = list(_row("", {}))
     before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
@@ -74,11 +74,11 @@ def write_summary(directory: Path) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_row(name, night) for name, night in _nights(directory))
+        writer.writerows(_row(name, night) for name, night in nights_of(directory))
         temporary.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
 
 
-def _nights(directory: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def nights_of(directory: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name of each scored night in a folder, and what its JSON file says."""
     for path in sorted(directory.glob("*.json")):
         night = None if path.name.startswith(".") else read_json(path)

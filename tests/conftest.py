@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import NAMES, Browser, find_chromium
 
 from utils.logs import LOG
 from utils.recording import Recording, write_recording
@@ -13,6 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A shell may have the tests ignore Ctrl-C, and the processes that they start would ignore it as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, started once for the tests of a file."""
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is installed")
+    browser = Browser(chromium)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ The same input gives the same bytes. Figures can be read in grey: colours also d
 or marker.
 """
 
+import io
 import re
 import textwrap
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
@@ -143,6 +145,16 @@ def time_label(start: datetime | None) -> str:
     if start is None:
         return "Time since the start of the recording (h:min)"
     return "Clock time (UTC)" if start.utcoffset() == timedelta(0) else "Clock time"
+
+
+def colours_as_png(values: np.ndarray, low: float, high: float) -> bytes:
+    """Encode values (rows, columns) from `low` to `high` as a picture of as many dots, the first row at the bottom.
+
+    NaN is transparent.
+    """
+    picture = io.BytesIO()
+    matplotlib.image.imsave(picture, values, vmin=low, vmax=high, cmap="magma", origin="lower", format="png")
+    return picture.getvalue()
 
 
 def _shorten(svg: str) -> str:
