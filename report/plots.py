@@ -110,7 +110,7 @@ def learning_curves(
 
 def f1_by_stage(protocols: Mapping[str, Any]) -> Figure:
     """Draw each stage's F1 with its interval, the protocols side by side."""
-    figure = Figure(figsize=(5.2 if len(protocols) < 3 else 7.2, 3.4))
+    figure = Figure(figsize=(6 if len(protocols) < 3 else 7.2, 3.4))
     axes = figure.subplots()
     styles = [("o", BLUE, BLUE), ("s", VERMILION, "white"), ("D", INK, INK)]
     for number, ((name, figures), (marker, colour, face)) in enumerate(zip(protocols.items(), styles, strict=False)):
@@ -207,13 +207,13 @@ def reliability(protocols: Mapping[str, Any]) -> Figure:
             errors = f"{100 * before['ece']:.1f} %,\nwith the temperature {errors}"
         top.set(ylabel="Accuracy (%)", ylim=(0, 100), xlim=(0, 100))
         top.set_title(f"Reliability, {name}\n(expected calibration error {errors})")
-        top.legend(loc="lower right")
         top.grid()
         total = sum(bin_["n"] for bin_ in bins)
         for bin_ in bins:
             left, width, height = 100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total
             bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
         bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
 
