@@ -153,15 +153,15 @@ def _problems(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _trained_and_tested(data: Any) -> str:
-    """Name a recording that is in the training set and in another one, by name or signal; empty if none is."""
+    """Name a recording that was trained on, also by the initial weights, and is in another set; empty if none is."""
     try:
-        sets = {which: {str(name): str(value).partition("-")[0] for name, value in data[which].items()} for which in
-                ("train", "valid", "test")}  # fmt: skip
-    except (LookupError, TypeError, AttributeError):  # not known, which whoever scores is told
+        sets = {which: {str(name): str(value).partition("-")[0] for name, value in (data.get(which) or {}).items()} for
+                which in ("initial", "train", "valid", "test")}  # fmt: skip
+    except (TypeError, AttributeError):  # not known, which whoever scores is told
         return ""
-    trained = sets["train"]
+    names, signals = {*sets["initial"], *sets["train"]}, {*sets["initial"].values(), *sets["train"].values()}
     others = {**sets["valid"], **sets["test"]}
-    return next((name for name, value in others.items() if name in trained or value in trained.values()), "")
+    return next((name for name, value in others.items() if name in names or value in signals), "")
 
 
 def _what_differs(common: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:

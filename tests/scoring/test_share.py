@@ -192,6 +192,11 @@ LIES = {
         None,
         "fold 0 was both trained and tested on renamed",
     ),
+    "tested on what its initial weights learned": (
+        lambda card: card["folds"][0]["data"].update(initial={"renamed": "7-7"}, test={"other": "7-8"}),
+        None,
+        "fold 0 was both trained and tested on other",
+    ),
     "shape": (None, lambda tensors: tensors.update({"fold_0/network/head.weight": torch.zeros(5, 3)}), "head.weight"),
     "type": (
         None,
