@@ -39,17 +39,19 @@ const line = (context, x1, y1, x2, y2, colour, width = 1) => {
 
 // The tracks of the night, from top to bottom.
 const TITLE = 19, AXIS = 24;
+const SHRINK = window.innerHeight < 950 ? 0.8 : 1; // so that the signal is on the first screen
 const TRACKS = [
   { name: "spectrogram", title: "Spectrogram (Hz)", height: 72 },
   ...(night.scorer === null ? [] : [{ name: "scorer", title: night.scorerName, height: 72 }]),
-  { name: "hypnogram", title: night.scorer === null ? "Stages" : "Stages, differences below", height: 72 },
+  { name: "hypnogram", title: `Network and corrections${night.scorer === null ? "" : ", differences below"}`, height: 72 },
   ...(night.scorer === null ? [] : [{ name: "differences", title: "", height: 10 }]),
-  { name: "density", title: "Probability of each stage", height: 50 },
+  { name: "density", title: "Probability of each stage (%)", height: 50 },
   { name: "confidence", title: "Confidence (%)", height: 36 },
   { name: "work", title: "", height: 12 },
 ];
 let nightHeight = 6; // below the buttons
 for (const track of TRACKS) {
+  if (track.title !== "") track.height *= SHRINK;
   track.top = nightHeight + (track.title === "" ? 3 : TITLE);
   nightHeight = track.top + track.height;
 }
@@ -143,7 +145,7 @@ const drawStill = (context) => {
   drawDensity(context, track.density);
   drawScale(context, track.density, [0, 50, 100], 100);
   drawConfidence(context, track.confidence);
-  drawScale(context, track.confidence, [0, 100], 100);
+  drawScale(context, track.confidence, [50, 100], 100);
   for (const { title, top: y } of TRACKS) {
     context.font = `600 ${FONT}`;
     text(context, title, plot.left, y - 10);
@@ -213,6 +215,7 @@ const drawNight = () => {
     [still.width, still.height] = [canvas.width, canvas.height];
     const stillContext = still.getContext("2d");
     stillContext.setTransform(context.getTransform());
+    stillContext.font = FONT;
     stillContext.textBaseline = "middle";
     drawStill(stillContext);
     stillView = is;
