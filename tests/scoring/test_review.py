@@ -151,14 +151,20 @@ def test_a_night_is_corrected_saved_and_read_back_by_all_who_shall_read_it(brows
 
 
 def test_a_night_that_was_cut_where_its_scorer_begins_is_read_back_in_its_place(browser, place, tmp_path):
-    """The scorer's sleep epochs begin 12 s after the recording, and so do those of the corrected table."""
-    (tmp_path / "scorer.csv").write_text("onset,duration,stage\n" + "".join(f"{12 + 30 * i},30,N2\n" for i in range(9)))
+    """The scorer's sleep epochs begin 12.5 s after the recording, and so do those of the corrected files."""
+    scorer = "onset,duration,stage\n" + "".join(f"{12.5 + 30 * i},30,N2\n" for i in range(9))
+    (tmp_path / "scorer.csv").write_text(scorer)
     common = ["--checkpoint", place / "saved", place / "night 1.edf", "--review", "--output_dir"]
     assert call(predict.main, [*common, tmp_path / "a", "--hypnogram", "scorer.csv"], tmp_path)[0] == 0
-    table = save(ready(browser.open(tmp_path / "a/night 1.html")), "csv", tmp_path)
-    assert [row["onset"] for row in rows(table)[:2]] == ["12", "42"]
-    assert call(predict.main, [*common, tmp_path / "b", "--hypnogram", table], tmp_path)[0] == 0
-    assert json.loads((tmp_path / "b/night 1.json").read_text())["agreement"]["accuracy"] == 1
+    page = ready(browser.open(tmp_path / "a/night 1.html"))
+    table, edf = save(page, "csv", tmp_path), save(page, "edf", tmp_path)
+    assert [row["onset"] for row in rows(table)[:2]] == ["12.5", "42.5"]
+    assert edf.read_bytes() == (tmp_path / "a/night 1-Hypnogram.edf").read_bytes()
+    assert mne.read_annotations(edf).onset[0] == 12.5
+    for file in (table, edf):
+        scored = tmp_path / file.stem
+        assert call(predict.main, [*common, scored, "--hypnogram", file], tmp_path)[0] == 0
+        assert json.loads((scored / "night 1.json").read_text())["agreement"]["accuracy"] == 1
 
 
 def test_files_without_a_correction_are_those_of_predict(page, place, tmp_path):
