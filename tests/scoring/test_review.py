@@ -277,6 +277,44 @@ def test_two_windows_of_one_night_show_the_same_work(page):
     page.wait_for_selector(f"#n-changed:text-is('{written(other, 'n-changed')}')")
 
 
+def test_work_that_could_not_be_kept_is_not_replaced_by_that_of_another_window(page):
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+    keys(page, "2", "w", "3")
+    n_changed = written(page, "n-changed")
+    assert "keeps nothing" in written(page, "state")
+    page.evaluate("() => { window.arrived = new Promise((done) => addEventListener('storage', () => done())); }")
+    keys(ready(other), "ArrowRight")
+    page.evaluate("window.arrived")
+    assert written(page, "n-changed") == n_changed
+
+
+def test_a_page_to_which_the_browser_goes_back_shows_the_work_that_was_done_since(page):
+    keys(page, "2", "w")
+    page.evaluate("""() => {
+        const key = Object.keys(localStorage).find((each) => each.includes(":night 1:"));
+        const entry = JSON.parse(localStorage.getItem(key));
+        localStorage.setItem(key, JSON.stringify({ ...entry, changes: {}, looked: [[0, 20]] }));
+        window.dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+    }""")
+    assert [written(page, name) for name in ("n-changed", "n-looked")] == ["0", "20 of 40"]
+
+
+def test_the_last_work_on_other_scorings_is_offered(browser, tmp_path):
+    scorings = {which: write_made(tmp_path / which, seed=ord(which)) for which in "abc"}
+    # Corrected in both orders, one of which is that of their checksums
+    for first, second in ("ab", "ba"):
+        page = ready(browser.open(scorings[first]))
+        keys(page, *"w1")
+        page.goto(scorings[second].as_uri())
+        page.click("text=Leave them")
+        keys(ready(page), *"w123r?")
+        n_changed = written(page, "n-changed")
+        page.goto(scorings["c"].as_uri())
+        assert f"{n_changed} corrections of another scoring" in written(page, "notice")
+
+
 def test_the_work_on_another_scoring_is_offered_and_never_taken_over_unasked(browser, tmp_path):
     for which in ("a", "b"):
         write_made(tmp_path / which, seed=ord(which))
@@ -287,10 +325,22 @@ def test_the_work_on_another_scoring_is_offered_and_never_taken_over_unasked(bro
     assert written(page, "n-changed") == "0"
     assert f"{n_changed} corrections of another scoring" in written(page, "notice")
     stages = stages_of(tmp_path / "b/made.csv")
+    keys(ready(page), "ArrowRight", "ArrowRight", "ArrowRight")
+    page.reload()  # there was no answer, so it asks again
     page.click("text=Take them over")
-    taken = stages_of(save(ready(page), "csv", tmp_path))
-    assert [stage for stage, before in zip(taken[:5], stages, strict=False) if stage != before]
-    assert taken[5:] == stages[5:]
+    table = save(ready(page), "csv", tmp_path)
+    taken, first = stages_of(table), stages_of(tmp_path / "a/made.csv")
+    decided = [stage if stage != before else "" for stage, before in zip([*NAMES[:5]], first, strict=False)]
+    assert len(list(filter(None, decided))) == n_changed
+    assert taken == [*(stage or before for stage, before in zip(decided, stages, strict=False)), *stages[5:]]
+    looked_at = {1, 2, 3} | {at for at, stage in enumerate(decided) if stage}  # what was found right is not among them
+    assert written(page, "n-looked") == f"{len(looked_at)} of 30"
+    keys(page, "Control+z")
+    assert written(page, "n-changed") == "0"
+    keys(page, "Control+y")
+    page.reload()
+    assert page.is_hidden("#notice")
+    assert stages_of(save(ready(page), "csv", tmp_path)) == taken
     page.goto((tmp_path / "a/made.html").as_uri())
     assert written(page, "n-changed") == str(n_changed)
 
@@ -385,6 +435,34 @@ def test_without_a_mouse_and_without_eyes(browser, place):
     ]
     assert all(focusable)
     assert len(focusable) > 20
+
+
+def test_the_focus_stays_on_the_page_when_a_button_is_switched_off_or_goes(browser, tmp_path):
+    for which in ("a", "b"):
+        write_made(tmp_path / which, seed=ord(which))
+    page = ready(browser.open(tmp_path / "a/made.html"))
+    keys(page, *"w123r")
+    while page.is_enabled("#undo"):
+        page.focus("#undo")
+        keys(page, "Enter")
+    assert page.evaluate("document.activeElement.id") == "place"
+    keys(page, "Control+y")
+    page.goto((tmp_path / "b/made.html").as_uri())
+    page.focus("text=Leave them")
+    keys(page, "Enter")
+    assert page.evaluate("document.activeElement.id") == "place"
+
+
+def test_arrows_scroll_a_table_that_is_wider_than_the_page(page):
+    page.evaluate("document.querySelector('.scroll table').style.width = '2000px'")
+    page.focus(".scroll")
+    keys(page, "ArrowRight")
+    assert "sleep epoch 1 of" in written(page, "about")
+    page.wait_for_timeout(300)  # it scrolls smoothly
+    assert page.evaluate("document.querySelector('.scroll').scrollLeft") > 0
+    page.evaluate("document.querySelector('.scroll table').style.width = ''")
+    keys(page, "ArrowRight")
+    assert "sleep epoch 2 of" in written(page, "about")
 
 
 def test_the_signal_is_that_of_the_recording_filtered_as_scipy_does(browser, place):
