@@ -116,12 +116,14 @@ def require_own_index(directory: Path) -> None:
         There is such a file.
     """
     path = directory / INDEX
-    if path.exists() and not _is_own_index(path):
+    if not _is_own_index(path):
         raise UserError(f"{path}: there already, and no list of scored nights. Pass another --output_dir.")
 
 
 def write_index(directory: Path) -> None:
-    """Write `index.html`, which lists the nights of a folder that have a page."""
+    """Write `index.html`, which lists the nights of a folder that have a page; somebody else's file stays."""
+    if not _is_own_index(directory / INDEX):
+        return
     nights = [
         night | {"name": name}
         for name, night in nights_of(directory)
@@ -132,8 +134,8 @@ def write_index(directory: Path) -> None:
 
 
 def _is_own_index(path: Path) -> bool:
-    """Tell whether a file is a list that `write_index` wrote."""
-    return _INDEX_MARK in path.read_text(encoding="utf-8", errors="replace")
+    """Tell whether a file is a list that `write_index` wrote, or is not there yet."""
+    return not path.exists() or (path.is_file() and _INDEX_MARK in path.read_text(encoding="utf-8", errors="replace"))
 
 
 def packed(signal: np.ndarray) -> tuple[str, float]:

@@ -554,6 +554,8 @@ def test_a_page_and_a_list_that_are_not_ours_stay(place, tmp_path):
     with pytest.raises(UserError, match=r"index\.html: there already, and no list of scored nights"):
         call(predict.main, arguments, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert call(predict.main, [each for each in arguments if each != "--review"], tmp_path)[0] == 0
+    assert (tmp_path / "index.html").read_text() == "mine"
 
 
 def test_scoring_again_without_a_page_removes_the_old_one(place, tmp_path):
@@ -563,8 +565,10 @@ def test_scoring_again_without_a_page_removes_the_old_one(place, tmp_path):
     out = call(predict.main, arguments, tmp_path)[1]
     assert "1 kept" in out
     assert (tmp_path / "night 1.html").exists()
+    assert "night 1" in (tmp_path / "index.html").read_text()
     assert call(predict.main, [*arguments, "--overwrite"], tmp_path)[0] == 0
     assert not (tmp_path / "night 1.html").exists()
+    assert "night 1" not in (tmp_path / "index.html").read_text()
     out = call(predict.main, [*arguments, "--review"], tmp_path)[1]
     assert "1 scored" in out
     assert (tmp_path / "night 1.html").exists()
