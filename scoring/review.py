@@ -186,7 +186,8 @@ def _start(text: str | None) -> str:
     if text is None:
         return "not known"
     start = datetime.fromisoformat(text)
-    return f"{start:%Y-%m-%d %H:%M}" if has_date(start) else f"{start:%H:%M}"
+    zone = " UTC" if in_utc(start) else ""
+    return f"{start:%Y-%m-%d %H:%M}{zone}" if has_date(start) else f"{start:%H:%M}{zone}"
 
 
 def _read(name: str) -> str:

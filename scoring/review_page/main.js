@@ -207,6 +207,7 @@ const KEYS = {
   "+": "closer", "-": "wider", ...(night.scorer === null ? {} : { d: "difference" }),
 };
 const STAGE_KEYS = { w: 0, 1: 1, 2: 2, 3: 3, r: 4, "?": UNSCORED };
+const ONCE = [...Object.keys(STAGE_KEYS), "u", "d"]; // however long the key is held: nobody looked at what flies by
 
 // A button that its own action switched off loses the focus, which would begin again at the top of the page.
 const act = (action) => {
@@ -226,11 +227,11 @@ const onKey = (event) => {
   } else if (event.altKey) return;
   else if (event.shiftKey && key === "arrowleft") action = ACTIONS["far-back"];
   else if (event.shiftKey && key === "arrowright") action = ACTIONS["far-on"];
-  else if (Object.hasOwn(STAGE_KEYS, key)) action = event.repeat ? () => {} : () => setStage(STAGE_KEYS[key]);
+  else if (Object.hasOwn(STAGE_KEYS, key)) action = () => setStage(STAGE_KEYS[key]);
   else if (Object.hasOwn(KEYS, key)) action = ACTIONS[KEYS[key]];
   if (action === null) return;
   event.preventDefault();
-  act(action);
+  if (!event.repeat || !ONCE.includes(key)) act(action);
 };
 
 // Show the work of another window, unless there is some here that could not be kept.

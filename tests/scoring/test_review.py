@@ -14,7 +14,7 @@ import predict
 from prepare_datasets import prepare_recordings
 from recordings.hypnograms import read_hypnogram
 from scoring.night import REVIEW, Night, Scoring, page_of, result_files, write_night
-from scoring.review import packed, write_review
+from scoring.review import packed, write_index, write_review
 from utils.errors import UserError
 
 START = dt.datetime(2020, 1, 2, 23, 50, 30)
@@ -210,6 +210,15 @@ def test_u_goes_to_the_least_certain_that_was_not_looked_at(page, place):
     keys(page, "u")
     assert "Every scored sleep epoch was looked at." == written(page, "hint")
     assert written(page, "n-looked") == f"{N - 3} of {N}"
+
+
+@pytest.mark.parametrize("key", ["u", "w"])
+def test_a_key_that_is_held_looks_at_one_sleep_epoch(page, key):
+    page.keyboard.down(key)
+    before = written(page, "n-looked")
+    for _ in range(3):
+        page.keyboard.down(key)
+    assert written(page, "n-looked") == before
 
 
 def test_after_a_stage_the_page_can_go_to_the_least_certain(page, place):
@@ -577,6 +586,13 @@ def test_scoring_again_without_a_page_removes_the_old_one(place, tmp_path):
 def test_no_night_takes_the_name_of_the_list(tmp_path):
     with pytest.raises(UserError, match=r"Index: its page would be index\.html"):
         page_of(tmp_path, "Index")
+
+
+def test_a_start_in_utc_is_told_on_the_page_and_in_the_list(tmp_path):
+    page = write_made(tmp_path, start=START.replace(tzinfo=dt.UTC))
+    write_index(tmp_path)
+    assert "23:50:30 UTC" in page.read_text()
+    assert "23:50 UTC" in (tmp_path / "index.html").read_text()
 
 
 def test_the_same_night_gives_the_same_page(tmp_path):
