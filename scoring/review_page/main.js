@@ -218,7 +218,8 @@ const act = (action) => {
 const isScrolled = (element) => element !== null && element.scrollWidth > element.clientWidth;
 
 const onKey = (event) => {
-  const key = event.key.toLowerCase();
+  const isLatin = event.key <= "~" || !event.code.startsWith("Key"); // else the letter that stands there on most keyboards
+  const key = (isLatin ? event.key : event.code.slice(3)).toLowerCase();
   let action = null;
   if (key.startsWith("arrow") && isScrolled(event.target.closest(".scroll"))) return;
   if (event.ctrlKey || event.metaKey) {

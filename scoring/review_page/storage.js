@@ -29,7 +29,7 @@ const keep = () => {
   const changes = {};
   for (let at = 0; at < n; at += 1) if (isChanged(at)) changes[at] = names.at(stages[at]);
   try {
-    const entry = { n, changes, looked: runs(looked), chosen, saved, answered, time: Date.now() };
+    const entry = { n, start: night.start, changes, looked: runs(looked), chosen, saved, answered, time: Date.now() };
     storage.setItem(entryKey, JSON.stringify(entry));
     kept = true;
   } catch { // no storage, or it is full
@@ -37,10 +37,11 @@ const keep = () => {
   }
 };
 
+// An entry whose sleep epochs are those of this night; null if it is of another one.
 const readEntry = (key) => {
   try {
     const entry = JSON.parse(storage.getItem(key));
-    return entry !== null && entry.n === n ? entry : null;
+    return entry !== null && entry.n === n && entry.start === night.start ? entry : null;
   } catch {
     return null;
   }

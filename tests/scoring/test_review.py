@@ -212,6 +212,14 @@ def test_u_goes_to_the_least_certain_that_was_not_looked_at(page, place):
     assert written(page, "n-looked") == f"{N - 3} of {N}"
 
 
+@pytest.mark.parametrize(("key", "code", "stage"), [("ц", "KeyW", "W"), ("W", "KeyZ", "W"), ("?", "Minus", "?")])
+def test_keys_of_other_keyboards_set_a_stage(page, key, code, stage):
+    press = "(key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { ...key, bubbles: true }))"
+    page.evaluate(press, {"key": key, "code": code})
+    keys(page, "ArrowLeft")
+    assert written(page, "stage") == {"?": "not scored"}.get(stage, stage)
+
+
 @pytest.mark.parametrize("key", ["u", "w"])
 def test_a_key_that_is_held_looks_at_one_sleep_epoch(page, key):
     page.keyboard.down(key)
@@ -308,6 +316,13 @@ def test_a_page_to_which_the_browser_goes_back_shows_the_work_that_was_done_sinc
         window.dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
     }""")
     assert [written(page, name) for name in ("n-changed", "n-looked")] == ["0", "20 of 40"]
+
+
+def test_the_work_on_another_night_of_the_same_name_is_not_offered(browser, tmp_path):
+    page = ready(browser.open(write_made(tmp_path / "a")))
+    keys(page, *"w123r")
+    page.goto(write_made(tmp_path / "b", seed=1, start=START + dt.timedelta(seconds=12)).as_uri())
+    assert page.is_hidden("#notice")
 
 
 def test_the_last_work_on_other_scorings_is_offered(browser, tmp_path):
