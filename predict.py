@@ -34,6 +34,7 @@ from scoring import scorers
 from scoring.fetching import source_of
 from scoring.formats import FORMATS
 from scoring.night import (
+    INDEX,
     REVIEW,
     Night,
     Scoring,
@@ -109,7 +110,7 @@ def main() -> int:
     recordings, problems = find_recordings(arguments.recordings)
     make_folder(output_dir)
     if request.review:
-        from scoring.review import require_own_index, write_index  # imports matplotlib
+        from scoring.review import require_own_index  # imports matplotlib
 
         require_own_index(output_dir)
     tasks = [
@@ -125,7 +126,9 @@ def main() -> int:
             tell(f"\n{outcome.table}")
     summary = attempted(SUMMARY, lambda: summarised(output_dir), output_dir / SUMMARY)
     problems += filter(None, [summary.text])
-    if request.review:
+    if request.review or (output_dir / INDEX).exists():  # which names the pages that this run removed
+        from scoring.review import write_index
+
         write_index(output_dir)
     return tell_end(outcomes, str(output_dir), width, problems, networks.notes, done="scored")
 

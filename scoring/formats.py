@@ -56,14 +56,19 @@ def _csv_lines(stages: np.ndarray, probabilities: np.ndarray, start: datetime | 
         yield ",".join([f"{begin_s + from_first_s:.12g},{SLEEP_EPOCH_S},{_NAMES[stage]}", *cells, clock])
 
 
-def write_edf(path: Path, stages: np.ndarray, start: datetime | None) -> None:
-    """Write the stages as an EDF+ file of annotations, one for each run of a stage."""
+def write_edf(path: Path, stages: np.ndarray, start: datetime | None, begin_s: float = 0.0) -> None:
+    """Write the stages as an EDF+ file of annotations, one for each run of a stage; parameters as of `write_csv`.
+
+    The file starts when the recording does, to the second, so that it can be read beside it.
+    """
     from edfio import Edf, EdfAnnotation, Recording
+
+    start = start - timedelta(seconds=int(begin_s)) if start else None
 
     begins = np.flatnonzero(np.diff(stages, prepend=N_STAGES))
     ends = np.append(begins[1:], len(stages))
     annotations = [
-        EdfAnnotation(SLEEP_EPOCH_S * begin, SLEEP_EPOCH_S * (end - begin), f"Sleep stage {_LETTERS[stage]}")
+        EdfAnnotation(begin_s + SLEEP_EPOCH_S * begin, SLEEP_EPOCH_S * (end - begin), f"Sleep stage {_LETTERS[stage]}")
         for begin, end, stage in zip(begins.tolist(), ends.tolist(), stages[begins].tolist(), strict=True)
     ]
     # EDF has no year before 1985 or after 2084

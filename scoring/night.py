@@ -244,7 +244,7 @@ def write_night(files: Mapping[str, Path], night: Night, about: Mapping[str, Any
         files[".json"].with_name(f"{night.name}{suffix}").unlink(missing_ok=True)
     stages = night.scoring.stages
     write_csv(files[".csv"], stages, night.scoring.probabilities, night.start, night.begin_s)
-    write_edf(files["-Hypnogram.edf"], stages, night.start)
+    write_edf(files["-Hypnogram.edf"], stages, night.start, night.begin_s)
     for name in formats:
         write_format(files[FORMATS[name]], name, stages, night.begin_s)
 

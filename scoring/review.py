@@ -46,7 +46,7 @@ _HELP = {
     ("D",): "the next difference from the scorer",
     ("Ctrl Z", "Ctrl Y"): "undo, redo",
     ("↑", "↓"): "draw the signal larger or smaller",
-    ("F",): "filter from 0.3 to 35 Hz",
+    ("F",): "filter the signal",
     ("+", "−"): "show less or more of the night",
 }
 
@@ -95,6 +95,7 @@ def write_review(files: Mapping[str, Path], night: Night, signal: np.ndarray, fs
         n=n,
         lead=_lead(night),
         remarks=night.remarks,
+        band="0.3 to 35 Hz" if 35 < 0.45 * fs else "from 0.3 Hz",  # as in signal.js
         in_bed_is="from lights off to lights on" if night.in_bed else "the scored span",
         stage_buttons=[(stage, name, _KEYS[name]) for stage, name in enumerate(STAGE_NAMES)] + [(-1, "?", "?")],
         keys=[(keys, what) for keys, what in _HELP.items() if keys != ("D",) or night.hypnogram is not None],
@@ -116,12 +117,14 @@ def require_own_index(directory: Path) -> None:
         There is such a file.
     """
     path = directory / INDEX
-    if path.exists() and not _is_own_index(path):
+    if not _is_own_index(path):
         raise UserError(f"{path}: there already, and no list of scored nights. Pass another --output_dir.")
 
 
 def write_index(directory: Path) -> None:
-    """Write `index.html`, which lists the nights of a folder that have a page."""
+    """Write `index.html`, which lists the nights of a folder that have a page; somebody else's file stays."""
+    if not _is_own_index(directory / INDEX):
+        return
     nights = [
         night | {"name": name}
         for name, night in nights_of(directory)
@@ -132,8 +135,8 @@ def write_index(directory: Path) -> None:
 
 
 def _is_own_index(path: Path) -> bool:
-    """Tell whether a file is a list that `write_index` wrote."""
-    return _INDEX_MARK in path.read_text(encoding="utf-8", errors="replace")
+    """Tell whether a file is a list that `write_index` wrote, or is not there yet."""
+    return not path.exists() or (path.is_file() and _INDEX_MARK in path.read_text(encoding="utf-8", errors="replace"))
 
 
 def packed(signal: np.ndarray) -> tuple[str, float]:
@@ -184,7 +187,8 @@ def _start(text: str | None) -> str:
     if text is None:
         return "not known"
     start = datetime.fromisoformat(text)
-    return f"{start:%Y-%m-%d %H:%M}" if has_date(start) else f"{start:%H:%M}"
+    zone = " UTC" if in_utc(start) else ""
+    return f"{start:%Y-%m-%d %H:%M}{zone}" if has_date(start) else f"{start:%H:%M}{zone}"
 
 
 def _read(name: str) -> str:

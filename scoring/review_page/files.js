@@ -16,11 +16,12 @@ const linesText = () => `${stages.join("\n")}\n`;
 // EDF+ with an annotation for each run of a stage, all in one data record. The header is that of predict.py's file, but
 // for the number of samples in the record, its last field.
 const edfBytes = () => {
+  const onset = columns.indexOf("onset"); // in the recording, which was perhaps cut
   let text = "+0\x14\x14\0";
   for (let begin = 0, end; begin < n; begin = end) {
     for (end = begin + 1; end < n && stages[end] === stages[begin]; ) end += 1;
     const name = stages[begin] === REM ? "R" : names.at(stages[begin]);
-    text += `+${begin * SLEEP_EPOCH_S}\x15${(end - begin) * SLEEP_EPOCH_S}\x14Sleep stage ${name}\x14\0`;
+    text += `+${rows[begin][onset]}\x15${(end - begin) * SLEEP_EPOCH_S}\x14Sleep stage ${name}\x14\0`;
   }
   if (text.length % 2 === 1) text += "\0"; // a sample is two bytes
   const header = atob(night.edfHeader), nSamplesAt = 256 + 16 + 80 + 5 * 8 + 80;

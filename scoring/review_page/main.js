@@ -135,6 +135,7 @@ const notify = (words, buttons = []) => {
     button.addEventListener("click", () => {
       notify("");
       action();
+      byId("place").focus();
     });
     return button;
   }));
@@ -159,7 +160,7 @@ const saveAs = (which) => {
   saved = true;
   keep();
   showWork();
-  write("saved", `Saved as ${name}.`);
+  write("saved", `Given to the browser as ${name}: look for it among the downloads.`);
 };
 
 const scale = (step) => {
@@ -205,27 +206,45 @@ const KEYS = {
   arrowleft: "back", arrowright: "on", arrowup: "larger", arrowdown: "smaller", u: "uncertain", f: "filter",
   "+": "closer", "-": "wider", ...(night.scorer === null ? {} : { d: "difference" }),
 };
-const STAGE_KEYS = { w: 0, 1: 1, 2: 2, 3: 3, r: 4, "?": UNSCORED };
+const STAGE_KEYS = { w: 0, 0: 0, 1: 1, 2: 2, 3: 3, r: 4, 5: 4, "?": UNSCORED };
+const ONCE = [...Object.keys(STAGE_KEYS), "u", "d"]; // however long the key is held: nobody looked at what flies by
+
+// A button that its own action switched off loses the focus, which would begin again at the top of the page.
+const act = (action) => {
+  action();
+  if (document.activeElement.disabled) byId("place").focus();
+};
+
+const isScrolled = (element) => element !== null && element.scrollWidth > element.clientWidth;
 
 const onKey = (event) => {
-  const key = event.key.toLowerCase();
+  const isLatin = event.key <= "~" || !event.code.startsWith("Key"); // else the letter that stands there on most keyboards
+  const key = (isLatin ? event.key : event.code.slice(3)).toLowerCase();
   let action = null;
+  if (key.startsWith("arrow") && isScrolled(event.target.closest(".scroll"))) return;
   if (event.ctrlKey || event.metaKey) {
     if (!event.altKey && key === "z") action = event.shiftKey ? ACTIONS.redo : ACTIONS.undo;
     if (!event.altKey && key === "y") action = ACTIONS.redo;
   } else if (event.altKey) return;
   else if (event.shiftKey && key === "arrowleft") action = ACTIONS["far-back"];
   else if (event.shiftKey && key === "arrowright") action = ACTIONS["far-on"];
-  else if (Object.hasOwn(STAGE_KEYS, key)) action = event.repeat ? () => {} : () => setStage(STAGE_KEYS[key]);
+  else if (Object.hasOwn(STAGE_KEYS, key)) action = () => setStage(STAGE_KEYS[key]);
   else if (Object.hasOwn(KEYS, key)) action = ACTIONS[KEYS[key]];
   if (action === null) return;
   event.preventDefault();
-  action();
+  if (!event.repeat || !ONCE.includes(key)) act(action);
+};
+
+// Show the work of another window, unless there is some here that could not be kept.
+const follow = (isOther) => {
+  if (!isOther || !kept || !restore()) return;
+  showView(view[1] - view[0]);
+  showAll();
 };
 
 const listen = () => {
   document.addEventListener("keydown", onKey);
-  for (const [id, action] of Object.entries(ACTIONS)) byId(id)?.addEventListener("click", action);
+  for (const [id, action] of Object.entries(ACTIONS)) byId(id)?.addEventListener("click", () => act(action));
   for (const button of document.querySelectorAll("[data-stage]")) {
     button.addEventListener("click", () => setStage(Number(button.dataset.stage)));
   }
@@ -243,30 +262,38 @@ const listen = () => {
     drawSignal(scaleUv, filtered);
   }).observe(document.querySelector("main"));
   spectrogram.addEventListener("load", drawNight);
-  window.addEventListener("storage", (event) => { // the page is open twice: both show the same work
-    if (event.key === entryKey && restore()) showAll();
-  });
+  window.addEventListener("storage", (event) => follow(event.key === entryKey)); // the page is open twice
+  window.addEventListener("pageshow", (event) => follow(event.persisted)); // it comes back as it was left
   window.addEventListener("beforeunload", (event) => {
-    if (!kept && !saved) event.preventDefault(); // the browser asks
+    if (kept || saved) return;
+    event.preventDefault(); // the browser asks
+    event.returnValue = true; // the same for browsers before 2024
   });
+};
+
+// Corrections alone: who found another stage right has not looked at this one. What was corrected here stays.
+const takeOver = (other) => {
+  const changes = changesOf(other).filter(({ at }) => !isChanged(at));
+  correct(changes);
+  for (const { at } of changes) looked[at] = 1;
+  answered = true;
+  afterChange(chosen);
 };
 
 const begin = () => {
   const isScored = (stage) => stage !== UNSCORED;
   chosen = Math.max(scored.findIndex(isScored), 0);
   view = [chosen, scored.findLastIndex(isScored) + 1 || n];
-  const isRestored = restore();
-  const other = isRestored ? null : otherEntry();
+  restore();
+  const other = answered ? null : otherEntry();
   if (other !== null) {
     const nOther = Object.keys(other.changes).length;
     notify(`This browser keeps ${several(nOther, "correction")} of another scoring of this night.`, [
-      ["Take them over", () => {
-        correct(changesOf(other));
-        markLooked(other);
-        afterChange(chosen);
-        showAll();
+      ["Take them over", () => takeOver(other)],
+      ["Leave them", () => {
+        answered = true;
+        keep();
       }],
-      ["Leave them", () => {}],
     ]);
   }
   listen();

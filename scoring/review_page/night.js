@@ -72,4 +72,5 @@ const clock = (secondsFromStart, withSeconds = true) => {
   return `${hour}:${two(minutes)}${withSeconds ? `:${two(total % 60)}` : ""}`;
 };
 const timeOf = (at) => clock(at * SLEEP_EPOCH_S);
-const percent = (fraction) => `${(100 * fraction).toFixed(fraction > 0.995 && fraction < 1 ? 1 : 0)} %`;
+const percent = (fraction) => // 100 only where it is
+  `${fraction > 0.995 && fraction < 1 ? Math.min(100 * fraction, 99.9).toFixed(1) : (100 * fraction).toFixed(0)} %`;

@@ -13,6 +13,7 @@ const storage = (() => {
 })();
 let kept = storage !== null; // whether all is in the browser's storage
 let saved = true; // whether all corrections are in a file, or there are none
+let answered = false; // whether the scorer said what becomes of the work on another scoring
 
 const runs = (flags) => {
   const list = [];
@@ -28,17 +29,19 @@ const keep = () => {
   const changes = {};
   for (let at = 0; at < n; at += 1) if (isChanged(at)) changes[at] = names.at(stages[at]);
   try {
-    storage.setItem(entryKey, JSON.stringify({ n, changes, looked: runs(looked), chosen, saved }));
+    const entry = { n, start: night.start, changes, looked: runs(looked), chosen, saved, answered, time: Date.now() };
+    storage.setItem(entryKey, JSON.stringify(entry));
     kept = true;
   } catch { // no storage, or it is full
     kept = false;
   }
 };
 
+// An entry whose sleep epochs are those of this night; null if it is of another one.
 const readEntry = (key) => {
   try {
     const entry = JSON.parse(storage.getItem(key));
-    return entry !== null && entry.n === n ? entry : null;
+    return entry !== null && entry.n === n && entry.start === night.start ? entry : null;
   } catch {
     return null;
   }
@@ -48,27 +51,25 @@ const changesOf = (entry) => Object.entries(entry.changes)
   .map(([at, name]) => ({ at: Number(at), from: stages[at], to: night.names.indexOf(name) }))
   .filter(({ at }) => at >= 0 && at < n);
 
-const markLooked = (entry) => {
-  for (const [begin, end] of entry.looked) looked.fill(1, begin, end);
-};
-
 const restore = () => {
   const entry = readEntry(entryKey);
   if (entry === null) return false;
   stages.set(scored);
   looked.fill(0);
   for (const { at, to } of changesOf(entry)) stages[at] = to;
-  markLooked(entry);
+  for (const [begin, end] of entry.looked) looked.fill(1, begin, end);
   chosen = Math.min(entry.chosen, n - 1);
   saved = entry.saved;
+  answered = entry.answered;
   done.length = undone.length = 0;
   return true;
 };
 
-// Work on another scoring of the same night: it is offered, never taken over unasked.
+// The last work on another scoring of the same night: it is offered, never taken over unasked.
 const otherEntry = () => {
   if (storage === null) return null;
   const keys = Object.keys(storage).filter((key) => key !== entryKey
     && key.startsWith(`${FORM}${night.name}:`) && /^[0-9a-f]{16}$/.test(key.slice(FORM.length + night.name.length + 1)));
-  return keys.map(readEntry).find((entry) => entry !== null && Object.keys(entry.changes).length > 0) ?? null;
+  const entries = keys.map(readEntry).filter((entry) => entry !== null && Object.keys(entry.changes).length > 0);
+  return entries.sort((a, b) => b.time - a.time)[0] ?? null;
 };

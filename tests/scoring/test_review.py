@@ -14,7 +14,7 @@ import predict
 from prepare_datasets import prepare_recordings
 from recordings.hypnograms import read_hypnogram
 from scoring.night import REVIEW, Night, Scoring, page_of, result_files, write_night
-from scoring.review import packed, write_review
+from scoring.review import packed, write_index, write_review
 from utils.errors import UserError
 
 START = dt.datetime(2020, 1, 2, 23, 50, 30)
@@ -151,14 +151,20 @@ def test_a_night_is_corrected_saved_and_read_back_by_all_who_shall_read_it(brows
 
 
 def test_a_night_that_was_cut_where_its_scorer_begins_is_read_back_in_its_place(browser, place, tmp_path):
-    """The scorer's sleep epochs begin 12 s after the recording, and so do those of the corrected table."""
-    (tmp_path / "scorer.csv").write_text("onset,duration,stage\n" + "".join(f"{12 + 30 * i},30,N2\n" for i in range(9)))
+    """The scorer's sleep epochs begin 12.5 s after the recording, and so do those of the corrected files."""
+    scorer = "onset,duration,stage\n" + "".join(f"{12.5 + 30 * i},30,N2\n" for i in range(9))
+    (tmp_path / "scorer.csv").write_text(scorer)
     common = ["--checkpoint", place / "saved", place / "night 1.edf", "--review", "--output_dir"]
     assert call(predict.main, [*common, tmp_path / "a", "--hypnogram", "scorer.csv"], tmp_path)[0] == 0
-    table = save(ready(browser.open(tmp_path / "a/night 1.html")), "csv", tmp_path)
-    assert [row["onset"] for row in rows(table)[:2]] == ["12", "42"]
-    assert call(predict.main, [*common, tmp_path / "b", "--hypnogram", table], tmp_path)[0] == 0
-    assert json.loads((tmp_path / "b/night 1.json").read_text())["agreement"]["accuracy"] == 1
+    page = ready(browser.open(tmp_path / "a/night 1.html"))
+    table, edf = save(page, "csv", tmp_path), save(page, "edf", tmp_path)
+    assert [row["onset"] for row in rows(table)[:2]] == ["12.5", "42.5"]
+    assert edf.read_bytes() == (tmp_path / "a/night 1-Hypnogram.edf").read_bytes()
+    assert mne.read_annotations(edf).onset[0] == 12.5
+    for file in (table, edf):
+        scored = tmp_path / file.stem
+        assert call(predict.main, [*common, scored, "--hypnogram", file], tmp_path)[0] == 0
+        assert json.loads((scored / "night 1.json").read_text())["agreement"]["accuracy"] == 1
 
 
 def test_files_without_a_correction_are_those_of_predict(page, place, tmp_path):
@@ -204,6 +210,26 @@ def test_u_goes_to_the_least_certain_that_was_not_looked_at(page, place):
     keys(page, "u")
     assert "Every scored sleep epoch was looked at." == written(page, "hint")
     assert written(page, "n-looked") == f"{N - 3} of {N}"
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "stage"),
+    [("ц", "KeyW", "W"), ("W", "KeyZ", "W"), ("?", "Minus", "?"), ("0", "Digit0", "W"), ("5", "Digit5", "REM")],
+)
+def test_keys_of_other_keyboards_set_a_stage(page, key, code, stage):
+    press = "(key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { ...key, bubbles: true }))"
+    page.evaluate(press, {"key": key, "code": code})
+    keys(page, "ArrowLeft")
+    assert written(page, "stage") == {"?": "not scored"}.get(stage, stage)
+
+
+@pytest.mark.parametrize("key", ["u", "w"])
+def test_a_key_that_is_held_looks_at_one_sleep_epoch(page, key):
+    page.keyboard.down(key)
+    before = written(page, "n-looked")
+    for _ in range(3):
+        page.keyboard.down(key)
+    assert written(page, "n-looked") == before
 
 
 def test_after_a_stage_the_page_can_go_to_the_least_certain(page, place):
@@ -271,6 +297,51 @@ def test_two_windows_of_one_night_show_the_same_work(page):
     page.wait_for_selector(f"#n-changed:text-is('{written(other, 'n-changed')}')")
 
 
+def test_work_that_could_not_be_kept_is_not_replaced_by_that_of_another_window(page):
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+    keys(page, "2", "w", "3")
+    n_changed = written(page, "n-changed")
+    assert "keeps nothing" in written(page, "state")
+    page.evaluate("() => { window.arrived = new Promise((done) => addEventListener('storage', () => done())); }")
+    keys(ready(other), "ArrowRight")
+    page.evaluate("window.arrived")
+    assert written(page, "n-changed") == n_changed
+
+
+def test_a_page_to_which_the_browser_goes_back_shows_the_work_that_was_done_since(page):
+    keys(page, "2", "w")
+    page.evaluate("""() => {
+        const key = Object.keys(localStorage).find((each) => each.includes(":night 1:"));
+        const entry = JSON.parse(localStorage.getItem(key));
+        localStorage.setItem(key, JSON.stringify({ ...entry, changes: {}, looked: [[0, 20]] }));
+        window.dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+    }""")
+    assert [written(page, name) for name in ("n-changed", "n-looked")] == ["0", "20 of 40"]
+
+
+def test_the_work_on_another_night_of_the_same_name_is_not_offered(browser, tmp_path):
+    page = ready(browser.open(write_made(tmp_path / "a")))
+    keys(page, *"w123r")
+    page.goto(write_made(tmp_path / "b", seed=1, start=START + dt.timedelta(seconds=12)).as_uri())
+    assert page.is_hidden("#notice")
+
+
+def test_the_last_work_on_other_scorings_is_offered(browser, tmp_path):
+    scorings = {which: write_made(tmp_path / which, seed=ord(which)) for which in "abc"}
+    # Corrected in both orders, one of which is that of their checksums
+    for first, second in ("ab", "ba"):
+        page = ready(browser.open(scorings[first]))
+        keys(page, *"w1")
+        page.goto(scorings[second].as_uri())
+        page.click("text=Leave them")
+        keys(ready(page), *"w123r?")
+        n_changed = written(page, "n-changed")
+        page.goto(scorings["c"].as_uri())
+        assert f"{n_changed} corrections of another scoring" in written(page, "notice")
+
+
 def test_the_work_on_another_scoring_is_offered_and_never_taken_over_unasked(browser, tmp_path):
     for which in ("a", "b"):
         write_made(tmp_path / which, seed=ord(which))
@@ -281,10 +352,22 @@ def test_the_work_on_another_scoring_is_offered_and_never_taken_over_unasked(bro
     assert written(page, "n-changed") == "0"
     assert f"{n_changed} corrections of another scoring" in written(page, "notice")
     stages = stages_of(tmp_path / "b/made.csv")
+    keys(ready(page), "ArrowRight", "ArrowRight", "ArrowRight")
+    page.reload()  # there was no answer, so it asks again
     page.click("text=Take them over")
-    taken = stages_of(save(ready(page), "csv", tmp_path))
-    assert [stage for stage, before in zip(taken[:5], stages, strict=False) if stage != before]
-    assert taken[5:] == stages[5:]
+    table = save(ready(page), "csv", tmp_path)
+    taken, first = stages_of(table), stages_of(tmp_path / "a/made.csv")
+    decided = [stage if stage != before else "" for stage, before in zip([*NAMES[:5]], first, strict=False)]
+    assert len(list(filter(None, decided))) == n_changed
+    assert taken == [*(stage or before for stage, before in zip(decided, stages, strict=False)), *stages[5:]]
+    looked_at = {1, 2, 3} | {at for at, stage in enumerate(decided) if stage}  # what was found right is not among them
+    assert written(page, "n-looked") == f"{len(looked_at)} of 30"
+    keys(page, "Control+z")
+    assert written(page, "n-changed") == "0"
+    keys(page, "Control+y")
+    page.reload()
+    assert page.is_hidden("#notice")
+    assert stages_of(save(ready(page), "csv", tmp_path)) == taken
     page.goto((tmp_path / "a/made.html").as_uri())
     assert written(page, "n-changed") == str(n_changed)
 
@@ -381,6 +464,34 @@ def test_without_a_mouse_and_without_eyes(browser, place):
     assert len(focusable) > 20
 
 
+def test_the_focus_stays_on_the_page_when_a_button_is_switched_off_or_goes(browser, tmp_path):
+    for which in ("a", "b"):
+        write_made(tmp_path / which, seed=ord(which))
+    page = ready(browser.open(tmp_path / "a/made.html"))
+    keys(page, *"w123r")
+    while page.is_enabled("#undo"):
+        page.focus("#undo")
+        keys(page, "Enter")
+    assert page.evaluate("document.activeElement.id") == "place"
+    keys(page, "Control+y")
+    page.goto((tmp_path / "b/made.html").as_uri())
+    page.focus("text=Leave them")
+    keys(page, "Enter")
+    assert page.evaluate("document.activeElement.id") == "place"
+
+
+def test_arrows_scroll_a_table_that_is_wider_than_the_page(page):
+    page.evaluate("document.querySelector('.scroll table').style.width = '2000px'")
+    page.focus(".scroll")
+    keys(page, "ArrowRight")
+    assert "sleep epoch 1 of" in written(page, "about")
+    page.wait_for_timeout(300)  # it scrolls smoothly
+    assert page.evaluate("document.querySelector('.scroll').scrollLeft") > 0
+    page.evaluate("document.querySelector('.scroll table').style.width = ''")
+    keys(page, "ArrowRight")
+    assert "sleep epoch 2 of" in written(page, "about")
+
+
 def test_the_signal_is_that_of_the_recording_filtered_as_scipy_does(browser, place):
     rng = np.random.default_rng(0)
     signal = rng.normal(0, 30, 120 * FS).cumsum() * 0.05 + rng.normal(0, 20, 120 * FS) + 100
@@ -470,6 +581,8 @@ def test_a_page_and_a_list_that_are_not_ours_stay(place, tmp_path):
     with pytest.raises(UserError, match=r"index\.html: there already, and no list of scored nights"):
         call(predict.main, arguments, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert call(predict.main, [each for each in arguments if each != "--review"], tmp_path)[0] == 0
+    assert (tmp_path / "index.html").read_text() == "mine"
 
 
 def test_scoring_again_without_a_page_removes_the_old_one(place, tmp_path):
@@ -479,8 +592,10 @@ def test_scoring_again_without_a_page_removes_the_old_one(place, tmp_path):
     out = call(predict.main, arguments, tmp_path)[1]
     assert "1 kept" in out
     assert (tmp_path / "night 1.html").exists()
+    assert "night 1" in (tmp_path / "index.html").read_text()
     assert call(predict.main, [*arguments, "--overwrite"], tmp_path)[0] == 0
     assert not (tmp_path / "night 1.html").exists()
+    assert "night 1" not in (tmp_path / "index.html").read_text()
     out = call(predict.main, [*arguments, "--review"], tmp_path)[1]
     assert "1 scored" in out
     assert (tmp_path / "night 1.html").exists()
@@ -489,6 +604,13 @@ def test_scoring_again_without_a_page_removes_the_old_one(place, tmp_path):
 def test_no_night_takes_the_name_of_the_list(tmp_path):
     with pytest.raises(UserError, match=r"Index: its page would be index\.html"):
         page_of(tmp_path, "Index")
+
+
+def test_a_start_in_utc_is_told_on_the_page_and_in_the_list(tmp_path):
+    page = write_made(tmp_path, start=START.replace(tzinfo=dt.UTC))
+    write_index(tmp_path)
+    assert "23:50:30 UTC" in page.read_text()
+    assert "23:50 UTC" in (tmp_path / "index.html").read_text()
 
 
 def test_the_same_night_gives_the_same_page(tmp_path):
