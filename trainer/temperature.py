@@ -32,7 +32,9 @@ def calibrate(trainer: Trainer, batches: Batches | Windows, title: str = "Temper
     temperature = fit_temperature(trainer.outputs(batches).cpu(), stages)
     if ranks.rank() == 0:
         path = trainer.directory / BEST
-        save_checkpoint(path, load_checkpoint(path) | {"temperature": temperature})
+        checkpoint = load_checkpoint(path)
+        if checkpoint.get("temperature") != temperature:
+            save_checkpoint(path, checkpoint | {"temperature": temperature})
     subjects = "validation" if trainer.evaluated_set == "valid" else "training"
     said = f"{title} {temperature:.3f}, fitted on {number_of(len(stages), 'sleep epoch')} of the {subjects} subjects"
     if stages.unique().numel() < 2:
