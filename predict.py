@@ -127,9 +127,8 @@ def main() -> int:
     summary = attempted(SUMMARY, lambda: summarised(output_dir), output_dir / SUMMARY)
     problems += filter(None, [summary.text])
     if request.review or (output_dir / INDEX).exists():  # which names the pages that this run removed
-        from scoring.review import write_index
-
-        write_index(output_dir)
+        index = attempted(INDEX, lambda: listed(output_dir), output_dir / INDEX)
+        problems += filter(None, [index.text])
     return tell_end(outcomes, str(output_dir), width, problems, networks.notes, done="scored")
 
 
@@ -296,6 +295,14 @@ def summarised(output_dir: Path) -> Outcome:
     """Write the summary of all nights in the folder."""
     write_summary(output_dir)
     return Outcome(SUMMARY, "scored")
+
+
+def listed(output_dir: Path) -> Outcome:
+    """Write the list of the nights in the folder that have a page."""
+    from scoring.review import write_index
+
+    write_index(output_dir)
+    return Outcome(INDEX, "scored")
 
 
 def read_hypnograms(recording: Channel, path: Path, request: Request) -> tuple[Channel, list[Hypnogram]]:

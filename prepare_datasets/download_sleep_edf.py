@@ -1,6 +1,6 @@
 """Download Sleep-EDF (sleep-cassette) from PhysioNet, or from a mirror of it, and verify every file.
 
-python download_sleep_edf.py --output_dir sleep-cassette --subjects 0-19
+python prepare_datasets/download_sleep_edf.py --output_dir sleep-cassette --subjects 0-19
 """
 
 import argparse

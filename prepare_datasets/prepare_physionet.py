@@ -1,6 +1,6 @@
 """Prepare Sleep-EDF: each `*-PSG.edf` with its `*-Hypnogram.edf` becomes one npz.
 
-python prepare_physionet.py --data_dir sleep-cassette --output_dir edf_20_npz --select_ch EEG Fpz-Cz
+python prepare_datasets/prepare_physionet.py --data_dir sleep-cassette --output_dir edf_20_npz --select_ch EEG Fpz-Cz
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Prepare recordings of any laboratory: each recording with the hypnogram beside it becomes one npz.
 
-python prepare_recordings.py --data_dir nights --output_dir nights_npz --select_ch C4-M1 --fs 100
+python prepare_datasets/prepare_recordings.py --data_dir nights --output_dir nights_npz --select_ch C4-M1 --fs 100
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Prepare SHHS visit 1: each `shhs1-*.edf` with its `shhs1-*-profusion.xml` becomes one npz.
 
-python prepare_shhs.py --data_dir edfs/shhs1 --ann_dir annotations-events-profusion/shhs1 --output_dir shhs_npz
+python prepare_datasets/prepare_shhs.py --data_dir edfs --ann_dir annotations --output_dir shhs_npz
 """
 
 import json

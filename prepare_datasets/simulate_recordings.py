@@ -1,6 +1,6 @@
 """Write simulated recordings in the file form of Sleep-EDF or SHHS, to try everything on.
 
-python simulate_recordings.py --output_dir simulated --num_subjects 6 --hours 2 --seed 1
+python prepare_datasets/simulate_recordings.py --output_dir simulated --num_subjects 6 --hours 2 --seed 1
 
 Simulated signals say nothing about sleep.
 """

@@ -213,7 +213,8 @@ def reliability(protocols: Mapping[str, Any]) -> Figure:
             left, width, height = 100 * bin_["low"], 100 * (bin_["high"] - bin_["low"]), 100 * bin_["n"] / total
             bottom.bar(left, height, width, align="edge", color="#8dbbd6", edgecolor=INK, lw=0.6)
         bottom.set(xlabel="Confidence: highest probability (%)", ylabel="Sleep\nepochs (%)")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    parts = {label: handle for top in grid[0] for handle, label in zip(*top.get_legend_handles_labels(), strict=True)}
+    figure.legend(parts.values(), parts.keys(), loc="outside lower left", ncols=2)
     return figure
 
 

@@ -1,6 +1,6 @@
 """The pages on which a scorer looks at scored nights and corrects them: one for each night, and one that lists them.
 
-A page needs no other file and no network. What it does is written in `review_page`: plain JavaScript on canvases.
+A page needs no other file and no internet. What it does is written in `review_page`: plain JavaScript on canvases.
 """
 
 import base64
@@ -73,7 +73,6 @@ def write_review(files: Mapping[str, Path], night: Night, signal: np.ndarray, fs
         "name": night.name,
         "checksum": hashlib.sha256(table.encode()).hexdigest()[:16],
         "start": night.start.replace(tzinfo=None).isoformat() if night.start else None,
-        "timeLabel": time_label(night.start),
         "fs": fs,
         "stepUv": step_uv,
         "table": table,
@@ -96,6 +95,7 @@ def write_review(files: Mapping[str, Path], night: Night, signal: np.ndarray, fs
         lead=_lead(night),
         remarks=night.remarks,
         band="0.3 to 35 Hz" if 35 < 0.45 * fs else "from 0.3 Hz",  # as in signal.js
+        time_label=time_label(night.start),
         in_bed_is="from lights off to lights on" if night.in_bed else "the scored span",
         stage_buttons=[(stage, name, _KEYS[name]) for stage, name in enumerate(STAGE_NAMES)] + [(-1, "?", "?")],
         keys=[(keys, what) for keys, what in _HELP.items() if keys != ("D",) or night.hypnogram is not None],

@@ -2,8 +2,6 @@
 
 import shutil
 
-from playwright.sync_api import sync_playwright
-
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -11,6 +9,8 @@ class Browser:
     """One page at a time; opening the next one forgets everything that the last one kept."""
 
     def __init__(self, chromium):
+        from playwright.sync_api import sync_playwright  # so that other tests run without it
+
         self._playwright = sync_playwright().start()
         self._browser = self._playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         self.page, self._complaints = None, []

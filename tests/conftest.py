@@ -19,6 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium, started once for the tests of a file."""
+    pytest.importorskip("playwright", reason="needs playwright, of requirements-dev.txt")
     chromium = find_chromium()
     if chromium is None:
         pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is installed")

@@ -44,8 +44,7 @@ def script_and_arguments(command):
     if words[:2] == ["python", "-m"]:
         return f"{words[2].replace('.', '/')}{'' if '.' in words[2] else '/__main__'}.py", words[3:]
     name = next(word for word in words if word.endswith(".py"))
-    folder = "" if (ROOT / name).exists() else "prepare_datasets/"
-    return f"{folder}{name}", words[words.index(name) + 1 :]
+    return name, words[words.index(name) + 1 :]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)

@@ -33,7 +33,7 @@ def calibrate(trainer: Trainer, batches: Batches | Windows, title: str = "Temper
     if ranks.rank() == 0:
         path = trainer.directory / BEST
         checkpoint = load_checkpoint(path)
-        if checkpoint.get("temperature") != temperature:
+        if checkpoint.get("temperature") != temperature:  # a finished fold is not written again: the disk may be full
             save_checkpoint(path, checkpoint | {"temperature": temperature})
     subjects = "validation" if trainer.evaluated_set == "valid" else "training"
     said = f"{title} {temperature:.3f}, fitted on {number_of(len(stages), 'sleep epoch')} of the {subjects} subjects"

@@ -149,7 +149,7 @@ def _problems(card: Mapping[str, Any]) -> Iterator[str]:
             if type(temperature) not in (int, float) or not low <= temperature <= high:
                 yield f"its card gives fold {fold['fold']} the temperature {temperature!r}, not from {low} to {high}"
         if both := _trained_and_tested(fold.get("data")):
-            yield f"its card says that fold {fold['fold']} was both trained and tested on {both}"
+            yield f"its card says that fold {fold['fold']} learned from {both}, which it selects or tests on"
 
 
 def _trained_and_tested(data: Any) -> str:

@@ -4,7 +4,7 @@ const { ink: INK, blue: BLUE, vermilion: VERMILION, grey: GREY } = night.inks;
 const LINE = "#dde2e6", WASH = "#f3f6f8", FONT = "12px system-ui, sans-serif";
 const ENDS_S = 5; // of the neighbours' signal
 const GRID_UV = 75;
-const SCALES_UV = [25, 37.5, 50, 75, 100, 150, 200, 300, 500]; // from the middle to the edge
+const SCALES_UV = [37.5, 50, 75, 100, 150, 200, 300, 500]; // from the middle to the edge
 
 const byId = (id) => document.getElementById(id);
 

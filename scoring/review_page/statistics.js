@@ -45,5 +45,5 @@ const agreement = (reference, hypnogram) => {
   if (total === 0) return null;
   const sum = (values) => values.reduce((all, value) => all + value, 0);
   const byChance = sum(counts.map((row, stage) => sum(row) * sum(counts.map((other) => other[stage])))) / total ** 2;
-  return { n: total, accuracy: same / total, kappa: byChance === 1 ? 0 : (same / total - byChance) / (1 - byChance) };
+  return { accuracy: same / total, kappa: byChance === 1 ? 0 : (same / total - byChance) / (1 - byChance) };
 };

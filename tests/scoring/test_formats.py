@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 
+import edfio
 import numpy as np
 import pytest
 
@@ -40,6 +41,17 @@ def test_clock_times_are_the_last_column_of_the_table_and_pass_midnight(tmp_path
     assert [row["clock_time"] for row in rows[:4]] == ["23:58:30", "23:59:00", "23:59:30", "00:00:00"]
     assert {row["clock_time"] for row in table(tmp_path / "b.csv", None)} == {""}
     assert table(tmp_path / "c.csv", START.replace(tzinfo=dt.UTC))[3]["clock_time"] == "00:00:00+00:00"
+
+
+@pytest.mark.parametrize("begin_s", [0, 12.5])
+def test_the_edf_of_a_recording_that_was_cut_starts_with_the_recording(tmp_path, begin_s):
+    start = START + dt.timedelta(seconds=int(begin_s))
+    write_edf(tmp_path / "a.edf", STAGES, start, begin_s)
+    edf = edfio.read_edf(tmp_path / "a.edf")
+    assert (edf.starttime, edf.annotations[0].onset) == (START.time(), begin_s)
+    hypnogram = load_hypnogram(tmp_path / "a.edf", len(STAGES), START.isoformat(), has_rest=True)
+    assert hypnogram.begin_s == begin_s
+    np.testing.assert_array_equal(hypnogram.stages(len(STAGES), begin_s), STAGES)
 
 
 @pytest.mark.parametrize("start", [START, None, START.replace(tzinfo=dt.UTC)])

@@ -219,6 +219,7 @@ def test_u_goes_to_the_least_certain_that_was_not_looked_at(page, place):
 def test_keys_of_other_keyboards_set_a_stage(page, key, code, stage):
     press = "(key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { ...key, bubbles: true }))"
     page.evaluate(press, {"key": key, "code": code})
+    assert written(page, "about").startswith("sleep epoch 2 of")
     keys(page, "ArrowLeft")
     assert written(page, "stage") == {"?": "not scored"}.get(stage, stage)
 
@@ -392,13 +393,13 @@ def test_a_name_with_markup_stands_as_text(browser, place):
     assert page.inner_text("h1") == MARKUP
     assert page.title().startswith(MARKUP)
     page.goto((place / "scored/index.html").as_uri())
-    page.click(f"a >> nth={['night 1', MARKUP].index(MARKUP) if 'night 1' < MARKUP else 0}")
+    page.click("a >> nth=0")
     assert page.inner_text("h1") == MARKUP
     assert browser.complaints() == []
     assert page.evaluate("document.images.length") == 0
 
 
-def test_nothing_is_asked_of_the_network_and_nothing_else_runs(browser, place):
+def test_nothing_is_asked_of_the_internet_and_nothing_else_runs(browser, place):
     asked = []
     page = ready(browser.open(place / "scored/night 1.html"))
     page.on("request", lambda request: asked.append(request))
@@ -453,7 +454,7 @@ def test_without_a_mouse_and_without_eyes(browser, place):
     assert said.startswith("23:50:30 N2 sleep epoch 1 of 40, probability ")
     assert ("changed from" in said) == (stage != "N2")
     assert said.endswith(f"scorer: {'no stage' if scorer == '?' else scorer}")
-    assert page.get_attribute("#place", "aria-valuetext") in (said.replace(" N2 ", ", N2, "),)
+    assert page.get_attribute("#place", "aria-valuetext") == said.replace(" N2 ", ", N2, ")
     nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
     focusable = [
         node.get("name", {}).get("value")
@@ -547,7 +548,7 @@ def test_a_night_may_lose_all_its_stages(browser, tmp_path):
     assert browser.complaints() == []
 
 
-def test_a_night_is_small_shows_at_once_and_each_step_is_too(browser, tmp_path):
+def test_a_night_of_8_h_is_small_and_one_of_22_h_shows_and_steps_in_time(browser, tmp_path):
     rng = np.random.default_rng(0)
     signal = (rng.normal(0, 30, 22 * 3600 * FS).cumsum() * 0.05) % 400 - 200 + rng.normal(0, 10, 22 * 3600 * FS)
     hypnogram = rng.integers(0, 5, 22 * 120)
@@ -567,7 +568,7 @@ def test_a_night_is_small_shows_at_once_and_each_step_is_too(browser, tmp_path):
     for key in [*["ArrowRight"] * 10, *"fw123r", *["u"] * 10, "Control+z"]:
         keys(page, key)
         page.wait_for_timeout(20)
-    assert np.median(page.evaluate("window.times")) < 50
+    assert np.percentile(page.evaluate("window.times"), 75) < 50  # single ones wait for whatever else the machine does
 
 
 def test_a_page_and_a_list_that_are_not_ours_stay(place, tmp_path):

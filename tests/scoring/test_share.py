@@ -13,7 +13,7 @@ import utils.shared_networks as shared_networks
 from predict import score_recording
 from scoring.networks import load_networks
 from scoring.share import main
-from utils.checkpoint import BEST, load_weights
+from utils.checkpoint import BEST, load_checkpoint, load_weights, save_checkpoint
 from utils.errors import UserError
 from utils.shared_networks import read_shared
 
@@ -84,6 +84,16 @@ def test_of_a_file_the_fold_that_tested_a_night_scores_it(shared):
     assert [member.checkpoint["fold"] for member in networks.for_night("n3").members] == [0]
     assert [member.checkpoint["fold"] for member in networks.for_night("renamed", "1a-9").members] == [1]
     assert len(networks.for_night("another").members) == 2
+
+
+def test_of_averaged_weights_the_average_is_shared(experiment, tmp_path):
+    state = load_checkpoint(experiment / "fold_0" / BEST)
+    raw = {name: torch.zeros_like(value) for name, value in state["model"].items()}
+    save_checkpoint(experiment / "fold_0" / BEST, state | {"averaging": {"raw_model": raw, "n_steps": 9}})
+    assert call(main, [experiment, "--output", tmp_path / "averaged.safetensors"], tmp_path)[0] == 0
+    own, shared = (load_networks([path]).members[0] for path in (experiment, tmp_path / "averaged.safetensors"))
+    for name, value in own.network.state_dict().items():
+        assert torch.equal(value, shared.network.state_dict()[name]), name
 
 
 def test_folders_of_this_machine_are_not_shared(tmp_path):
@@ -190,12 +200,12 @@ LIES = {
     "tested on what it learned": (
         lambda card: card["folds"][0]["data"]["test"].update(renamed="1a-9"),
         None,
-        "fold 0 was both trained and tested on renamed",
+        "fold 0 learned from renamed, which it selects or tests on",
     ),
     "tested on what its initial weights learned": (
         lambda card: card["folds"][0]["data"].update(initial={"renamed": "7-7"}, test={"other": "7-8"}),
         None,
-        "fold 0 was both trained and tested on other",
+        "fold 0 learned from other, which it selects or tests on",
     ),
     "shape": (None, lambda tensors: tensors.update({"fold_0/network/head.weight": torch.zeros(5, 3)}), "head.weight"),
     "type": (

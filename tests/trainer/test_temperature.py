@@ -1,11 +1,14 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import write_checkpoint
 
 from report.statistics import calibration
-from trainer.temperature import fit_temperature
+from trainer.temperature import calibrate, fit_temperature
+from utils.checkpoint import BEST, load_checkpoint
 from utils.experiment import calibrated
 
 
@@ -55,6 +58,17 @@ def test_the_temperature_is_the_best_of_a_grid_and_the_same_each_time():
 )
 def test_where_there_is_no_best_temperature_the_end_of_the_range_or_1_is_taken(logits, stages, expected):
     assert fit_temperature(logits, stages) == expected
+
+
+def test_the_temperature_is_kept_in_the_checkpoint_which_is_not_written_again(tmp_path):
+    write_checkpoint(tmp_path / BEST)
+    logits, stages = drawn(300, 2.5)
+    trainer = SimpleNamespace(directory=tmp_path, evaluated_set="valid", outputs=lambda batches: logits)
+    temperature = calibrate(trainer, SimpleNamespace(stages=stages))
+    assert load_checkpoint(tmp_path / BEST)["temperature"] == temperature
+    before = (tmp_path / BEST).stat()
+    assert calibrate(trainer, SimpleNamespace(stages=stages)) == temperature
+    assert (tmp_path / BEST).stat().st_ino == before.st_ino
 
 
 def test_probabilities_are_calibrated_as_their_logits_would_be():
