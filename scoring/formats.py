@@ -64,7 +64,6 @@ def write_edf(path: Path, stages: np.ndarray, start: datetime | None, begin_s: f
     from edfio import Edf, EdfAnnotation, Recording
 
     start = start - timedelta(seconds=int(begin_s)) if start else None
-
     begins = np.flatnonzero(np.diff(stages, prepend=N_STAGES))
     ends = np.append(begins[1:], len(stages))
     annotations = [
