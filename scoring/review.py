@@ -117,13 +117,13 @@ def require_own_index(directory: Path) -> None:
         There is such a file.
     """
     path = directory / INDEX
-    if not _is_own_index(path):
+    if not _may_write(path):
         raise UserError(f"{path}: there already, and no list of scored nights. Pass another --output_dir.")
 
 
 def write_index(directory: Path) -> None:
     """Write `index.html`, which lists the nights of a folder that have a page; somebody else's file stays."""
-    if not _is_own_index(directory / INDEX):
+    if not _may_write(directory / INDEX):
         return
     nights = [
         night | {"name": name}
@@ -134,8 +134,8 @@ def write_index(directory: Path) -> None:
     write_text(directory / INDEX, text)
 
 
-def _is_own_index(path: Path) -> bool:
-    """Tell whether a file is a list that `write_index` wrote, or is not there yet."""
+def _may_write(path: Path) -> bool:
+    """Tell whether a list may be written here: there is nothing yet, or an earlier list of `write_index`."""
     return not path.exists() or (path.is_file() and _INDEX_MARK in path.read_text(encoding="utf-8", errors="replace"))
 
 

@@ -148,11 +148,11 @@ def _problems(card: Mapping[str, Any]) -> Iterator[str]:
             low, high = TEMPERATURES
             if type(temperature) not in (int, float) or not low <= temperature <= high:
                 yield f"its card gives fold {fold['fold']} the temperature {temperature!r}, not from {low} to {high}"
-        if both := _trained_and_tested(fold.get("data")):
-            yield f"its card says that fold {fold['fold']} learned from {both}, which it selects or tests on"
+        if leaked := _leaked(fold.get("data")):
+            yield f"its card says that fold {fold['fold']} learned from {leaked}, which it selects or tests on"
 
 
-def _trained_and_tested(data: Any) -> str:
+def _leaked(data: Any) -> str:
     """Name a recording that was trained on, also by the initial weights, and is in another set; empty if none is."""
     try:
         sets = {which: {str(name): str(value).partition("-")[0] for name, value in (data.get(which) or {}).items()} for
